@@ -1,0 +1,288 @@
+"""From a configuration to a running house: everything is made once, here, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from authz.cache.decisions import ReadyAnswers
+from authz.cache.digest import Digester
+from authz.cache.memory import BoundedCache
+from authz.cache.tokens import TokenStore
+from authz.clock import SystemClock
+from authz.decision import Wording
+from authz.errors import RouteNotFound
+from authz.kong.router import Router
+from authz.methods import METHODS
+from authz.methods.base import Resources
+from authz.oauth.http import HttpClient
+from authz.oauth.provider import Provider, ProviderConfig, ProviderStatus
+from authz.oauth.verifier import TokenVerifier
+from authz.pipeline import Pipeline, Policy
+from authz.policy.authorization import Authorization
+from authz.policy.consumers import ConsumerDirectory, Consumers
+from authz.policy.headers import UpstreamHeaders
+from authz.service import Lane, LaneName, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from authz.clock import Clock
+    from authz.decision import Decision
+    from authz.errors import Refusal
+    from authz.model import (
+        Claims,
+        Consumer,
+        Gateway,
+        Match,
+        OpenIDConnect,
+        Place,
+        Plugin,
+        Request,
+    )
+    from authz.settings import Settings
+    from authz.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One decision, with what led to it, for a person to read."""
+
+    match: Match | None
+    decision: Decision
+    claims: Claims | None
+    consumer: Consumer | None
+    refusal: Refusal | None
+
+
+class Outside:
+    """What reaches beyond the process and outlives a reload: connections, providers, their keys.
+
+    A reload that leaves a provider's parameters alone keeps its keys, so it
+    asks the provider for nothing.
+    """
+
+    def __init__(self, settings: Settings, telemetry: Telemetry, clock: Clock) -> None:
+        self.digest: Final = Digester()
+        self._settings = settings
+        self._telemetry = telemetry
+        self._clock = clock
+        self._clients: dict[bool, HttpClient] = {}
+        self._providers: dict[ProviderConfig, Provider] = {}
+        self._signatures: BoundedCache[Claims] = BoundedCache(
+            entries_max=settings.cache_entries,
+            bytes_max=settings.cache_bytes,
+            timer=clock.monotonic,
+        )
+        telemetry.watch_cache("signatures", self._signatures.__len__)
+
+    def provider(self, config: OpenIDConnect) -> Provider:
+        """Return the provider that a plugin speaks with; plugins that can share one do."""
+        wanted = _provider_config(config)
+        if wanted not in self._providers:
+            self._providers[wanted] = Provider(
+                wanted,
+                self._client(verify=config.ssl_verify),
+                clock=self._clock,
+                digest=self.digest,
+                signatures=self._signatures,
+                telemetry=self._telemetry,
+            )
+        return self._providers[wanted]
+
+    def _client(self, *, verify: bool) -> HttpClient:
+        if verify not in self._clients:
+            self._clients[verify] = HttpClient(
+                verify=verify,
+                ca_file=self._settings.idp_ca_file,
+                connect_to=self._settings.connect_to,
+                connections_max=self._settings.idp_concurrency,
+            )
+        return self._clients[verify]
+
+    async def keep_only(self, providers: Iterable[Provider]) -> None:
+        """Close the providers that no plugin uses any more."""
+        kept = frozenset(provider.config for provider in providers)
+        for config in self._providers.keys() - kept:
+            await self._providers.pop(config).aclose()
+
+    async def aclose(self) -> None:
+        """Close everything."""
+        await self.keep_only(())
+        for client in self._clients.values():
+            await client.aclose()
+
+
+def _provider_config(config: OpenIDConnect) -> ProviderConfig:
+    return ProviderConfig(
+        issuer=config.issuer,
+        jwks_endpoint=config.jwks_endpoint,
+        extra_jwks_uris=config.extra_jwks_uris,
+        using_pseudo_issuer=config.using_pseudo_issuer,
+        rediscovery_lifetime=config.rediscovery_lifetime,
+        cache_ttl=config.cache_ttl,
+        timeout=config.timeout / 1000,
+        ssl_verify=config.ssl_verify,
+    )
+
+
+class House:
+    """One configuration, built and alive."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        service: Service,
+        providers: Sequence[Provider],
+        store: TokenStore,
+        outside: Outside,
+    ) -> None:
+        self.gateway = gateway
+        self.service = service
+        self.outside = outside
+        self._providers = providers
+        self._store = store
+        self._successor: House | None = None
+
+    def start(self) -> None:
+        """Ask every provider for its keys, in the background."""
+        for provider in self._providers:
+            provider.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether keys have been seen once for at least one issuer, or none are needed."""
+        return not self._providers or any(p.seen_keys.is_set() for p in self._providers)
+
+    async def wait_ready(self) -> None:
+        """Return as soon as the house is ready."""
+        if self.ready:
+            return
+        waits = [asyncio.ensure_future(p.seen_keys.wait()) for p in self._providers]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def status(self) -> Sequence[ProviderStatus]:
+        """Return how each provider is doing."""
+        return [provider.status() for provider in self._providers]
+
+    async def explain(self, request: Request) -> Explanation:
+        """Decide a request and say how it came about."""
+        verdict = await self.service.judge(request)
+        trail = verdict.trail
+        return Explanation(
+            trail.match, verdict.decision, trail.claims, trail.consumer, verdict.refusal
+        )
+
+    def succeeded_by(self, successor: House) -> None:
+        """Leave what is outside to the house that takes over."""
+        self._successor = successor
+
+    async def aclose(self) -> None:
+        """End what is under way, in the reverse of the order in which it was made."""
+        await self._store.exchanges.aclose()
+        if self._successor is None:
+            await self.outside.aclose()
+        else:
+            await self.outside.keep_only(self._successor._providers)  # noqa: SLF001 - its own kind
+
+
+def build(
+    gateway: Gateway,
+    settings: Settings,
+    telemetry: Telemetry,
+    *,
+    previous: House | None = None,
+    clock: Clock | None = None,
+) -> House:
+    """Build a house from a checked configuration.  No I/O: ``start`` begins that.
+
+    With ``previous``, providers and connections are taken over; tokens and
+    answers are not, so a reload is also the way to forget them all.
+    """
+    clock = clock or SystemClock()
+    outside = previous.outside if previous else Outside(settings, telemetry, clock)
+    answers = ReadyAnswers(entries_max=settings.cache_entries, bytes_max=settings.cache_bytes)
+    store = TokenStore(
+        entries_max=settings.cache_entries,
+        bytes_max=settings.cache_bytes,
+        timer=clock.monotonic,
+    )
+    telemetry.watch_cache("answers", answers.__len__)
+    telemetry.watch_cache("tokens", store.tokens_held)
+    telemetry.watch_cache("refusals", store.refusals_held)
+    directory = ConsumerDirectory(gateway.consumers)
+    policies = {
+        plugin.place: _policy(
+            plugin, directory, _resources(plugin.config, outside, store, clock, telemetry)
+        )
+        for plugin in gateway.plugins
+    }
+    router = Router(gateway)
+    service = Service(
+        Pipeline(router, policies),
+        lanes=_lanes(gateway, router, policies),
+        answers=answers,
+        digest=outside.digest,
+        clock=clock,
+        telemetry=telemetry,
+        log_allowed=settings.log_decisions == "all",
+        log_denied=settings.log_decisions != "none",
+    )
+    providers = tuple({id(p.provider): p.provider for p in policies.values()}.values())
+    house = House(gateway, service, providers, store, outside)
+    if previous is not None:
+        previous.succeeded_by(house)
+    return house
+
+
+def _policy(plugin: Plugin, directory: ConsumerDirectory, resources: Resources) -> Policy:
+    config = plugin.config
+    return Policy(
+        plugin=plugin,
+        provider=resources.provider,
+        methods=tuple(m(resources) for m in METHODS if m.name in config.auth_methods),
+        consumers=Consumers(config, directory),
+        authorization=Authorization(config),
+        headers=UpstreamHeaders(config),
+        wording=Wording.of(config),
+    )
+
+
+def _resources(
+    config: OpenIDConnect, outside: Outside, store: TokenStore, clock: Clock, telemetry: Telemetry
+) -> Resources:
+    provider = outside.provider(config)
+    return Resources(
+        config=config,
+        provider=provider,
+        verifier=TokenVerifier(config, provider, clock=clock),
+        store=store,
+        digest=outside.digest,
+        clock=clock,
+        telemetry=telemetry,
+    )
+
+
+def _lanes(
+    gateway: Gateway, router: Router, policies: Mapping[Place, Policy]
+) -> dict[LaneName, Lane]:
+    """Return the hot path's index: for each name that Envoy may give, the policy it leads to."""
+    names: list[LaneName] = [(n, None) for r in gateway.routes for n in (r.name, r.id) if n]
+    names += [(None, n) for s in gateway.services for n in (s.name, s.id) if n]
+    matches = {name: _named(router, name) for name in names}
+    matches[None, None] = router.certain()
+    plugins = {name: match.plugin for name, match in matches.items() if match and match.plugin}
+    lanes = {name: Lane.of(repr(name), policies[plugin.place]) for name, plugin in plugins.items()}
+    return {name: lane for name, lane in lanes.items() if lane is not None}
+
+
+def _named(router: Router, name: LaneName) -> Match | None:
+    try:
+        return router.named(*name)
+    except RouteNotFound:  # of a disabled service
+        return None

@@ -1,0 +1,1 @@
+"""What is remembered: bounded, keyed by digests, changed on the event loop only."""

@@ -1,0 +1,58 @@
+"""A bounded cache: entries, bytes and time.  The only home of cachetools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from cachetools import TLRUCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+V = TypeVar("V")
+
+
+class BoundedCache(Generic[V]):
+    """Least recently used values, each with its own lifetime.
+
+    For the event loop only: cachetools is not thread-safe, even under the GIL.
+    ``timer`` returns monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        entries_max: int,
+        bytes_max: int,
+        timer: Callable[[], float],
+    ) -> None:
+        # One number bounds both: an entry costs its bytes, but never less than
+        # an equal share, so no more than entries_max of them fit.
+        share = max(1, bytes_max // entries_max)
+        self._cache: TLRUCache[bytes, tuple[V, int, float]] = TLRUCache(
+            maxsize=share * entries_max,
+            ttu=lambda _key, entry, now: now + entry[2],
+            timer=timer,
+            getsizeof=lambda entry: max(share, entry[1]),
+        )
+
+    def get(self, key: bytes) -> V | None:
+        """Return the value, or ``None`` if there is none or it has expired."""
+        entry = self._cache.get(key)
+        return None if entry is None else entry[0]
+
+    def put(self, key: bytes, value: V, *, lifetime_s: float, size_bytes: int) -> None:
+        """Keep a value for ``lifetime_s`` seconds; one that could never fit is not kept."""
+        if lifetime_s > 0 and size_bytes <= self._cache.maxsize:
+            self._cache[key] = (value, size_bytes, lifetime_s)
+
+    def drop(self, key: bytes) -> None:
+        """Forget a value, if it is there."""
+        self._cache.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._cache.clear()
+
+    def __len__(self) -> int:
+        return len(self._cache)

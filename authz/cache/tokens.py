@@ -1,0 +1,74 @@
+"""Exchanged tokens, refused secrets, and the exchanges under way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from authz.cache.flight import Flights
+from authz.cache.memory import BoundedCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from authz.model import AccessToken
+
+# A secret may have been set at the provider a moment after it was refused.
+REFUSED_SECONDS_MAX: Final = 5.0
+REFUSED_ENTRIES_MAX: Final = 10_000
+EXCHANGES_MAX: Final = 4_096
+
+_DIGEST_BYTES: Final = 32
+
+
+class TokenStore:
+    """What is known of callers' credentials, by digest of everything that an exchange depends on.
+
+    Refusals have a cache of their own: a flood of wrong secrets pushes out no
+    good token.
+    """
+
+    def __init__(self, *, entries_max: int, bytes_max: int, timer: Callable[[], float]) -> None:
+        self.exchanges: Flights[AccessToken] = Flights(flights_max=EXCHANGES_MAX)
+        self._tokens: BoundedCache[AccessToken] = BoundedCache(
+            entries_max=entries_max, bytes_max=bytes_max, timer=timer
+        )
+        self._refused: BoundedCache[bool] = BoundedCache(
+            entries_max=REFUSED_ENTRIES_MAX,
+            bytes_max=REFUSED_ENTRIES_MAX * _DIGEST_BYTES,
+            timer=timer,
+        )
+
+    def token(self, key: bytes) -> AccessToken | None:
+        """Return the token that was exchanged for this credential."""
+        return self._tokens.get(key)
+
+    def keep(self, key: bytes, token: AccessToken, *, lifetime_s: float) -> None:
+        """Remember a verified token for at most ``lifetime_s`` seconds."""
+        self._tokens.put(
+            key, token, lifetime_s=lifetime_s, size_bytes=len(token.value.reveal()) + _DIGEST_BYTES
+        )
+
+    def forget(self, key: bytes) -> None:
+        """Forget a token that is no longer good."""
+        self._tokens.drop(key)
+
+    def is_refused(self, key: bytes) -> bool:
+        """Whether the provider refused exactly this credential a moment ago."""
+        return self._refused.get(key) is not None
+
+    def refuse(self, key: bytes, *, lifetime_s: float) -> None:
+        """Remember that the provider refused this credential."""
+        self._refused.put(
+            key,
+            value=True,
+            lifetime_s=min(lifetime_s, REFUSED_SECONDS_MAX),
+            size_bytes=_DIGEST_BYTES,
+        )
+
+    def tokens_held(self) -> int:
+        """Return the number of tokens."""
+        return len(self._tokens)
+
+    def refusals_held(self) -> int:
+        """Return the number of refusals."""
+        return len(self._refused)

@@ -1,0 +1,154 @@
+"""The verdict: Allow or Deny, and which error gets which answer.
+
+The only file with HTTP numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import quote, urlsplit
+
+from authz.errors import (
+    AuthzError,
+    Forbidden,
+    MalformedRequest,
+    Reason,
+    Refusal,
+    RouteNotFound,
+    Unauthenticated,
+    Unavailable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from authz.model import OpenIDConnect
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The request goes on to the upstream.
+
+    ``headers`` overwrite what the caller sent; ``headers_to_remove`` are taken
+    away; no name is in both (Envoy removes last, so it would be gone).
+    ``metadata`` is Envoy's dynamic metadata: identity and reason, no secrets.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers_to_remove: tuple[str, ...] = ()
+    query_parameters_to_remove: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """The caller gets this answer and the upstream hears nothing.
+
+    ``code`` is the google.rpc.Code of CheckResponse.status and never 0: Envoy
+    looks only at that code, and 0 would let the request through.  ``headers``
+    may repeat a name (two WWW-Authenticate lines).
+    """
+
+    code: int
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+Decision = Allow | Deny
+
+
+class Answer(NamedTuple):
+    """One row of the table: HTTP status, google.rpc.Code, and Kong's message."""
+
+    status: int
+    code: int
+    message: str
+
+
+# Searched along the error's class hierarchy, as a reader would.
+ANSWERS: Final[Mapping[type[BaseException], Answer]] = {
+    MalformedRequest: Answer(400, 3, "Bad request"),
+    Unauthenticated: Answer(401, 16, "Unauthorized"),
+    Forbidden: Answer(403, 7, "Forbidden"),
+    RouteNotFound: Answer(404, 5, "no Route matched with those values"),
+    Unavailable: Answer(503, 14, "Service unavailable"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """How one plugin words its refusals (Kong's ``*_error_message`` and friends).
+
+    ``realm`` is the issuer's host, as in Kong's challenge; ``basic`` says that
+    this plugin reads Basic credentials, so that browsers of 401s learn of it.
+    """
+
+    realm: str = ""
+    basic: bool = False
+    messages: Mapping[int, str] = field(default_factory=dict)
+    display_errors: bool = False
+    expose_error_code: bool = True
+
+    @classmethod
+    def of(cls, config: OpenIDConnect) -> Wording:
+        """Take the wording from a plugin's parameters."""
+        return cls(
+            realm=urlsplit(config.issuer).hostname or "",
+            basic="client_credentials" in config.auth_methods
+            and "header" in config.client_credentials_param_type,
+            messages={401: config.unauthorized_error_message, 403: config.forbidden_error_message},
+            display_errors=config.display_errors,
+            expose_error_code=config.expose_error_code,
+        )
+
+
+def for_error(
+    error: AuthzError, wording: Wording, *, grpc: bool, metadata: Mapping[str, str]
+) -> Deny:
+    """Answer an error: status and body as Kong's, the reason only where it may be seen."""
+    answer = next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)
+    message = wording.messages.get(answer.status, answer.message)
+    if wording.display_errors and isinstance(error, Refusal) and error.detail:
+        message = f"{message} ({error.detail})"
+    headers = [("cache-control", "no-store"), ("x-content-type-options", "nosniff")]
+    headers += _challenges(error, wording)
+    if isinstance(error, Unavailable):
+        headers.append(("retry-after", str(error.retry_after)))
+    if grpc:
+        # Envoy would put a body into grpc-message; with these two headers set it does not.
+        headers += [("grpc-status", str(answer.code)), ("grpc-message", quote(message, safe=" "))]
+        return Deny(answer.code, answer.status, tuple(headers), "", metadata)
+    headers.append(("content-type", "application/json; charset=utf-8"))
+    body = json.dumps({"message": message}, separators=(",", ":"))
+    return Deny(answer.code, answer.status, tuple(headers), body, metadata)
+
+
+# RFC 6750 section 3.1.  A request without a credential gets no error code.
+_CREDENTIAL_ABSENT: Final = (Reason.CREDENTIAL_MISSING, Reason.SCHEME_UNSUPPORTED)
+
+
+def _challenges(error: AuthzError, wording: Wording) -> Iterator[tuple[str, str]]:
+    """Yield WWW-Authenticate: Kong's Bearer first, then Basic where it is read."""
+    if not wording.realm:
+        return
+    bearer = f'Bearer realm="{wording.realm}"'
+    match error:
+        case Unauthenticated():
+            if wording.expose_error_code and error.reason not in _CREDENTIAL_ABSENT:
+                bearer += ', error="invalid_token"'
+            yield "www-authenticate", bearer
+            if wording.basic:
+                yield "www-authenticate", f'Basic realm="{wording.realm}", charset="UTF-8"'
+        case Forbidden():
+            if wording.expose_error_code:
+                bearer += ', error="insufficient_scope"'
+            yield "www-authenticate", bearer
+        case MalformedRequest():
+            if wording.expose_error_code:
+                yield "www-authenticate", f'{bearer}, error="invalid_request"'
+        case _:
+            return

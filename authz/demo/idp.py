@@ -1,0 +1,367 @@
+"""A development identity provider: Keycloak's paths, claims and refusals, on loopback.
+
+It knows one grant, client credentials, and is as strict about the request as the
+RFCs allow, so that a client that is only nearly right is found out here.  What it
+answers was compared with Keycloak 26.5.
+
+Every way in which a provider can misbehave is a value: overrides of claims, of the
+token's header and of the answer's members, and scripted answers that stand in for
+an endpoint's own.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+import uuid
+from collections import Counter, deque
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from authz.demo.keys import Key
+from authz.demo.script import Answer, Recorded, answer_from, take
+from authz.demo.token_request import (
+    BAD_CLIENT,
+    SCOPES,
+    OAuthError,
+    client_credentials,
+    granted_scope,
+    read_form,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from starlette.requests import Request
+
+ISSUER = "http://keycloak.keycloak:8080/realms/kong"
+CLIENTS: Final[Mapping[str, str]] = {
+    "kong_id": "RVXO9SOJskjw4LeVupjRbIMJIAyyil8j",
+    "other_id": "R8mZ0cYkq3pWvT5nXb7JdL2sFh9GuEaQ",
+}
+"""The workshop's client, and one that no Kong consumer stands for."""
+
+TOKEN_LIFETIME_S = 300
+RECORDED_REQUESTS_MAX = 10_000
+ENDPOINTS = ("discovery", "token", "certs")
+
+ABSENT: Final = object()
+"""As an override: the claim, header parameter or member is left out."""
+
+
+class DevelopmentIdp:
+    """The provider's whole state.  Everything public may be changed while it runs.
+
+    The first of ``keys`` signs, all are published.  ``claims``, ``header``,
+    ``members`` and ``metadata`` override what tokens, their JOSE headers, token
+    answers and the discovery document would say.
+    """
+
+    def __init__(
+        self,
+        *,
+        issuer: str = ISSUER,
+        clients: Mapping[str, str] = CLIENTS,
+        keys: Iterable[Key] = (),
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.issuer = issuer
+        self.clients = dict(clients)
+        self.keys = list(keys) or [Key.generate(), Key.generate("RSA-OAEP")]
+        self.now = now
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget faults, overrides, recorded requests and counts; clients and keys stay."""
+        self.token_lifetime_s = TOKEN_LIFETIME_S
+        self.claims: dict[str, Any] = {}
+        self.header: dict[str, Any] = {}
+        self.members: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
+        self.discovery_answers: deque[Answer] = deque()
+        self.token_answers: deque[Answer] = deque()
+        self.certs_answers: deque[Answer] = deque()
+        self.requests: deque[Recorded] = deque(maxlen=RECORDED_REQUESTS_MAX)
+        self.counters: Counter[str] = Counter(dict.fromkeys(ENDPOINTS, 0))
+
+    # --- Tokens --------------------------------------------------------------
+
+    def rotate(self, algorithm: str = "RS256", *, retire: bool = False) -> Key:
+        """Sign with a new key from now on; ``retire``: the old ones are published no longer."""
+        key = Key.generate(algorithm)
+        self.keys = [key] if retire else [key, *self.keys]
+        return key
+
+    def issue(
+        self,
+        client_id: str = "kong_id",
+        /,
+        *,
+        key: Key | None = None,
+        header: Mapping[str, Any] | None = None,
+        **claims: Any,  # noqa: ANN401 - a claim is any JSON, right or wrong
+    ) -> str:
+        """Return an access token as the token endpoint gives it, with these overrides."""
+        return self.sign(
+            header or {},
+            _override(self.access_claims(client_id, "openid email profile"), claims),
+            key=key,
+        )
+
+    def sign(
+        self,
+        header: Mapping[str, Any] | bytes,
+        payload: Mapping[str, Any] | bytes,
+        *,
+        key: Key | None = None,
+    ) -> str:
+        """Return a compact JWS of ``payload``; a header given as bytes is used as it is."""
+        key = key or self.keys[0]
+        if not isinstance(header, bytes):
+            own = {"alg": key.algorithm, "typ": "JWT", "kid": key.kid}
+            header = _override(_override(own, self.header), header)
+        return key.sign(header, payload)
+
+    def access_claims(
+        self, client_id: str, scope: str, address: str = "127.0.0.1"
+    ) -> dict[str, Any]:
+        """Return the claims that Keycloak gives a service account, overrides included."""
+        claims = self._claims(client_id) | {
+            "jti": f"trrtcc:{uuid.uuid4()}",
+            "aud": "account",
+            "typ": "Bearer",
+            "allowed-origins": ["/*"],
+            "realm_access": {"roles": ["offline_access", "uma_authorization", self._default_role]},
+            "resource_access": {
+                "account": {"roles": ["manage-account", "manage-account-links", "view-profile"]}
+            },
+            "scope": scope,
+            "clientHost": address,
+            "clientAddress": address,
+        }
+        return _override(claims, self.claims)
+
+    def _claims(self, client_id: str) -> dict[str, Any]:
+        """Return the claims that access and ID tokens share."""
+        issued_at = int(self.now())
+        return {
+            "exp": issued_at + self.token_lifetime_s,
+            "iat": issued_at,
+            "jti": str(uuid.uuid4()),
+            "iss": self.issuer,
+            "aud": client_id,
+            "sub": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.issuer}#{client_id}")),
+            "typ": "ID",
+            "azp": client_id,
+            "acr": "1",
+            "email_verified": False,
+            "preferred_username": f"service-account-{client_id}",
+            "client_id": client_id,
+        }
+
+    @property
+    def realm(self) -> str:
+        """The realm's name: the last part of the issuer."""
+        return self.issuer.rstrip("/").rpartition("/")[2]
+
+    @property
+    def _default_role(self) -> str:
+        return f"default-roles-{self.realm}"
+
+    # --- Endpoints -----------------------------------------------------------
+
+    def app(self) -> Starlette:
+        """Return the ASGI application."""
+        realm = "/realms/{realm}"
+        protocol = f"{realm}/protocol/openid-connect"
+        return Starlette(
+            routes=[
+                Route(f"{realm}/.well-known/openid-configuration", self._discovery),
+                Route(f"{protocol}/token", self._token, methods=["POST"]),
+                Route(f"{protocol}/certs", self._certs),
+                Route("/control", self._control, methods=["GET", "POST"]),
+            ],
+            exception_handlers={404: _not_found, 405: _method_not_allowed, OAuthError: _refusal},
+        )
+
+    async def _discovery(self, request: Request) -> Response:
+        return await self._answer("discovery", request, self._discovery_document)
+
+    async def _certs(self, request: Request) -> Response:
+        return await self._answer("certs", request, self._key_set)
+
+    async def _token(self, request: Request) -> Response:
+        return await self._answer("token", request, self._token_answer)
+
+    async def _answer(
+        self, endpoint: str, request: Request, own: Callable[[Recorded, str], Response]
+    ) -> Response:
+        """Record the request, then answer it: by the script if there is one."""
+        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        headers = tuple(request.headers.items())
+        recorded = Recorded(endpoint, request.method, target, headers, await request.body())
+        self.requests.append(recorded)
+        self.counters[endpoint] += 1
+        scripted = take(getattr(self, f"{endpoint}_answers"))
+        if scripted is not None:
+            await scripted.wait()
+            if scripted.status is not None:
+                return scripted.response()
+        if request.path_params["realm"] != self.realm:
+            return JSONResponse({"error": "Realm does not exist"}, 404)
+        return own(recorded, request.client.host if request.client else "127.0.0.1")
+
+    def _discovery_document(self, _request: Recorded, _address: str) -> Response:
+        protocol = f"{self.issuer.rstrip('/')}/protocol/openid-connect"
+        document = {
+            "issuer": self.issuer,
+            "token_endpoint": f"{protocol}/token",
+            "jwks_uri": f"{protocol}/certs",
+            "grant_types_supported": ["client_credentials"],
+            "response_types_supported": ["none"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": sorted({k.algorithm for k in self.keys}),
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            "scopes_supported": sorted(SCOPES),
+        }
+        return JSONResponse(_override(document, self.metadata))
+
+    def _key_set(self, _request: Recorded, _address: str) -> Response:
+        keys = {"keys": [key.jwk for key in self.keys]}
+        return JSONResponse(keys, headers={"cache-control": "no-cache"})
+
+    def _token_answer(self, request: Recorded, address: str) -> Response:
+        client_id, scope = self._authorize(request)
+        answer = {
+            "access_token": self.sign({}, self.access_claims(client_id, scope, address)),
+            "expires_in": self.token_lifetime_s,
+            "refresh_expires_in": 0,
+            "token_type": "Bearer",
+            "not-before-policy": 0,
+            "scope": scope,
+        }
+        if "openid" in scope.split():
+            answer["id_token"] = self.sign({}, self._claims(client_id))
+        return JSONResponse(_override(answer, self.members), headers=_NO_STORE)
+
+    def _authorize(self, request: Recorded) -> tuple[str, str]:
+        """Return the authenticated client and the scope it is granted."""
+        form = read_form(request)
+        if "grant_type" not in form:
+            raise OAuthError(400, "invalid_request", "Missing form parameter: grant_type")
+        if form["grant_type"] != "client_credentials":
+            raise OAuthError(400, "unsupported_grant_type", "Unsupported grant_type")
+        client_id, secret = client_credentials(request.header("authorization"), form)
+        # Keycloak tells the two apart by the code and not by the text.
+        if client_id not in self.clients:
+            raise OAuthError(401, "invalid_client", BAD_CLIENT)
+        if self.clients[client_id] != secret:
+            raise OAuthError(401, "unauthorized_client", BAD_CLIENT)
+        return client_id, granted_scope(form.get("scope", ""))
+
+    # --- Control -------------------------------------------------------------
+
+    async def _control(self, request: Request) -> Response:
+        if request.method == "POST":
+            try:
+                self.control(await request.json())
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                return JSONResponse({"error": f"{type(error).__name__}: {error}"}, 400)
+        return JSONResponse({"requests": dict(self.counters), "kid": self.keys[0].kid})
+
+    def control(self, changes: Mapping[str, Any]) -> None:
+        """Apply what ``POST /control`` carries.
+
+        ``reset``: true · ``rotate``: an algorithm · ``claims``, ``header``,
+        ``members``, ``metadata``: overrides, merged (null: left out) ·
+        ``token_answers``, ``discovery_answers``, ``certs_answers``: lists of scripted
+        answers with ``Answer``'s fields, ``headers`` an object and ``body`` a string.
+
+        Raises ``ValueError`` or ``TypeError`` for anything else.
+        """
+        for name, change in changes.items():
+            if name == "reset":
+                self.reset()
+            elif name == "rotate":
+                self.rotate(change)
+            elif name in {"claims", "header", "members", "metadata"}:
+                given = {key: ABSENT if value is None else value for key, value in change.items()}
+                getattr(self, name).update(given)
+            elif name in {f"{endpoint}_answers" for endpoint in ENDPOINTS}:
+                getattr(self, name).extend(answer_from(fields) for fields in change)
+            else:
+                raise ValueError(f"{name} is nothing that can be changed")
+
+
+_NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}  # RFC 6749 section 5.1
+
+
+def _override(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in {**values, **overrides}.items() if v is not ABSENT}
+
+
+async def _refusal(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, OAuthError)  # noqa: S101 - registered for this class alone
+    return JSONResponse(error.body, error.status, headers=_NO_STORE)
+
+
+async def _not_found(_request: Request, _error: Exception) -> Response:
+    return JSONResponse({"error": "Unable to find matching target resource method"}, 404)
+
+
+async def _method_not_allowed(_request: Request, _error: Exception) -> Response:
+    return JSONResponse({"error": "HTTP 405 Method Not Allowed"}, 405)
+
+
+def serve(
+    host: str,
+    port: int,
+    *,
+    out: TextIO,
+    issuer: str | None = None,
+    clients: Mapping[str, str] = CLIENTS,
+) -> int:
+    """Run the provider until a signal ends it (``authz idp``); return the exit code.
+
+    ``port`` 0 takes a free one.  ``issuer``, like Keycloak's ``--hostname``, is what
+    tokens and endpoints carry wherever the provider listens; by default its own address.
+    """
+    if not (host == "localhost" or ip_address(host).is_loopback):
+        print(f"authz idp is for development: it listens on loopback, not on {host}", file=out)
+        return 2
+    try:
+        listener = socket.create_server((host, port), family=_family(host))
+    except OSError as error:
+        print(f"authz idp cannot listen on {host} port {port}: {error.strerror}", file=out)
+        return 1
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+    idp = DevelopmentIdp(issuer=issuer or f"{url}/realms/kong", clients=clients)
+    print(_greeting(idp, url), file=out, flush=True)
+    config = uvicorn.Config(idp.app(), lifespan="off", log_config=None, access_log=False)
+    with suppress(KeyboardInterrupt):  # uvicorn ends in order, then passes the signal on
+        uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _greeting(idp: DevelopmentIdp, url: str) -> str:
+    path = f"/realms/{idp.realm}/protocol/openid-connect/token"
+    client_id, secret = next(iter(idp.clients.items()))
+    return "\n".join(
+        [
+            "authz idp: for development only, its secrets are public",
+            f"issuer   {idp.issuer}",
+            *(f"client   {name}:{value}" for name, value in idp.clients.items()),
+            f"token    curl -u {client_id}:{secret} -d grant_type=client_credentials {url}{path}",
+            f"control  curl {url}/control",
+        ]
+    )

@@ -1,0 +1,1 @@
+"""Envoy's two languages: the ext_authz messages and the bootstrap."""

@@ -1,0 +1,261 @@
+"""Bytes of Envoy's ext_authz messages to our values, and back.
+
+The messages are those of ``protos/``, loaded from a compiled descriptor set into
+a descriptor pool of our own: no generated modules, and no ``envoy`` package that
+another distribution could overwrite.  Parsing and rendering are protobuf's upb.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from google.protobuf import descriptor_pb2, message_factory
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
+
+from authz.decision import Allow
+from authz.errors import Reason, Unavailable
+from authz.model import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from authz.decision import Decision, Deny
+
+Message = Any
+"""A message or field whose class upb makes at run time, or that class: unknown to mypy."""
+
+SERVICE = "envoy.service.auth.v3.Authorization"
+"""The full name of the gRPC service; its one method is ``Check``."""
+
+
+def _load_pool() -> DescriptorPool:
+    """Return a pool with every file that the contract needs, dependencies first."""
+    compiled = resources.files("authz.envoy").joinpath("ext_authz.binpb").read_bytes()
+    pool = DescriptorPool()
+    for file in descriptor_pb2.FileDescriptorSet.FromString(compiled).file:
+        pool.Add(file)
+    return pool
+
+
+POOL = _load_pool()
+"""The descriptors of the contract, for message classes and for server reflection."""
+
+
+def _message(name: str) -> Message:
+    return message_factory.GetMessageClass(POOL.FindMessageTypeByName(name))
+
+
+_CheckRequest = _message("envoy.service.auth.v3.CheckRequest")
+_CheckResponse = _message("envoy.service.auth.v3.CheckResponse")
+_HeaderValueOption = _message("envoy.config.core.v3.HeaderValueOption")
+
+# The enum's zero is "append", so a header whose action was forgotten would be
+# added to the caller's own: `Authorization: <theirs>,Bearer <ours>`.
+_OVERWRITE = _HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+_APPEND = _HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
+
+_ERROR_STATUSES = range(400, 600)  # RFC 9110 sections 15.5 and 15.6
+
+# RFC 9110 section 5.6.2, in the lower case of HTTP/2 (RFC 9113 section 8.2.1).
+# The colon of a pseudo-header is no tchar.
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
+
+# RFC 9110 section 5.5 without obs-text.  Envoy passes UTF-8 on and turns CR, LF
+# and NUL into a 5xx of its own; neither is for a caller's claim to decide.
+_VALUE = re.compile(r"[\t\x20-\x7e]*")
+
+
+# --- CheckRequest -> Request --------------------------------------------------
+
+
+def parse(wire: bytes) -> Request:
+    """Return the request that Envoy asks about.
+
+    Whatever is absent is empty: an empty CheckRequest is an empty Request.
+    Fields that the contract has gained since are ignored.
+
+    Raises ``Unavailable`` (``request_unreadable``) for bytes that are no
+    CheckRequest; text that is not UTF-8 counts as that.
+    """
+    try:
+        attributes = _CheckRequest.FromString(wire).attributes
+    except DecodeError:
+        # protobuf's message may quote the field, and with it the caller's text.
+        raise Unavailable(Reason.REQUEST_UNREADABLE, "the bytes are no CheckRequest") from None
+    http = attributes.request.http
+    source = attributes.source.address.socket_address
+    destination = attributes.destination.address.socket_address
+    return Request(
+        method=http.method,
+        scheme=http.scheme,
+        host=http.host,
+        path=_path(http),
+        headers=_headers(http),
+        body=http.raw_body or http.body.encode(),
+        context_extensions=dict(attributes.context_extensions),
+        server_name=attributes.tls_session.sni,
+        source_address=source.address,
+        source_port=source.port_value,
+        destination_address=destination.address,
+        destination_port=destination.port_value,
+    )
+
+
+def _path(http: Message) -> str:
+    """Return the path with its query, which Envoy never sends apart and others may."""
+    path: str = http.path
+    if http.query and "?" not in path:
+        return f"{path}?{http.query}"
+    return path
+
+
+def _headers(http: Message) -> dict[str, str]:
+    """Return the caller's headers, from whichever of the two fields Envoy filled.
+
+    Envoy sends names in lower case, so a name that is not was not Envoy's to
+    send: it is left out, rather than folded onto a name that Envoy checked.
+    """
+    if http.header_map.headers:
+        return _joined((header.key, _text(header)) for header in http.header_map.headers)
+    return {name: value for name, value in http.headers.items() if name == name.lower()}
+
+
+def _text(header: Message) -> str:
+    """Return a HeaderValue as text, one character a byte (RFC 9110 section 5.5).
+
+    So a byte that is no ASCII survives to the grammar that refuses it.
+    """
+    raw: bytes = header.raw_value
+    return raw.decode("latin-1") if raw else header.value
+
+
+def _joined(lines: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Join the lines of one name by commas (RFC 9110 section 5.2), as Envoy's map does."""
+    headers: dict[str, str] = {}
+    for name, value in lines:
+        if name == name.lower():
+            headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers
+
+
+class Glance(NamedTuple):
+    """As much of a CheckRequest as an answer from the cache depends on.
+
+    ``route`` and ``service`` are Envoy's context extensions of these names;
+    ``header`` takes a lower-case name and returns its value or ``None``.
+    Each value is the one that ``parse`` gives.
+    """
+
+    route: str | None
+    service: str | None
+    method: str
+    path: str
+    header: Callable[[str], str | None]
+
+
+def glance(wire: bytes) -> Glance | None:
+    """Return the few values of the hot path, or ``None``: leave it to ``parse``.
+
+    ``None`` for bytes that are no CheckRequest, for headers that came as raw
+    lines (``header_map``) and for a query apart from its path.  Never raises.
+    """
+    try:
+        attributes = _CheckRequest.FromString(wire).attributes
+    except DecodeError:
+        return None
+    http = attributes.request.http
+    if http.query or http.HasField("header_map"):
+        return None
+    extensions = attributes.context_extensions
+    return Glance(
+        extensions.get("route"),
+        extensions.get("service"),
+        http.method,
+        http.path,
+        http.headers.get,
+    )
+
+
+# --- Decision -> CheckResponse ------------------------------------------------
+
+
+def render(decision: Decision) -> bytes:
+    """Return the CheckResponse that carries the decision out; equal decisions, equal bytes.
+
+    Raises ``ValueError`` for a decision that Envoy would carry out otherwise than
+    it reads: a denial with code 0 or an HTTP status that is no error, a header
+    that is both set and removed, a name or value outside the grammar.
+    """
+    response = _CheckResponse()
+    if isinstance(decision, Allow):
+        _allow(response, decision)
+    else:
+        _deny(response, decision)
+    _put_metadata(response, decision.metadata)
+    # "Deterministic" settles the order of map entries: those of the metadata's Struct.
+    wire: bytes = response.SerializeToString(deterministic=True)
+    return wire
+
+
+def _allow(response: Message, decision: Allow) -> None:
+    _refuse_overlap(decision)
+    response.status.code = 0
+    ok = response.ok_response
+    ok.SetInParent()  # an Allow that changes nothing is still an ok_response
+    for name, value in decision.headers.items():
+        _put_header(ok.headers, name, value, _OVERWRITE)
+    for name in decision.headers_to_remove:
+        _check_name(name)
+    ok.headers_to_remove.extend(decision.headers_to_remove)
+    ok.query_parameters_to_remove.extend(decision.query_parameters_to_remove)
+
+
+def _refuse_overlap(decision: Allow) -> None:
+    """Envoy removes after it sets: a name in both would reach the upstream in neither form."""
+    both = decision.headers.keys() & set(decision.headers_to_remove)
+    if both:
+        raise ValueError(f"set and removed at once: {', '.join(sorted(both))}")
+
+
+def _deny(response: Message, decision: Deny) -> None:
+    if decision.code == 0:
+        raise ValueError("a denial with status code 0 is an allow: Envoy looks only there")
+    if decision.status not in _ERROR_STATUSES:
+        raise ValueError(
+            f"HTTP {decision.status} is no error: the caller would take it for success"
+        )
+    response.status.code = decision.code
+    denied = response.denied_response
+    denied.status.code = decision.status
+    denied.body = decision.body
+    seen: set[str] = set()
+    for name, value in decision.headers:
+        # Envoy 1.40 writes every line of a denial, whatever its action (observed: two
+        # "overwrite" lines both arrive).  The second WWW-Authenticate says "append"
+        # all the same: it is what is meant, should an Envoy come to honour it.
+        _put_header(denied.headers, name, value, _APPEND if name in seen else _OVERWRITE)
+        seen.add(name)
+
+
+def _put_header(headers: Message, name: str, value: str, action: int) -> None:
+    _check_name(name)
+    if not _VALUE.fullmatch(value):
+        # The value may be a token or a claim, so the message names the header alone.
+        raise ValueError(f"the value of {name} is not visible ASCII")
+    option = headers.add(append_action=action)
+    option.header.key = name
+    option.header.value = value
+
+
+def _check_name(name: str) -> None:
+    """Refuse what is no field name, and ``host``: Envoy would rewrite it, and ``:path``, for us."""
+    if name == "host" or not _NAME.fullmatch(name):
+        raise ValueError(f"not a header to write or remove: {name!r}")
+
+
+def _put_metadata(response: Message, metadata: Mapping[str, str]) -> None:
+    for key, value in metadata.items():
+        response.dynamic_metadata.fields[key].string_value = value

@@ -1,0 +1,138 @@
+"""Every way in which authz says no.
+
+::
+
+    AuthzError
+    ├── ConfigurationError      the file or a setting is wrong: nothing starts
+    └── Refusal                 one request is turned away, with a stable reason
+        ├── MalformedRequest    the request cannot mean what it says
+        ├── Unauthenticated     nobody has proven who is calling
+        ├── Forbidden           the caller is known and not permitted
+        ├── RouteNotFound       the configuration has no such route
+        └── Unavailable         we cannot know: the identity provider or we failed
+            └── IdpOutage       the provider is unreachable or says it is down
+
+An error says what happened; ``decision.py`` alone says what it answers.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from authz.model import Diagnostic
+
+
+class Reason(StrEnum):
+    """The stable code of a refusal: log field, metric label, dynamic metadata.
+
+    ``docs/reasons.md`` lists each with its cause and remedy.  A code is never
+    renamed: alerts and dashboards match on it.
+    """
+
+    # MalformedRequest
+    REQUEST_MALFORMED = "request_malformed"
+    CREDENTIAL_AMBIGUOUS = "credential_ambiguous"
+    CREDENTIAL_ENCODED = "credential_encoded"
+    BODY_INCOMPLETE = "body_incomplete"
+
+    # Unauthenticated
+    CREDENTIAL_MISSING = "credential_missing"
+    CREDENTIAL_MALFORMED = "credential_malformed"
+    SCHEME_UNSUPPORTED = "scheme_unsupported"
+    SECRET_REJECTED = "secret_rejected"
+    TOKEN_MALFORMED = "token_malformed"
+    TOKEN_UNSUPPORTED = "token_unsupported"
+    TOKEN_KEY_UNKNOWN = "token_key_unknown"
+    TOKEN_SIGNATURE_INVALID = "token_signature_invalid"
+    TOKEN_CLAIM_INVALID = "token_claim_invalid"
+    TOKEN_EXPIRED = "token_expired"
+    TOKEN_NOT_YET_VALID = "token_not_yet_valid"
+    TOKEN_ISSUER_REFUSED = "token_issuer_refused"
+    TOKEN_AUDIENCE_REFUSED = "token_audience_refused"
+
+    # Forbidden
+    AUDIENCE_MISSING = "audience_missing"
+    SCOPE_MISSING = "scope_missing"
+    CONSUMER_CLAIM_MISSING = "consumer_claim_missing"
+    CONSUMER_UNKNOWN = "consumer_unknown"
+    HEADER_VALUE_REFUSED = "header_value_refused"
+
+    # RouteNotFound
+    ROUTE_UNKNOWN = "route_unknown"
+    ROUTE_UNMATCHED = "route_unmatched"
+
+    # Unavailable
+    IDP_UNAVAILABLE = "idp_unavailable"
+    IDP_THROTTLED = "idp_throttled"
+    IDP_ANSWER_INVALID = "idp_answer_invalid"
+    IDP_REQUEST_REFUSED = "idp_request_refused"
+    EXCHANGED_TOKEN_INVALID = "exchanged_token_invalid"
+    IDENTITY_MISMATCH = "identity_mismatch"
+    KEYS_UNAVAILABLE = "keys_unavailable"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    REQUEST_UNREADABLE = "request_unreadable"
+    OVERLOADED = "overloaded"
+    INTERNAL_ERROR = "internal_error"
+
+
+class AuthzError(Exception):
+    """The root of all errors that authz raises itself."""
+
+
+class ConfigurationError(AuthzError):
+    """The configuration cannot be used; every problem found is listed.
+
+    ``str()`` is one line a problem, ``file:line:col: parameter: message``.
+    """
+
+    def __init__(self, problems: Iterable[Diagnostic]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class Refusal(AuthzError):
+    """A request is turned away.
+
+    ``reason`` is for machines, ``detail`` for the operator: it never holds a
+    secret, a token or text that the caller chose.
+    """
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else str(reason))
+        self.reason = reason
+        self.detail = detail
+
+
+class MalformedRequest(Refusal):
+    """The request contradicts itself, or the grammar of what it carries."""
+
+
+class Unauthenticated(Refusal):
+    """No credential, one that breaks its grammar, or one that was refused."""
+
+
+class Forbidden(Refusal):
+    """The caller is known and may not pass."""
+
+
+class RouteNotFound(Refusal):
+    """The configuration names no route for this request."""
+
+
+class Unavailable(Refusal):
+    """The answer cannot be known now.  ``retry_after`` is in seconds."""
+
+    def __init__(self, reason: Reason, detail: str = "", *, retry_after: int = 1) -> None:
+        super().__init__(reason, detail)
+        self.retry_after = retry_after
+
+
+class IdpOutage(Unavailable):
+    """The identity provider is unreachable, or answers 5xx or 429.
+
+    While this lasts a cached token is served on, to its own expiry.
+    """

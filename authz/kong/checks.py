@@ -1,0 +1,249 @@
+"""What is wrong with a text: one function a grammar, ``None`` if nothing is.
+
+Pure, and none of them repeats the text: it may be a secret that came to the
+wrong place.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import warnings
+from urllib.parse import SplitResult, urlsplit
+
+MAX_MESSAGE_CHARACTERS = 1_000
+"""Of ``unauthorized_error_message`` and ``forbidden_error_message``."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+_HOST_OR_IP = "must be a host name or an IP address, without scheme, port or path"
+_MAX_PORT = 65535
+
+_NAME = re.compile(r"[A-Za-z0-9.\-_~\u0080-\U0010ffff]+")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+# RFC 9110 section 5.6.2
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_HEADER_NAME = re.compile(_TOKEN)
+_TOKEN_HEADER = re.compile(f"(?P<name>{_TOKEN})(?::(?P<scheme>{_TOKEN}))?")
+# RFC 6749 section 3.3; one item may hold several scopes
+_SCOPES = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]*")
+
+# A header that frames the message or names its target is never a plugin's to
+# set; the identity headers have their own value, and one header has one value.
+_RESERVED_HEADERS = frozenset(
+    {
+        "connection", "content-length", "host", "keep-alive", "proxy-connection", "te",
+        "trailer", "transfer-encoding", "upgrade",
+        "x-anonymous-consumer", "x-credential-identifier",
+    }
+)  # fmt: skip
+_RESERVED_PREFIXES = ("x-envoy-", "x-consumer-", "x-authenticated-")
+
+
+# --- URLs ---------------------------------------------------------------------
+
+
+def url(text: str) -> str | None:
+    """Check an absolute http or https URL to send requests to (RFC 3986)."""
+    if not _VISIBLE.fullmatch(text) or "\\" in text:
+        return "must be a URL without spaces, control or non-ASCII characters"
+    parts = _split(text)
+    if parts is None or parts.scheme not in {"http", "https"}:
+        return "must be an absolute URL that begins with http:// or https://"
+    if "@" in parts.netloc:
+        return "must not hold a user name or a password"
+    if "#" in text:
+        return "must not hold a fragment (#…)"
+    if host(parts.hostname or "") is not None:
+        return "must hold a valid host name"
+    return None
+
+
+def _split(text: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(text)
+        if parts.port == 0 or parts.netloc.endswith(":"):
+            return None
+    except ValueError:  # a port that is no number, brackets that do not close
+        return None
+    return parts
+
+
+def plain_http_host(text: str) -> str | None:
+    """Return the host that ``text`` reaches in plain text over a network, if it does."""
+    parts = urlsplit(text)
+    name = parts.hostname or ""
+    return None if parts.scheme == "https" or _is_loopback(name) else name
+
+
+def _is_loopback(name: str) -> bool:
+    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761 section 6.3
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def host(text: str) -> str | None:
+    """Check a host name or an IP address, as in Kong's ``service.host``."""
+    if _HOST.fullmatch(text) and ".." not in text:
+        return None
+    try:
+        ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return _HOST_OR_IP
+    return None
+
+
+# --- Headers and messages -------------------------------------------------------
+
+
+def header_name(text: str) -> str | None:
+    """Check a header's name (RFC 9110 section 5.1)."""
+    return None if _HEADER_NAME.fullmatch(text) else "must be a header name"
+
+
+def token_header(text: str) -> str | None:
+    """Check Kong's ``name`` or ``name:scheme``, as in ``authorization:bearer``."""
+    match = _TOKEN_HEADER.fullmatch(text) if text else None
+    if text and match is None:
+        return "must be a header name, or a name and a scheme as in authorization:bearer"
+    # '_' goes out as '-', so a name is reserved in either spelling.
+    name = match["name"].lower().replace("_", "-") if match else ""
+    if name in _RESERVED_HEADERS or name.startswith(_RESERVED_PREFIXES):
+        return "names a header that belongs to Envoy or to authz; choose another"
+    return None
+
+
+def message(text: str) -> str | None:
+    """Check the text of an answer to a caller."""
+    if _CONTROL.search(text):
+        return "must not hold control characters"
+    if len(text) > MAX_MESSAGE_CHARACTERS:
+        return f"must not be longer than {MAX_MESSAGE_CHARACTERS} characters"
+    return None
+
+
+def carried_by_header(text: str) -> bool:
+    """Tell whether a header can hold ``text``: visible ASCII, spaces inside."""
+    return text.isascii() and text.isprintable() and text == text.strip()
+
+
+# --- OAuth ----------------------------------------------------------------------
+
+
+def scopes(text: str) -> str | None:
+    """Check one or several scopes, separated by spaces (RFC 6749 section 3.3)."""
+    return None if _SCOPES.fullmatch(text) else "must be scopes of visible ASCII without \" and \\"
+
+
+def filled(text: str) -> str | None:
+    """Check that there is something, and nothing invisible in it."""
+    if not text:
+        return "must not be empty"
+    return "must not hold control characters" if _CONTROL.search(text) else None
+
+
+# --- Kong's entities ------------------------------------------------------------
+
+
+def name(text: str) -> str | None:
+    """Check the name of a service or a route."""
+    if _NAME.fullmatch(text):
+        return None
+    return "must consist of letters, digits and . - _ ~"
+
+
+def uuid(text: str) -> str | None:
+    """Check an id."""
+    return None if _UUID.fullmatch(text) else "must be a UUID"
+
+
+def method(text: str) -> str | None:
+    """Check an HTTP method as Kong wants it."""
+    return None if re.fullmatch("[A-Z]+", text) else "must be a method in upper case, as GET"
+
+
+def route_host(text: str) -> str | None:
+    """Check a route's host: plain, or with one ``*`` as its first or last label."""
+    bare = text
+    if re.search(r":[0-9]+$", text) and not text.endswith("]"):
+        bare, _, port = text.rpartition(":")
+        if not 0 < int(port) <= _MAX_PORT:
+            return "must have a port between 1 and 65535"
+    return _wildcard(bare)
+
+
+def sni(text: str) -> str | None:
+    """Check a server name: a host without a port, wildcards as in ``route_host``."""
+    return _wildcard(text)
+
+
+def _wildcard(text: str) -> str | None:
+    if "*" not in text:
+        return host(text)
+    if text.count("*") > 1 or not (text.startswith("*.") or text.endswith(".*")):
+        return "may hold one *, and only as its first or its last label"
+    return host(text.removeprefix("*.").removesuffix(".*"))
+
+
+def service_path(text: str) -> str | None:
+    """Check the path that a service puts before a request's."""
+    if not text.startswith("/"):
+        return "must start with /"
+    return _fixed_path(text)
+
+
+def route_path(text: str) -> str | None:
+    """Check a route's path: a prefix in normal form, or ``~`` and a regular expression."""
+    if text.startswith("~/"):
+        return pattern(text[1:])
+    if not text.startswith("/"):
+        return "must start with / (a prefix) or ~/ (a regular expression)"
+    return _fixed_path(text)
+
+
+def _fixed_path(text: str) -> str | None:
+    if re.search(r"[\x00-\x20\x7f?#\\]", text):
+        return "must not hold ?, #, \\, spaces or control characters"
+    if "//" in text:
+        return "must not hold empty segments (//)"
+    if re.search("%(?![0-9A-Fa-f]{2})", text):
+        return "holds a % that begins no percent-encoding"
+    # Kong compares with the normalised request path, so another spelling never matches.
+    if re.search(r"/\.{1,2}(?:/|$)", text):
+        return "must be in normal form: without . and .. segments"
+    for triplet in re.findall("%([0-9A-Fa-f]{2})", text):
+        if triplet != triplet.upper() or re.fullmatch("[A-Za-z0-9._~-]", chr(int(triplet, 16))):
+            return f"must be in normal form: write %{triplet} as its character or in upper case"
+    return None
+
+
+def pattern(text: str) -> str | None:
+    """Check a regular expression of a route."""
+    try:
+        compile_pattern(text)
+    except (re.error, RecursionError, OverflowError, Warning) as error:
+        return f"is a regular expression that cannot be used here: {error}"
+    return None
+
+
+# One token of a regular expression; only those of the dialect matter.
+_PATTERN_TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?<(?![=!])|.", re.DOTALL)
+_DIALECT = {"(?<": "(?P<", "$": r"\Z", r"\z": r"\Z"}
+
+
+def compile_pattern(text: str) -> re.Pattern[str]:
+    r"""Compile one of Kong's regular expressions (PCRE) with Python's engine.
+
+    ``(?<name>…)`` becomes ``(?P<name>…)``; ``$`` and ``\z`` become ``\Z``, for a
+    decoded ``%0A`` at the end is no end; ``\d`` and ``\w`` are ASCII, as in PCRE.
+    What Python cannot read raises ``re.error``; what it would read differently
+    (POSIX classes such as ``[[:alpha:]]``) raises ``FutureWarning``.
+    """
+    tokens = _PATTERN_TOKEN.findall(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return re.compile("".join(_DIALECT.get(token, token) for token in tokens), re.ASCII)

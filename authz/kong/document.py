@@ -1,0 +1,382 @@
+"""A YAML or JSON text as nodes that know where they stand.
+
+The only home of yaml.  The tree is built straight from the parser's events:
+PyYAML's own constructors drop places, keep the last of two equal keys without
+a word, and read ``no`` as false (YAML 1.1; Kong's files are YAML 1.2 in spirit).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import yaml
+
+from authz.kong import environment
+from authz.model import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping as Environ
+
+    from authz.kong.problems import Problems
+
+MAX_FILE_BYTES = 32 * 1024 * 1024
+MAX_DEPTH = 64
+"""Levels of nesting; decK's own grammar needs about ten."""
+MAX_NODES = 2_000_000
+"""Nodes of one file, an aliased tree counted at every use (billion laughs)."""
+
+_NULL = frozenset({"", "~", "null", "Null", "NULL"})
+_TRUE = frozenset({"true", "True", "TRUE"})
+_FALSE = frozenset({"false", "False", "FALSE"})
+_NUMBER = re.compile(
+    r"0o[0-7]+|0x[0-9a-fA-F]+|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+    r"|[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+)
+_STANDARD_TAG = re.compile(r"tag:yaml\.org,2002:(?:null|bool|int|float|str|seq|map)")
+_STRING_TAG = "tag:yaml.org,2002:str"
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class Node:
+    """A value of the document; ``size`` counts what is in it, aliases at each use."""
+
+    __slots__ = ("_column", "_file", "_line", "size")
+
+    def __init__(self, file: str, line: int, column: int) -> None:
+        self._file, self._line, self._column = file, line, column
+        self.size = 1
+
+    @property
+    def place(self) -> Place:
+        """Where the value begins.  Made when asked for: most places are never told."""
+        return Place(self._file, self._line, self._column)
+
+    @property
+    def kind(self) -> str:
+        """What the value is, for messages."""
+        return "a value"
+
+    @property
+    def is_null(self) -> bool:
+        """Whether the file says null, or nothing, where a value could stand."""
+        return False
+
+
+class Scalar(Node):
+    """Text, and whether it stood there plainly.
+
+    Only plain text can be null, a boolean or a number.  ``variables`` are those
+    that filled it: such a text takes the type that is asked for, and no message
+    quotes it.  ``text`` is None when a variable was missing, which has been said.
+    """
+
+    __slots__ = ("plain", "text", "variables")
+
+    def __init__(
+        self,
+        at: tuple[str, int, int],
+        text: str | None,
+        *,
+        plain: bool,
+        variables: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(*at)
+        self.text, self.plain, self.variables = text, plain, variables
+
+    @property
+    def kind(self) -> str:
+        """What YAML 1.2's core schema takes the text for."""
+        if not self.plain or self.variables or self.text is None:
+            return "a string"
+        if self.text in _NULL:
+            return "null"
+        if self.text in _TRUE or self.text in _FALSE:
+            return "a boolean"
+        return "a number" if _NUMBER.fullmatch(self.text) else "a string"
+
+    @property
+    def is_null(self) -> bool:
+        return self.plain and not self.variables and self.text in _NULL
+
+    @property
+    def boolean(self) -> bool | None:
+        """The text as a boolean; None if it is none."""
+        if self.plain and self.text in _TRUE:
+            return True
+        return False if self.plain and self.text in _FALSE else None
+
+    @property
+    def number(self) -> int | float | None:
+        """The text as a number, which may be NaN or infinite; None if it is none."""
+        text = self.text
+        if not self.plain or text is None or not _NUMBER.fullmatch(text):
+            return None
+        if text.startswith(("0o", "0x")):
+            return int(text, 0)
+        try:
+            return int(text)
+        except ValueError:  # a float, or more digits than Python reads
+            return float(re.sub(r"\.(inf|nan)", r"\1", text.lower()))
+
+    def filled(self, text: str | None, variable: str) -> Scalar:
+        """Return the same scalar with another text, which ``variable`` gave."""
+        at = (self._file, self._line, self._column)
+        return Scalar(at, text, plain=False, variables=(*self.variables, variable))
+
+
+class Sequence(Node):
+    """A list of nodes."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, at: tuple[str, int, int], items: list[Node]) -> None:
+        super().__init__(*at)
+        self.items = items
+
+    @property
+    def kind(self) -> str:
+        """What the value is, for messages."""
+        return "a list"
+
+    def replace(self, items: list[Node]) -> Sequence:
+        """Return a list with other items at the same place."""
+        return Sequence((self._file, self._line, self._column), items)
+
+
+class Entry(NamedTuple):
+    """One key of a mapping, with its value."""
+
+    key: Scalar
+    value: Node
+
+
+class Mapping(Node):
+    """Keys, each of them once, with their values."""
+
+    __slots__ = ("entries",)
+
+    def __init__(self, at: tuple[str, int, int], entries: dict[str, Entry]) -> None:
+        super().__init__(*at)
+        self.entries = entries
+
+    @property
+    def kind(self) -> str:
+        """What the value is, for messages."""
+        return "a mapping"
+
+    def get(self, name: str) -> Node | None:
+        """Return the value of ``name``; None if it is absent or null."""
+        entry = self.entries.get(name)
+        return None if entry is None or entry.value.is_null else entry.value
+
+    def place_of(self, name: str) -> Place:
+        """Return the place of the value of ``name``; of the mapping if it has none."""
+        entry = self.entries.get(name)
+        return self.place if entry is None else entry.value.place
+
+    def key_place(self, name: str) -> Place:
+        """Return the place of the key ``name``; of the mapping if it has none."""
+        entry = self.entries.get(name)
+        return self.place if entry is None else entry.key.place
+
+    def replace(self, values: dict[str, Node]) -> Mapping:
+        """Return a mapping with other values for some of its keys."""
+        entries = {
+            name: Entry(entry.key, values.get(name, entry.value))
+            for name, entry in self.entries.items()
+        }
+        return Mapping((self._file, self._line, self._column), entries)
+
+    def with_defaults(self, defaults: Mapping | None) -> Mapping:
+        """Return the mapping with ``defaults`` for keys that are absent or null."""
+        if defaults is None:
+            return self
+        own = {name: entry for name, entry in self.entries.items() if not entry.value.is_null}
+        at = (self._file, self._line, self._column)
+        return Mapping(at, {**self.entries, **defaults.entries, **own})
+
+    def merged_over(self, base: Mapping) -> Mapping:
+        """Return ``base`` with this mapping's keys over it, mappings merged in depth.
+
+        An explicit null of ours stays: it takes the base's value back.
+        """
+        entries = dict(base.entries)
+        for name, entry in self.entries.items():
+            below = entries.get(name)
+            if below and isinstance(below.value, Mapping) and isinstance(entry.value, Mapping):
+                entries[name] = Entry(entry.key, entry.value.merged_over(below.value))
+            else:
+                entries[name] = entry
+        return Mapping((self._file, self._line, self._column), entries)
+
+
+class _Unusable(Exception):
+    """The document breaks a bound or its syntax; there is no tree to go on with."""
+
+    def __init__(self, place: Place, message: str) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+def parse(data: bytes, file: str, environ: Environ[str, str], problems: Problems) -> Node | None:
+    """Read one document; None if it has none to give, which has been reported."""
+    try:
+        text = _decode(data, file)
+        templates = environment.extract(text, file, environ, problems)
+        return _Composer(templates, file, problems).compose()
+    except _Unusable as error:
+        problems.error(error.place, "file", str(error))
+        return None
+
+
+def _decode(data: bytes, file: str) -> str:
+    if len(data) > MAX_FILE_BYTES:
+        raise _Unusable(Place(file, 1, 1), f"is larger than {MAX_FILE_BYTES} bytes")
+    try:
+        # Editors on Windows begin a file with a byte order mark; it says nothing.
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        place = Place(file, before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
+        raise _Unusable(place, "is not UTF-8 from here on") from None
+    if bad := _UNPRINTABLE.search(text):
+        start = bad.start()
+        place = Place(file, text.count("\n", 0, start) + 1, start - text.rfind("\n", 0, start))
+        raise _Unusable(place, f"the character U+{ord(bad[0]):04X} cannot stand in YAML")
+    return text
+
+
+_Collection = TypeVar("_Collection", Sequence, Mapping)
+
+
+class _Composer:
+    """Builds the tree from the parser's events, within the bounds."""
+
+    def __init__(self, templates: environment.Templates, file: str, problems: Problems) -> None:
+        self._templates = templates
+        self._file = file
+        self._problems = problems
+        self._events: Iterator[yaml.Event] = yaml.parse(templates.text, Loader=yaml.CSafeLoader)
+        self._anchors: dict[str, Node | None] = {}
+        self._depth = 0
+
+    def compose(self) -> Node:
+        try:
+            return self._document()
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            place = Place(self._file, mark.line + 1, mark.column + 1) if mark else self._start
+            said = ", ".join(filter(None, (error.context, error.problem)))
+            raise _Unusable(place, f"is no YAML: {said}") from None
+
+    @property
+    def _start(self) -> Place:
+        return Place(self._file, 1, 1)
+
+    def _document(self) -> Node:
+        next(self._events)  # the stream's start
+        if isinstance(next(self._events), yaml.StreamEndEvent):
+            raise _Unusable(self._start, "is empty")
+        node = self._node(next(self._events))
+        next(self._events)  # the document's end
+        further = next(self._events)
+        if not isinstance(further, yaml.StreamEndEvent):
+            place = Place(*self._at(further))
+            raise _Unusable(place, "a second document begins here: one file, one document")
+        return node
+
+    def _at(self, event: yaml.Event) -> tuple[str, int, int]:
+        mark = event.start_mark
+        return self._file, mark.line + 1, mark.column + 1
+
+    def _node(self, event: yaml.Event) -> Node:
+        if isinstance(event, yaml.ScalarEvent):
+            return self._anchored(event, self._scalar(event))
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = None  # open: an alias in here would be a cycle
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise _Unusable(Place(*self._at(event)), f"is nested deeper than {MAX_DEPTH} levels")
+        self._check_tag(event)
+        is_list = isinstance(event, yaml.SequenceStartEvent)
+        node = self._sequence(event) if is_list else self._mapping(event)
+        self._depth -= 1
+        return self._anchored(event, node)
+
+    def _anchored(self, event: yaml.Event, node: Node) -> Node:
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node
+        return node
+
+    def _alias(self, event: yaml.AliasEvent) -> Node:
+        place = Place(*self._at(event))
+        if event.anchor not in self._anchors:
+            raise _Unusable(place, f"the anchor '{event.anchor}' is not defined above")
+        node = self._anchors[event.anchor]
+        if node is None:
+            raise _Unusable(place, f"the anchor '{event.anchor}' stands inside itself")
+        return node
+
+    def _scalar(self, event: yaml.ScalarEvent) -> Scalar:
+        self._check_tag(event)
+        filled = self._templates.fill(event.value)
+        plain = event.implicit[0] if event.tag is None else event.tag != _STRING_TAG
+        return Scalar(self._at(event), filled.text, plain=plain, variables=filled.variables)
+
+    def _check_tag(self, event: yaml.Event) -> None:
+        # A tag names a type to build (!!python/object …); decK's files have no use for one.
+        if event.tag is not None and event.tag != "!" and not _STANDARD_TAG.fullmatch(event.tag):
+            self._problems.error(
+                Place(*self._at(event)), "file", f"the YAML tag '{event.tag}' is refused"
+            )
+
+    def _sequence(self, start: yaml.Event) -> Sequence:
+        node = Sequence(self._at(start), [])
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            item = self._node(event)
+            node.items.append(item)
+            self._count(node, item)
+        return node
+
+    def _mapping(self, start: yaml.Event) -> Mapping:
+        node = Mapping(self._at(start), {})
+        merged: list[Mapping] = []
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            key = self._node(event)
+            value = self._node(next(self._events))
+            self._count(node, value)
+            if not isinstance(key, Scalar):
+                self._problems.error(key.place, "file", "a key must be text")
+            elif key.variables:
+                self._problems.error(key.place, "env", "a key cannot come from the environment")
+            elif key.text == "<<" and key.plain:
+                merged.extend(self._merge_sources(value))
+            elif key.text is not None:
+                self._enter(node, key, key.text, value)
+        for source in merged:  # YAML's merge key: what is written here wins, then the first source
+            for name, entry in source.entries.items():
+                node.entries.setdefault(name, entry)
+        return node
+
+    def _merge_sources(self, value: Node) -> list[Mapping]:
+        candidates = value.items if isinstance(value, Sequence) else [value]
+        sources = [source for source in candidates if isinstance(source, Mapping)]
+        if len(sources) != len(candidates):
+            self._problems.error(value.place, "<<", "must name one mapping, or a list of them")
+        return sources
+
+    def _enter(self, node: Mapping, key: Scalar, name: str, value: Node) -> None:
+        first = node.entries.get(name)
+        if first is None:
+            node.entries[name] = Entry(key, value)
+            return
+        line = first.key.place.line
+        self._problems.error(key.place, name, f"stands here a second time; first on line {line}")
+
+    def _count(self, node: _Collection, member: Node) -> None:
+        node.size += member.size
+        if node.size > MAX_NODES:
+            raise _Unusable(node.place, f"grows beyond {MAX_NODES} values, aliases counted")

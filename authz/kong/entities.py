@@ -1,0 +1,301 @@
+"""Kong's services, routes and consumers: what may stand in them, and the values made of it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from authz.kong import checks
+from authz.kong.document import Mapping, Scalar
+from authz.kong.plugins import PROTOCOLS
+from authz.kong.schema import Anything, Array, Boolean, Field, MapOf, Number, Object, Text, read_fields
+from authz.model import Consumer, Route, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping as Table
+
+    from authz.kong.document import Node
+    from authz.kong.problems import Problems
+
+NAMESPACE = uuid.UUID("6f1c2a0e-3f0b-5e55-9d0c-8a2b6f6a7d11")
+"""Of the ids that the file does not give: version 5 UUIDs of ``kind:name``.  Never
+changed: upstreams may keep X-Consumer-ID."""
+
+STREAMS = frozenset({"tcp", "tls", "tls_passthrough", "udp"})
+_MAX_MILLISECONDS = 2_147_483_646
+_MAX_RETRIES = 32_767
+
+_PORT = Number(minimum=1, maximum=65_535, whole=True)
+_MILLISECONDS = Number(minimum=1, maximum=_MAX_MILLISECONDS, whole=True)
+_TEXT = Text(check=checks.filled)
+_ANYTHING = Field(Anything())
+
+_COMMON: Table[str, Field] = {
+    "id": Field(Text(check=checks.uuid)),
+    **dict.fromkeys(("tags", "created_at", "updated_at", "_comment", "_ignore"), _ANYTHING),
+}
+
+SERVICE: Table[str, Field] = {
+    **_COMMON,
+    "name": Field(Text(check=checks.name)),
+    "url": Field(Text(check=checks.url)),
+    "protocol": Field(Text(allowed=PROTOCOLS), "http"),
+    "host": Field(Text(check=checks.host)),
+    "port": Field(_PORT, 80),
+    "path": Field(Text(check=checks.service_path)),
+    "retries": Field(Number(minimum=0, maximum=_MAX_RETRIES, whole=True), 5),
+    "connect_timeout": Field(_MILLISECONDS, 60_000),
+    "read_timeout": Field(_MILLISECONDS, 60_000),
+    "write_timeout": Field(_MILLISECONDS, 60_000),
+    "enabled": Field(Boolean(), True),
+    "tls_verify": Field(Boolean()),
+    "client_certificate": _ANYTHING,
+    "ca_certificates": Field(Array(Text(check=checks.uuid))),
+    **dict.fromkeys(("tls_verify_depth", "tls_sans", "routes", "plugins"), _ANYTHING),
+}
+
+_ADDRESS = Object({"ip": Field(_TEXT), "port": Field(_PORT)})
+
+ROUTE: Table[str, Field] = {
+    **_COMMON,
+    "name": Field(Text(check=checks.name)),
+    "protocols": Field(Array(Text(allowed=PROTOCOLS), at_least=1), ("http", "https")),
+    "methods": Field(Array(Text(check=checks.method))),
+    "hosts": Field(Array(Text(check=checks.route_host))),
+    "paths": Field(Array(Text(check=checks.route_path))),
+    "headers": Field(MapOf(Array(_TEXT, at_least=1), key=checks.header_name)),
+    "snis": Field(Array(Text(check=checks.sni))),
+    "sources": Field(Array(_ADDRESS)),
+    "destinations": Field(Array(_ADDRESS)),
+    "strip_path": Field(Boolean(), True),
+    "preserve_host": Field(Boolean(), False),
+    "regex_priority": Field(Number(whole=True), 0),
+    "path_handling": Field(Text(allowed=("v0", "v1")), "v0"),
+    "https_redirect_status_code": Field(Number(whole=True), 426),
+    "request_buffering": Field(Boolean(), True),
+    "response_buffering": Field(Boolean(), True),
+    **dict.fromkeys(("expression", "priority", "service", "plugins"), _ANYTHING),
+}
+
+CONSUMER: Table[str, Field] = {
+    **_COMMON,
+    "username": Field(_TEXT),
+    "custom_id": Field(_TEXT),
+    "groups": _ANYTHING,
+    "plugins": _ANYTHING,
+    # Credentials of plugins that are refused: they let nobody in here.
+    **dict.fromkeys(
+        (
+            "acls", "basicauth_credentials", "hmacauth_credentials", "jwt_secrets",
+            "keyauth_credentials", "keyauth_enc_credentials", "mtls_auth_credentials",
+            "oauth2_credentials",
+        ),
+        _ANYTHING,
+    ),
+}  # fmt: skip
+
+CONSUMER_GROUP: Table[str, Field] = {
+    **_COMMON,
+    "name": Field(_TEXT),
+    "consumers": _ANYTHING,
+    "plugins": _ANYTHING,
+}
+
+
+def identity(kind: str, name: str) -> str:
+    """Return the id of an entity whose file gives none: the same on every replica."""
+    return str(uuid.uuid5(NAMESPACE, f"{kind}:{name}"))
+
+
+# --- Services -------------------------------------------------------------------
+
+
+def read_service(mapping: Mapping, problems: Problems) -> Service | None:
+    """Read a service; None if it has no host, which has been reported."""
+    values = read_fields(mapping, SERVICE, problems)
+    certificate = mapping.get("client_certificate")
+    values = {**_from_url(values.pop("url", None)), **values}
+    _check_service(mapping, values, problems)
+    if "host" not in values:
+        return None
+    chosen = {name: values[name] for name in _SERVICE_VALUES if name in values}
+    name = values.get("name")
+    return Service(
+        **chosen,
+        id=values.get("id") or identity("services", name or f"{values['host']}@{mapping.place}"),
+        place=mapping.place,
+        client_certificate=None if certificate is None else _id_of(certificate, problems),
+    )
+
+
+_SERVICE_VALUES = (
+    "name", "host", "protocol", "port", "path", "retries", "connect_timeout", "read_timeout",
+    "write_timeout", "enabled", "tls_verify", "ca_certificates",
+)  # fmt: skip
+_TLS_PORT = 443
+
+
+def _from_url(url: str | None) -> dict[str, Any]:
+    """Take Kong's shorthand apart; without a port it is the scheme's."""
+    if url is None:
+        return {}
+    parts = urlsplit(url)
+    values: dict[str, Any] = {"protocol": parts.scheme, "host": parts.hostname}
+    values["port"] = parts.port or (_TLS_PORT if parts.scheme == "https" else 80)
+    if parts.path:
+        values["path"] = parts.path
+    return values
+
+
+def _check_service(mapping: Mapping, values: dict[str, Any], problems: Problems) -> None:
+    if mapping.get("host") is None and mapping.get("url") is None:
+        problems.error(mapping.place, "host", "is required, or url as a shorthand")
+    if values.get("path") and values.get("protocol") in STREAMS:
+        message = f"cannot be set for the protocol {values['protocol']}"
+        problems.error(mapping.place_of("path"), "path", message)
+
+
+def _id_of(node: Node, problems: Problems) -> str | None:
+    """Read a reference by id: the id, or a mapping that holds it."""
+    if isinstance(node, Mapping):
+        node = node.get("id") or node
+    if isinstance(node, Scalar):
+        return Text(check=checks.uuid).read(node, "client_certificate", problems)
+    problems.error(node.place, "client_certificate", "must be the id of a certificate")
+    return None
+
+
+# --- Routes -----------------------------------------------------------------------
+
+
+def read_route(
+    mapping: Mapping, service: Service | None, ordinal: int, problems: Problems
+) -> Route:
+    """Read a route of ``service``; ``ordinal`` tells apart those without name and id."""
+    values = read_fields(mapping, ROUTE, problems)
+    protocols = values.get("protocols", ("http", "https"))
+    _check_route(mapping, values, protocols, problems)
+    chosen = {name: values[name] for name in _ROUTE_VALUES if name in values}
+    if not {"http", "https", "ws", "wss"} & set(protocols):
+        chosen["strip_path"] = False  # Kong's default for gRPC, where a path is a method
+    name = values.get("name")
+    return Route(
+        **chosen,
+        id=values.get("id") or identity("routes", name or f"#{ordinal}"),
+        place=mapping.place,
+        service=service,
+        sources=_addresses(values, "sources"),
+        destinations=_addresses(values, "destinations"),
+        places={name: mapping.place_of(name) for name in mapping.entries},
+    )
+
+
+_ROUTE_VALUES = (
+    "name", "protocols", "methods", "hosts", "paths", "headers", "snis", "strip_path",
+    "preserve_host", "regex_priority", "path_handling", "https_redirect_status_code",
+    "request_buffering", "response_buffering",
+)  # fmt: skip
+_FAMILIES = (
+    {"http", "https"}, {"grpc", "grpcs"}, {"ws", "wss"}, {"tcp", "tls", "udp"}, {"tls_passthrough"},
+)  # fmt: skip
+_TLS = frozenset({"https", "grpcs", "wss", "tls", "tls_passthrough"})
+_REDIRECTS = frozenset({301, 302, 307, 308, 426})
+
+
+def _addresses(
+    values: dict[str, Any], field: str
+) -> tuple[tuple[str | None, int | None], ...]:
+    return tuple((item.get("ip"), item.get("port")) for item in values.get(field, ()))
+
+
+def _check_route(
+    mapping: Mapping, values: dict[str, Any], protocols: tuple[str, ...], problems: Problems
+) -> None:
+    named = set(protocols)
+    if not any(named <= family for family in _FAMILIES):
+        problems.error(
+            mapping.place_of("protocols"), "protocols", "mixes HTTP, gRPC and streams; choose one"
+        )
+    for field in ("expression", "priority"):
+        if mapping.get(field) is not None:
+            message = "routes by expression are not done here: write paths, hosts, methods, headers"
+            problems.error(mapping.key_place(field), field, message)
+            return
+    for field, message in _complaints(values, named):
+        problems.error(mapping.place_of(field), field, message)
+    _check_conditions(mapping, named, problems)
+
+
+def _complaints(values: dict[str, Any], named: set[str]) -> list[tuple[str, str]]:
+    """Return what Kong's rules between a route's fields say, by field."""
+    found = []
+    of_streams = named <= STREAMS
+    if named <= {"grpc", "grpcs"}:
+        if values.get("strip_path"):
+            found.append(("strip_path", "must be false for gRPC"))
+        if values.get("methods"):
+            found.append(("methods", "cannot be set for gRPC"))
+    for field in ("sources", "destinations"):
+        if values.get(field) and not of_streams:
+            found.append((field, "can only be set for tcp, tls and udp"))
+    for field in ("methods", "hosts", "paths", "headers"):
+        if values.get(field) and of_streams:
+            found.append((field, f"cannot be set for {', '.join(sorted(named))}"))
+    if values.get("snis") and not named & _TLS:
+        found.append(("snis", "needs https, grpcs, wss or tls among the protocols"))
+    if values.get("https_redirect_status_code", 426) not in _REDIRECTS:
+        allowed = ", ".join(map(str, sorted(_REDIRECTS)))
+        found.append(("https_redirect_status_code", f"must be one of {allowed}"))
+    found.extend(_header_complaints(values.get("headers") or {}))
+    return found
+
+
+def _header_complaints(headers: dict[str, tuple[str, ...] | None]) -> list[tuple[str, str]]:
+    found = []
+    for name, texts in headers.items():
+        if name.lower() == "host":
+            found.append(("headers", "cannot hold host: write it under hosts"))
+        for text in texts or ():
+            if text.startswith("~*") and (wrong := checks.pattern(text[2:])):
+                found.append(("headers", f"{name} {wrong}"))
+    return found
+
+
+def _check_conditions(mapping: Mapping, named: set[str], problems: Problems) -> None:
+    """A route that asks for nothing would take every request, so Kong refuses it."""
+    if named <= STREAMS:
+        fields = ["sources", "destinations", "snis"]
+    else:
+        fields = ["hosts", "headers", "paths"]
+        fields += [] if named <= {"grpc", "grpcs"} else ["methods"]
+        fields += ["snis"] if named & _TLS else []
+    if not any(_is_filled(mapping, field) for field in fields):
+        problems.error(mapping.place, "paths", f"at least one is required of {', '.join(fields)}")
+
+
+def _is_filled(mapping: Mapping, field: str) -> bool:
+    node = mapping.get(field)
+    return node is not None and bool(getattr(node, "items", None) or getattr(node, "entries", None)
+                                     or isinstance(node, Scalar))
+
+
+# --- Consumers --------------------------------------------------------------------
+
+
+def read_consumer(mapping: Mapping, problems: Problems) -> Consumer | None:
+    """Read a consumer; None if nothing tells who it is, which has been reported."""
+    values = read_fields(mapping, CONSUMER, problems)
+    username, custom_id = values.get("username"), values.get("custom_id")
+    if username is None and custom_id is None:
+        if not {"username", "custom_id"} & mapping.entries.keys():
+            problems.error(mapping.place, "username", "is required, or custom_id")
+        return None
+    # By the name: what Kong draws by lot differs from replica to replica.
+    name = f"consumers:{username}" if username is not None else f"custom_ids:{custom_id}"
+    return Consumer(
+        id=values.get("id") or str(uuid.uuid5(NAMESPACE, name)),
+        username=username,
+        custom_id=custom_id,
+        place=mapping.place,
+    )

@@ -1,0 +1,326 @@
+"""One openid-connect plugin: from its ``config`` to ``model.OpenIDConnect``.
+
+``parameters`` says what each parameter is; here is what they mean together,
+and what is said about those that do not take effect.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from authz.kong import checks, environment, schema
+from authz.kong.document import Mapping, Node, Scalar, Sequence
+from authz.kong.parameters import LEGACY, METHODS, PARAMETERS, PLACES, Status
+from authz.model import OpenIDConnect, Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping as Environ
+
+    from authz.kong.problems import Problems
+    from authz.model import Place
+
+METHODS_DONE = ("bearer", "client_credentials")
+"""In the order in which Kong looks for their credentials."""
+
+_BROWSER_METHODS = frozenset({"authorization_code", "session"})
+_CLIENT_AUTH_DONE = frozenset({"client_secret_basic", "client_secret_post"})
+_DEFAULT_PLACES = ("header", "query")
+_ENDPOINTS = ("issuer", "token_endpoint", "jwks_endpoint", "extra_jwks_uris")
+# Parameters whose explicit null is a value: "none", not "Kong's default".
+_NULL_IS_NONE = frozenset({"scopes", "upstream_access_token_header"})
+# Parameters that go into the model as they stand in the file.
+_VERBATIM = (
+    "audience", "audience_claim", "audience_required", "by_username_ignore_case", "cache_tokens",
+    "cache_ttl", "cache_ttl_max", "cache_ttl_min", "cache_ttl_neg", "cache_ttl_resurrect",
+    "client_auth", "client_id", "consumer_by", "consumer_optional", "credential_claim",
+    "display_errors", "expose_error_code", "extra_jwks_uris", "forbidden_error_message",
+    "hide_credentials", "issuer", "issuers_allowed", "jwks_endpoint", "leeway",
+    "rediscovery_lifetime", "run_on_preflight", "scopes_claim", "scopes_required", "ssl_verify",
+    "timeout", "token_endpoint", "token_endpoint_auth_method", "unauthorized_error_message",
+    "using_pseudo_issuer",
+)  # fmt: skip
+
+
+def read(
+    config: Mapping,
+    place: Place,
+    environ: Environ[str, str],
+    problems: Problems,
+    *,
+    enabled: bool = True,
+) -> OpenIDConnect | None:
+    """Read the ``config`` of the plugin at ``place``.
+
+    None if it is not ``enabled`` (then only its grammar is checked), or if it
+    lacks what everything else needs, which has been reported.
+    """
+    config = _with_references(config, environ, problems)
+    values = schema.read_fields(config, PARAMETERS, problems)
+    return _Reading(config, values, place, problems).result() if enabled else None
+
+
+# --- {vault://env/…} ------------------------------------------------------------
+
+
+def _with_references(config: Mapping, environ: Environ[str, str], problems: Problems) -> Mapping:
+    """Resolve the references in those parameters in which Kong resolves them."""
+    resolved: dict[str, Node] = {}
+    for name, entry in config.entries.items():
+        parameter = PARAMETERS.get(name)
+        if parameter is not None and parameter.referenceable:
+            resolved[name] = _resolved(entry.value, name, environ, problems)
+    return config.replace(resolved) if resolved else config
+
+
+def _resolved(node: Node, name: str, environ: Environ[str, str], problems: Problems) -> Node:
+    if isinstance(node, Sequence):
+        return node.replace([_resolved(item, name, environ, problems) for item in node.items])
+    if not isinstance(node, Scalar) or node.text is None:
+        return node
+    if not node.text.startswith(environment.REFERENCE_START):
+        return node
+    try:
+        variable, value = environment.vault_value(node.text, environ)
+    except LookupError as error:
+        problems.error(node.place, name, str(error))
+        return node.filled(None, "")
+    return node.filled(value, variable)
+
+
+# --- What the parameters mean together --------------------------------------------
+
+
+class _Reading:
+    """The parameters of one plugin, and what is to be said about them."""
+
+    def __init__(
+        self, config: Mapping, values: dict[str, Any], place: Place, problems: Problems
+    ) -> None:
+        self._config = config
+        self._values = values
+        self._place = place
+        self._problems = problems
+        self._methods = self._auth_methods()
+
+    def result(self) -> OpenIDConnect | None:
+        """Apply every rule, so that all problems are said at once; then build."""
+        self._say_what_takes_no_effect()
+        self._check_login_action()
+        self._check_verification()
+        self._check_client()
+        self._check_issuer()
+        self._check_cache()
+        self._notice_plain_http()
+        self._notice_audience()
+        built: dict[str, Any] = {
+            "auth_methods": self._methods,
+            "bearer_token_param_type": self._places("bearer"),
+            "client_credentials_param_type": self._places("client_credentials"),
+            "consumer_claims": self._consumer_claims(),
+            **self._scopes(),
+            **self._upstream_access_token_header(),
+            **self._secrets(),
+        }
+        if "issuer" not in self._values:
+            return None
+        verbatim = {name: self._values[name] for name in _VERBATIM if name in self._values}
+        return OpenIDConnect(**verbatim, **built)
+
+    def _get(self, name: str) -> Any:  # noqa: ANN401 - any parameter's value
+        """Return the file's value, else Kong's default."""
+        return self._values.get(name, PARAMETERS[name].default)
+
+    def _error(self, name: str, message: str) -> None:
+        self._problems.error(self._where(name), name, message)
+
+    def _notice(self, name: str, message: str) -> None:
+        self._problems.notice(self._where(name), name, message)
+
+    def _where(self, name: str) -> Place:
+        entry = self._config.entries.get(name)
+        return self._place if entry is None else entry.value.place
+
+    def _items(self, name: str) -> list[Scalar]:
+        node = self._config.entries[name].value
+        items = node.items if isinstance(node, Sequence) else [node]
+        return [item for item in items if isinstance(item, Scalar)]
+
+    # --- Not done ---
+
+    def _say_what_takes_no_effect(self) -> None:
+        browser = []
+        for name, value in self._values.items():
+            parameter = PARAMETERS[name]
+            if parameter.status is Status.DONE or parameter.is_default(value):
+                continue
+            if parameter.status is Status.REFUSED:
+                self._error(name, "is not done here and not ignored in silence: remove it")
+            else:
+                browser.append(name)
+        if browser:
+            names = ", ".join(name for name in browser if name not in LEGACY) or "legacy names"
+            legacy = sum(name in LEGACY for name in browser)
+            more = f" and {legacy} of older versions" if legacy and legacy < len(browser) else ""
+            self._problems.notice(
+                self._config.key_place(browser[0]),
+                browser[0],
+                f"parameters of logins and sessions change nothing for machine callers: {names}{more}",
+            )
+
+    def _check_login_action(self) -> None:
+        """Refuse an answer in the upstream's place: Kong would give the token to the caller."""
+        if self._get("login_action") == "upstream":
+            return
+        if concerned := [name for name in self._get("login_methods") if name in self._methods]:
+            self._error(
+                "login_action", f"other than upstream is not done here for {', '.join(concerned)}"
+            )
+
+    # --- Methods and credentials ---
+
+    def _auth_methods(self) -> tuple[str, ...]:
+        named = self._values.get("auth_methods")
+        if named is None or PARAMETERS["auth_methods"].is_default(named):
+            self._notice(
+                "auth_methods",
+                f"Kong's default is all of its methods; here it means {' and '.join(METHODS_DONE)}",
+            )
+            return METHODS_DONE
+        if browser := [name for name in METHODS if name in named and name in _BROWSER_METHODS]:
+            self._notice("auth_methods", f"{', '.join(browser)}: for browsers, not done here")
+        for item in self._items("auth_methods"):
+            name = item.text
+            if name in METHODS and name not in METHODS_DONE and name not in _BROWSER_METHODS:
+                message = f"'{name}' is not done here; remove it"
+                self._problems.error(item.place, "auth_methods", message)
+        methods = tuple(name for name in METHODS_DONE if name in named)
+        if not methods:
+            self._error("auth_methods", f"must name {' or '.join(METHODS_DONE)}: nobody could get in")
+        return methods
+
+    def _places(self, method: str) -> tuple[str, ...]:
+        """Return where the credentials of ``method`` may stand.
+
+        Kong's default reads the body too.  Envoy sends bodies only when told
+        to, and ext_authz cannot take a credential out of one, so the body is
+        read only where the file asks for it and leaves the credential there.
+        """
+        name = f"{'bearer_token' if method == 'bearer' else method}_param_type"
+        named: tuple[str, ...] | None = self._values.get(name)
+        if method not in self._methods:
+            return _DEFAULT_PLACES
+        hidden = self._get("hide_credentials")
+        if named is None or (hidden and set(named) == set(PLACES)):
+            self._notice(
+                name,
+                "header and query are read, not the body; "
+                f"write {name}: [header] to say where callers put it",
+            )
+            return _DEFAULT_PLACES
+        if not named:
+            self._error(name, "must name a place: header or query")
+        if "cookie" in named:
+            self._error(name, "cookie is not done here; use header or query")
+        if "body" in named and hidden:
+            self._error(
+                name,
+                "body cannot be hidden from the upstream: remove it, or set hide_credentials: false",
+            )
+        return tuple(dict.fromkeys(named))
+
+    def _check_client(self) -> None:
+        exchanging = "client_credentials" in self._methods
+        for name in ("client_auth", "token_endpoint_auth_method"):
+            value = self._get(name) or ()
+            for method in (value,) if isinstance(value, str) else value:
+                if method == "none" and exchanging:
+                    self._error(
+                        name, "none would let the provider skip the caller's secret; remove it"
+                    )
+                elif method != "none" and method not in _CLIENT_AUTH_DONE:
+                    done = " or ".join(sorted(_CLIENT_AUTH_DONE))
+                    self._error(name, f"'{method}' is not done here; write {done}")
+        if len(self._get("client_secret") or ()) > len(self._get("client_id") or ()):
+            self._error("client_secret", "has more entries than client_id; they belong in pairs")
+
+    def _secrets(self) -> dict[str, Any]:
+        salt = self._values.get("cache_tokens_salt")
+        return {
+            "client_secret": tuple(map(Secret, self._values.get("client_secret", ()))),
+            "cache_tokens_salt": None if salt is None else Secret(salt),
+        }
+
+    # --- The provider ---
+
+    def _check_issuer(self) -> None:
+        if self._config.get("issuer") is None:
+            self._error("issuer", "is required: the URL of the identity provider")
+        if not self._get("using_pseudo_issuer"):
+            return
+        # Nothing is discovered then, so the file has to say where things are.
+        if "client_credentials" in self._methods and self._config.get("token_endpoint") is None:
+            self._error("using_pseudo_issuer", "needs token_endpoint: nothing is discovered")
+        if self._config.get("jwks_endpoint") is None and not self._get("extra_jwks_uris"):
+            self._error(
+                "using_pseudo_issuer", "needs jwks_endpoint or extra_jwks_uris for the keys"
+            )
+
+    def _check_verification(self) -> None:
+        for name in ("verify_signature", "verify_claims"):
+            if not self._get(name):
+                self._error(name, "must stay true: an unverified token proves nothing")
+
+    def _notice_plain_http(self) -> None:
+        exposed: dict[str, str] = {}
+        for name in _ENDPOINTS:
+            value = self._values.get(name) or ()
+            for url in (value,) if isinstance(value, str) else value:
+                if host := checks.plain_http_host(url):
+                    exposed.setdefault(name, host)
+        if exposed:
+            names = ", ".join(exposed)
+            self._notice(
+                next(iter(exposed)),
+                f"plain http: secrets and tokens cross the network readable ({names}); use https",
+            )
+
+    def _notice_audience(self) -> None:
+        if not self._get("audience") and not self._get("audience_required"):
+            self._notice(
+                "audience",
+                "is not set: a token that this issuer made for another service is accepted too",
+            )
+
+    # --- Tokens and consumers ---
+
+    def _scopes(self) -> dict[str, Any]:
+        if self._is_explicit_null("scopes"):
+            return {"scopes": ()}
+        scopes = self._get("scopes")
+        return {"scopes": tuple(scope for scope in scopes if scope)}
+
+    def _upstream_access_token_header(self) -> dict[str, Any]:
+        name = "upstream_access_token_header"
+        value = None if self._is_explicit_null(name) else self._get(name)
+        return {name: value or None}
+
+    def _is_explicit_null(self, name: str) -> bool:
+        entry = self._config.entries.get(name)
+        return name in _NULL_IS_NONE and entry is not None and entry.value.is_null
+
+    def _consumer_claims(self) -> tuple[tuple[str, ...], ...]:
+        """Return the paths; ``consumer_claim`` is the older way to write a single one."""
+        one = self._values.get("consumer_claim")
+        many: tuple[tuple[str, ...], ...] | None = self._values.get("consumer_claims")
+        if one is None:
+            return many or ()
+        if many is not None and many != (one,):
+            self._error("consumer_claim", "says something else than consumer_claims; keep that one")
+        return (one,)
+
+    def _check_cache(self) -> None:
+        shortest, longest = self._get("cache_ttl_min"), self._get("cache_ttl_max")
+        if shortest is not None and longest is not None and shortest > longest:
+            self._error("cache_ttl_min", "must not be greater than cache_ttl_max")
+        if self._values.get("token_cache_key_include_scope") is False:
+            self._notice("token_cache_key_include_scope", "scopes are part of the key all the same")

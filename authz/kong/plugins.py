@@ -1,0 +1,119 @@
+"""A plugin's entry in the file, and what becomes of plugins other than openid-connect.
+
+A plugin that decides who gets in cannot be read past: the route would stand
+open.  One that only limits, changes or logs a request is Envoy's business.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from authz.kong import checks
+from authz.kong.schema import Anything, Array, Boolean, Field, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OPENID_CONNECT = "openid-connect"
+
+HTTP_PROTOCOLS = ("grpc", "grpcs", "http", "https")
+PROTOCOLS = (*HTTP_PROTOCOLS, "tcp", "tls", "tls_passthrough", "udp", "ws", "wss")
+
+FIELDS: Mapping[str, Field] = {
+    "name": Field(Text(check=checks.filled)),
+    "instance_name": Field(Text(check=checks.filled)),
+    "enabled": Field(Boolean(), True),
+    "protocols": Field(Array(Text(allowed=PROTOCOLS), at_least=1), HTTP_PROTOCOLS),
+    "id": Field(Text(check=checks.uuid)),
+    "_config": Field(Text(check=checks.filled)),
+    **dict.fromkeys(
+        (
+            "config", "condition", "ordering", "partials", "run_on",
+            "service", "route", "consumer", "consumer_group",
+            "tags", "created_at", "updated_at", "_comment", "_ignore",
+        ),
+        Field(Anything()),
+    ),
+}  # fmt: skip
+
+UNRESOLVED: Mapping[str, str] = {
+    "condition": "decides when the plugin applies, and is not done here",
+    "ordering": "changes when the plugin runs, and is not done here",
+    "partials": "takes configuration from elsewhere, and is not done here",
+}
+"""Fields that are refused on an openid-connect plugin, with the reason."""
+
+
+class Standing(Enum):
+    """What a plugin's name means for who gets in."""
+
+    OPENID_CONNECT = "openid-connect"
+    DECIDES = "decides who gets in"
+    """Authenticates, authorises, turns away by address or client, or runs any code."""
+    READ_PAST = "does not decide who gets in"
+    UNKNOWN = "unknown"
+    """Somebody's own: it may be the one that keeps callers out."""
+
+
+_DECIDES = frozenset(
+    {
+        # who the caller is
+        "ai-mcp-oauth2", "application-registration", "basic-auth", "header-cert-auth",
+        "hmac-auth", "jwe-decrypt", "jwt", "jwt-signer", "key-auth", "key-auth-enc",
+        "konnect-application-auth", "ldap-auth", "ldap-auth-advanced", "mtls-auth", "oauth2",
+        "oauth2-introspection", "saml", "session", "standard-webhooks", "vault-auth",
+        # whether the caller may pass
+        "ace", "acl", "bot-detection", "ip-restriction", "opa", "request-termination",
+        "tls-handshake-modifier", "tls-metadata-headers",
+        # anything at all
+        "post-function", "pre-function", "request-callout",
+    }
+)  # fmt: skip
+
+_READ_PAST = frozenset(
+    {
+        # AI
+        "ai-a2a-proxy", "ai-aws-guardrails", "ai-azure-content-safety", "ai-custom-guardrail",
+        "ai-gcp-model-armor", "ai-lakera-guard", "ai-llm-as-judge", "ai-mcp-proxy",
+        "ai-prompt-compressor", "ai-prompt-decorator", "ai-prompt-guard", "ai-prompt-template",
+        "ai-proxy", "ai-proxy-advanced", "ai-rag-injector", "ai-rate-limiting-advanced",
+        "ai-request-transformer", "ai-response-transformer", "ai-sanitizer",
+        "ai-semantic-cache", "ai-semantic-prompt-guard", "ai-semantic-response-guard",
+        # limits
+        "graphql-rate-limiting-advanced", "rate-limiting", "rate-limiting-advanced",
+        "request-size-limiting", "response-ratelimiting", "service-protection",
+        "websocket-size-limit",
+        # the shape of a message
+        "injection-protection", "json-threat-protection", "oas-validation",
+        "request-validator", "websocket-validator", "xml-threat-protection",
+        # changes
+        "correlation-id", "cors", "datakit", "degraphql", "exit-transformer",
+        "grpc-gateway", "grpc-web", "jq", "proxy-cache", "proxy-cache-advanced",
+        "graphql-proxy-cache-advanced", "redirect", "request-transformer",
+        "request-transformer-advanced", "response-transformer", "response-transformer-advanced",
+        "upstream-oauth", "upstream-timeout",
+        # where a request goes
+        "aws-lambda", "azure-functions", "canary", "confluent", "confluent-consume",
+        "forward-proxy", "kafka-consume", "kafka-upstream", "mocking", "openwhisk",
+        "route-by-header", "route-transformer-advanced", "solace-consume", "solace-upstream",
+        # what is told about it
+        "acme", "app-dynamics", "datadog", "file-log", "header-log", "http-log", "kafka-log",
+        "konnect-log", "loggly", "metering-and-billing", "opentelemetry", "prometheus",
+        "solace-log", "statsd", "statsd-advanced", "syslog", "tcp-log", "udp-log", "zipkin",
+    }
+)  # fmt: skip
+
+
+def standing(name: str) -> Standing:
+    """Return what the plugin ``name`` means for who gets in."""
+    if name == OPENID_CONNECT:
+        return Standing.OPENID_CONNECT
+    if name in _DECIDES:
+        return Standing.DECIDES
+    return Standing.READ_PAST if name in _READ_PAST else Standing.UNKNOWN
+
+
+def known() -> frozenset[str]:
+    """Return the names of all plugins that Kong ships, for did-you-mean."""
+    return _DECIDES | _READ_PAST | {OPENID_CONNECT}

@@ -1,0 +1,50 @@
+"""What there is to say about a configuration, collected until all is read."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+from authz.errors import ConfigurationError
+from authz.model import Diagnostic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from authz.model import Place
+
+
+class Problems:
+    """Errors and notices in the order they were found, each of them once.
+
+    A shared YAML node (an alias, a ``_plugin_configs`` entry) is read once for
+    every use and would otherwise be complained about as often.
+    """
+
+    def __init__(self) -> None:
+        self._errors: dict[Diagnostic, None] = {}
+        self._notices: dict[Diagnostic, None] = {}
+
+    def error(self, place: Place, parameter: str, message: str) -> None:
+        """Record something that keeps the configuration from being used."""
+        self._errors[Diagnostic(place, parameter, message)] = None
+
+    def notice(self, place: Place, parameter: str, message: str) -> None:
+        """Record something that the operator should know and may leave as it is."""
+        self._notices[Diagnostic(place, parameter, message)] = None
+
+    @property
+    def notices(self) -> tuple[Diagnostic, ...]:
+        """All notices, by place."""
+        return tuple(sorted(self._notices))
+
+    def raise_errors(self) -> None:
+        """Raise ``ConfigurationError`` with every error by place, if there is one."""
+        if self._errors:
+            raise ConfigurationError(sorted(self._errors))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest known name, or nothing."""
+    nearest = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{nearest[0]}'?" if nearest else ""

@@ -1,0 +1,567 @@
+"""Which route and which plugin a request meets, as Kong's router decides it.
+
+Kong's ``traditional_compatible`` order: a route is first split into *rules*,
+one for its regexes and one for each length among its plain paths; the rules
+are ranked by what they ask for; the first one that the request satisfies wins.
+
+The request path is compared in Kong's normal form: triplets of characters
+that have no meaning in a URI are decoded, the others get upper-case digits,
+dot segments are resolved and ``//`` becomes ``/``.  So ``/a%2fb`` is compared
+as ``/a%2Fb``, never as ``/a/b``, and ``/x/%2e%2e/y`` as ``/y``.
+
+The rules stand in an index over host and path, so that ten thousand of them
+cost a request about what one does.  Rules that share both and differ only in
+methods, headers, SNIs or addresses are compared one after the other.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address, ip_network
+from itertools import product
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from authz.errors import ConfigurationError, Reason, RouteNotFound
+from authz.model import Diagnostic, Match
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from ipaddress import IPv4Network, IPv6Network
+
+    from authz.model import Gateway, Plugin, Request, Route, Service
+
+    Condition = Callable[["_Facts"], bool]
+    Entries = Mapping[str, Mapping[str, list["_Entry"]]]
+    Ends = tuple[tuple[IPv4Network | IPv6Network | None, int | None], ...]
+
+MAX_PATH_CHARACTERS = 16 * 1024
+"""A longer path (without its query) matches nothing: regexes run over it."""
+
+_STREAMS = frozenset({"tcp", "tls", "tls_passthrough", "udp"})
+_MAX_HEADER_WEIGHT = 255  # Kong's field for the number of headers has eight bits
+
+# --- Kong's order -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A line of the routing table: a route with those of its paths that rank alike.
+
+    ``paths`` are all regexes (written ``~…``), or all plain and equally long.
+    """
+
+    route: Route
+    paths: tuple[str, ...]
+
+    @property
+    def is_regex(self) -> bool:
+        """Whether the paths are regular expressions."""
+        return is_regex(self.paths[0]) if self.paths else False
+
+
+def is_regex(path: str) -> bool:
+    """Tell whether Kong reads this entry of ``paths`` as a regular expression."""
+    return path.startswith("~")
+
+
+def label(entity: Route | Service) -> str:
+    """Return the name that a person gave, else the id: what messages and Envoy use."""
+    return entity.name or entity.id
+
+
+def routing_table(routes: Iterable[Route]) -> tuple[Rule, ...]:
+    """Return the rules of all routes, first in Kong's order first.
+
+    Among equals the one that comes first in the file wins (Kong: undefined).
+    The routes of a disabled service and those for TCP, TLS and UDP streams are
+    left out, as in Kong.
+    """
+    rules = [
+        Rule(route, paths)
+        for route in routes
+        if (route.service is None or route.service.enabled)
+        and not _STREAMS.issuperset(route.protocols)
+        for paths in _split(route.paths)
+    ]
+    return tuple(sorted(rules, key=_priority, reverse=True))
+
+
+def _split(paths: tuple[str, ...]) -> Iterable[tuple[str, ...]]:
+    """Split paths into groups of one rank: all regexes, and plain ones by length."""
+    groups: defaultdict[int, list[str]] = defaultdict(list)
+    for path in paths:
+        groups[0 if is_regex(path) else _octets(path)].append(path)
+    return map(tuple, groups.values()) if groups else [()]
+
+
+def _octets(path: str) -> int:
+    return len(path.encode())  # Kong's strings, and so its lengths, are bytes
+
+
+def _priority(rule: Rule) -> tuple[int, bool, int, bool, int, int]:
+    """Return what a rule is sorted by; the greater tuple goes first."""
+    route = rule.route
+    kinds = (
+        route.methods,
+        route.hosts,
+        route.headers,
+        route.snis,
+        route.paths,
+        route.sources,
+        route.destinations,
+    )
+    return (
+        sum(map(bool, kinds)),
+        bool(route.hosts) and not any("*" in host for host in route.hosts),
+        min(len(route.headers), _MAX_HEADER_WEIGHT),
+        rule.is_regex,
+        route.regex_priority if rule.is_regex else 0,
+        0 if rule.is_regex or not rule.paths else _octets(rule.paths[0]),
+    )
+
+
+# --- What is compared ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """A request, in the form in which conditions look at it."""
+
+    request: Request
+    host: str
+    port: int
+    path: str
+
+
+def normalise(path: str) -> str:
+    """Return a path without its query in Kong's normal form.
+
+    A path that does not start with ``/`` (``*``, the empty one) stays as it is.
+    Decoded bytes that are no UTF-8 become lone surrogates, which no rule names.
+    """
+    if "%" in path:
+        octets = path.encode("utf-8", "surrogatepass")
+        path = _TRIPLET.sub(_decoded, octets).decode("utf-8", "surrogateescape")
+    if path.startswith("/") and ("//" in path or "/." in path):
+        return _without_dot_segments(path)
+    return path
+
+
+_TRIPLET = re.compile(rb"%([0-9A-Fa-f]{2})")
+# RFC 3986 section 2.2: decoding one of these would change what the URI means
+# ("%" itself likewise, or decoding twice would differ from decoding once).
+_RESERVED = frozenset(b"!*'();:@&=+$,/?%#[]")
+
+
+def _decoded(triplet: re.Match[bytes]) -> bytes:
+    octet = int(triplet[1], 16)
+    return triplet[0].upper() if octet in _RESERVED else bytes((octet,))
+
+
+def _without_dot_segments(path: str) -> str:
+    """Apply RFC 3986 section 5.2.4, with empty segments merged as Kong does."""
+    segments = path.split("/")
+    kept: list[str] = []
+    for segment in segments:
+        if segment == "..":
+            del kept[-1:]
+        elif segment not in {"", "."}:
+            kept.append(segment)
+    if kept and segments[-1] in {"", ".", ".."}:
+        kept.append("")
+    return "/" + "/".join(kept)
+
+
+def split_host(host: str) -> tuple[str, int | None]:
+    """Split ``host[:port]`` into the lower-case host and the port, if there is one.
+
+    What follows the colon and is no port stays part of the host: such a name
+    equals nothing in a configuration.
+    """
+    name, colon, port = host.lower().rpartition(":")
+    # One colon, or brackets around the others: else it is an IPv6 address.
+    if colon and port.isascii() and port.isdigit() and (":" not in name or name.endswith("]")):
+        return name, int(port[:6])  # no port has six digits; huge ones are not converted
+    return host.lower(), None
+
+
+def _facts(request: Request) -> _Facts:
+    path = request.path.partition("?")[0]
+    if len(path) > MAX_PATH_CHARACTERS:
+        raise RouteNotFound(
+            Reason.ROUTE_UNMATCHED, f"the path is longer than {MAX_PATH_CHARACTERS} characters"
+        )
+    host, port = split_host(request.host)
+    if port is None:
+        port = 443 if request.scheme == "https" else 80
+    return _Facts(request, host, port, normalise(path))
+
+
+# --- The conditions of a route --------------------------------------------------
+
+
+def _conditions(route: Route) -> Iterator[Condition]:
+    """Yield a predicate for each field of a route but its hosts and paths."""
+    if route.methods:
+        yield partial(_has_method, frozenset(route.methods))
+    for name, values in route.headers.items():
+        texts = frozenset(value.lower() for value in values if not value.startswith("~*"))
+        regexes = tuple(
+            _regex(route, "headers", value[2:], re.IGNORECASE)
+            for value in values
+            if value.startswith("~*")
+        )
+        yield partial(_has_header, name.lower(), texts, regexes)
+    if route.snis:
+        names = frozenset(sni.lower().removesuffix(".") for sni in route.snis)
+        yield partial(_has_sni, names)
+    if route.sources:
+        yield partial(_has_source, _ends(route, "sources", route.sources))
+    if route.destinations:
+        yield partial(_has_destination, _ends(route, "destinations", route.destinations))
+
+
+def _has_method(methods: frozenset[str], facts: _Facts) -> bool:
+    return facts.request.method in methods
+
+
+def _has_header(
+    name: str, texts: frozenset[str], regexes: tuple[re.Pattern[str], ...], facts: _Facts
+) -> bool:
+    """Tell whether a line of the header has one of the values.
+
+    Kong looks at each line; Envoy has joined them by commas, so the parts
+    count, and the whole.
+    """
+    value = facts.request.headers.get(name)
+    if value is None:
+        return False
+    lines = (value, *value.split(",")) if "," in value else (value,)
+    return any(
+        line.lower() in texts or any(regex.search(line) for regex in regexes) for line in lines
+    )
+
+
+def _has_sni(names: frozenset[str], facts: _Facts) -> bool:
+    # Without TLS there is no server name, and Kong does not ask for one.
+    request = facts.request
+    return request.scheme != "https" or request.server_name.lower() in names
+
+
+def _has_source(ends: Ends, facts: _Facts) -> bool:
+    return _among(ends, facts.request.source_address, facts.request.source_port)
+
+
+def _has_destination(ends: Ends, facts: _Facts) -> bool:
+    return _among(ends, facts.request.destination_address, facts.request.destination_port)
+
+
+def _among(ends: Ends, text: str, port: int) -> bool:
+    try:
+        address = ip_address(text)
+    except ValueError:  # a Unix socket, or nothing
+        address = None
+    return any(
+        (network is None or (address is not None and address in network))
+        and (wanted is None or wanted == port)
+        for network, wanted in ends
+    )
+
+
+def _ends(route: Route, field: str, values: Iterable[tuple[str | None, int | None]]) -> Ends:
+    try:
+        return tuple(
+            (None if text is None else ip_network(text, strict=False), port)
+            for text, port in values
+        )
+    except ValueError as error:
+        raise _unreadable(route, field, str(error)) from error
+
+
+def _has_port(port: int, facts: _Facts) -> bool:
+    return facts.port == port
+
+
+def _has_path(pattern: re.Pattern[str], facts: _Facts) -> bool:
+    return pattern.match(facts.path) is not None
+
+
+def _speaks(route: Route, request: Request) -> bool:
+    """Tell whether a route takes the request's protocol.
+
+    Kong asks this of the winner only, and never looks for a second best.
+    """
+    protocol = "grpc" if request.is_grpc else "http"
+    return (f"{protocol}s" if request.scheme == "https" else protocol) in route.protocols
+
+
+def _unreadable(route: Route, field: str, message: str) -> ConfigurationError:
+    place = route.places.get(field, route.place)
+    return ConfigurationError([Diagnostic(place, field, message)])
+
+
+# --- Regexes ------------------------------------------------------------------
+
+# A character class as one token: "]" right after "[" or "[^" belongs to it.
+_TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?<(?![=!])|.", re.DOTALL)
+_NO_LITERAL = re.compile(r"[^A-Za-z0-9/_~%-]")
+_DIALECT = {"$": r"\Z", r"\z": r"\Z", "(?<": "(?P<"}
+
+
+def _regex(route: Route, field: str, pattern: str, flags: int = 0) -> re.Pattern[str]:
+    try:
+        return re.compile(_translated(pattern), flags)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise _unreadable(route, field, f"{pattern!r} is no regular expression: {error}") from error
+
+
+def _translated(pattern: str) -> str:
+    r"""Return a regex of Kong's in Python's dialect.
+
+    ``$`` must not match before a final newline (``%0A`` is decoded), ``\z`` is
+    spelled ``\Z``, and a named group ``(?<name>…)`` gets its ``P``.
+    """
+    return "".join(_DIALECT.get(token, token) for token in _TOKEN.findall(pattern))
+
+
+def _literal_prefix(pattern: str) -> str:
+    """Return characters that every match of a regex starts with, to index it by.
+
+    May be shorter than it could be, never longer.
+    """
+    depth = 0
+    for token in _TOKEN.findall(pattern):
+        depth += token.startswith("(") - (token == ")")
+        if token == "|" and depth == 0:
+            return ""  # another alternative may start otherwise
+    pattern = pattern.removeprefix("^")
+    other = _NO_LITERAL.search(pattern)
+    if other is None:
+        return pattern
+    # A quantifier takes the character before it along.
+    return pattern[: max(0, other.start() - (other[0] in {"*", "+", "?", "{"}))]
+
+
+# --- The index ----------------------------------------------------------------
+
+_T = TypeVar("_T")
+
+
+class _Prefixes(Generic[_T]):
+    """Finds every key that a text starts with, by one binary search.
+
+    The keys between a prefix of a text and the text itself, in sorted order,
+    all start with that prefix.  So the keys sought are the last key not
+    greater than the text, or among those that this one starts with; each key
+    knows the longest of these.
+    """
+
+    def __init__(self, values: Mapping[str, _T]) -> None:
+        self._keys = sorted(values)
+        self._values = [values[key] for key in self._keys]
+        self._parents: list[int] = []
+        for index, key in enumerate(self._keys):
+            parent = index - 1
+            while parent >= 0 and not key.startswith(self._keys[parent]):
+                parent = self._parents[parent]
+            self._parents.append(parent)
+
+    def of(self, text: str) -> Iterator[_T]:
+        """Yield the values of the keys that ``text`` starts with, longest key first."""
+        index = bisect_right(self._keys, text) - 1
+        while index >= 0:
+            if text.startswith(self._keys[index]):
+                yield self._values[index]
+            index = self._parents[index]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A rule under one of its hosts and one of its paths."""
+
+    rank: int
+    match: Match
+    conditions: tuple[Condition, ...]
+
+    def fits(self, facts: _Facts) -> bool:
+        return all(condition(facts) for condition in self.conditions)
+
+
+class _Index:
+    """The entries by host (equal, ``*.x``, ``x.*``, any), and then by path."""
+
+    def __init__(self, entries: Entries) -> None:
+        paths = {host: _Prefixes(by_path) for host, by_path in entries.items()}
+        self._equal = {host: found for host, found in paths.items() if "*" not in host}
+        # Endings are prefixes of what is spelled backwards; of "*" alone: "".
+        self._endings = _Prefixes(
+            {host[:0:-1]: found for host, found in paths.items() if host.startswith("*")}
+        )
+        self._beginnings = _Prefixes(
+            {host[:-1]: found for host, found in paths.items() if host[1:].endswith("*")}
+        )
+
+    def first(self, facts: _Facts) -> _Entry | None:
+        """Return the entry of best rank that the request fits."""
+        best: _Entry | None = None
+        for paths in self._paths(facts.host):
+            for entries in paths.of(facts.path):
+                for entry in entries:
+                    if best is not None and best.rank < entry.rank:
+                        break
+                    if entry.fits(facts):
+                        best = entry
+                        break
+        return best
+
+    def _paths(self, host: str) -> Iterator[_Prefixes[list[_Entry]]]:
+        if host in self._equal:
+            yield self._equal[host]
+        yield from self._endings.of(host[::-1])
+        yield from self._beginnings.of(host)
+
+
+# --- The router ---------------------------------------------------------------
+
+
+class Router:
+    """Finds the route and the plugin of a request.
+
+    ConfigurationError: a route holds a regex or an address that cannot be read.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        plugins = _Plugins(gateway.plugins)
+        services = [service for service in gateway.services if service.enabled]
+        rules = routing_table(gateway.routes)
+        matches = {rule.route.id: plugins.match(rule.route, rule.route.service) for rule in rules}
+        self._routes = _by_name((rule.route for rule in rules), matches)
+        self._services = _by_name(
+            services, {service.id: plugins.match(None, service) for service in services}
+        )
+        # A file whose routes are all disabled still has routes: it opens nothing.
+        anything = plugins.match(None, None)
+        self._certain = anything if anything.plugin and not gateway.routes else None
+        self._index = _index(rules, matches)
+
+    def match(self, request: Request) -> Match:
+        """Return what a request meets.
+
+        Envoy's own word (``route`` and ``service`` in the context extensions,
+        which no caller can set) goes before everything that the caller sent.
+
+        RouteNotFound: ``route_unknown``, Envoy named what the file lacks;
+        ``route_unmatched``, no route fits the request, or the one that does is
+        for another protocol.
+        """
+        names = request.context_extensions
+        if "route" in names or "service" in names:
+            return self.named(names.get("route"), names.get("service"))
+        if self._certain is not None:
+            return self._certain
+        entry = self._index.first(_facts(request))
+        if entry is None:
+            raise RouteNotFound(Reason.ROUTE_UNMATCHED, "no route fits the request")
+        route = entry.match.route
+        if route is not None and not _speaks(route, request):
+            raise RouteNotFound(
+                Reason.ROUTE_UNMATCHED,
+                f"route {label(route)} is for {', '.join(route.protocols)} only",
+            )
+        return entry.match
+
+    def named(self, route: str | None, service: str | None) -> Match:
+        """Return what the route, or the service, of this name or id meets.
+
+        Both: the route, which must belong to the service.
+
+        RouteNotFound: ``route_unknown``.
+        """
+        match = self._services.get(service or "") if route is None else self._routes.get(route)
+        if match is None:
+            raise RouteNotFound(
+                Reason.ROUTE_UNKNOWN,
+                f"Envoy names route {route!r}, service {service!r}: not in the file",
+            )
+        if route is not None and service is not None:
+            owner = self._services.get(service)
+            if owner is None or owner.service != match.service:
+                raise RouteNotFound(
+                    Reason.ROUTE_UNKNOWN, f"route {route!r} is not one of service {service!r}"
+                )
+        return match
+
+    def certain(self) -> Match | None:
+        """Return the match of every request that names neither route nor service.
+
+        ``None`` unless the file has no routes and a global plugin.
+        """
+        return self._certain
+
+
+class _Plugins:
+    """The plugins by scope: route and service, route, service, everything."""
+
+    def __init__(self, plugins: Iterable[Plugin]) -> None:
+        self._by_scope: dict[tuple[str | None, str | None], Plugin] = {}
+        for plugin in plugins:
+            self._by_scope.setdefault((_id(plugin.route), _id(plugin.service)), plugin)
+
+    def match(self, route: Route | None, service: Service | None) -> Match:
+        """Return route and service with the most specific plugin, which applies alone."""
+        scopes = (
+            (_id(route), _id(service)),
+            (_id(route), None),
+            (None, _id(service)),
+            (None, None),
+        )
+        plugins = (self._by_scope[scope] for scope in scopes if scope in self._by_scope)
+        return Match(route, service, next(plugins, None))
+
+
+def _id(entity: Route | Service | None) -> str | None:
+    return None if entity is None else entity.id
+
+
+def _by_name(entities: Iterable[Route | Service], matches: Mapping[str, Match]) -> dict[str, Match]:
+    """Return matches by id and, which goes first, by name."""
+    return {**matches, **{entity.name: matches[entity.id] for entity in entities if entity.name}}
+
+
+def _index(rules: Iterable[Rule], matches: Mapping[str, Match]) -> _Index:
+    entries: defaultdict[str, defaultdict[str, list[_Entry]]]
+    entries = defaultdict(lambda: defaultdict(list))
+    problems: list[Diagnostic] = []
+    for rank, rule in enumerate(rules):
+        try:
+            _file(entries, rank, rule, matches[rule.route.id])
+        except ConfigurationError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigurationError(sorted(set(problems)))  # a split route says it twice
+    return _Index(entries)
+
+
+def _file(entries: Entries, rank: int, rule: Rule, match: Match) -> None:
+    """File a rule under each pair of one of its hosts and one of its paths."""
+    route = rule.route
+    conditions = tuple(_conditions(route))
+    paths = [_path_key(route, path) for path in rule.paths] or [("", ())]
+    hosts = [_host_key(host) for host in route.hosts] or [("*", ())]
+    for (host, port), (path, regex) in product(hosts, paths):
+        entries[host][path].append(_Entry(rank, match, (*port, *conditions, *regex)))
+
+
+def _host_key(text: str) -> tuple[str, tuple[Condition, ...]]:
+    host, port = split_host(text)
+    return host, () if port is None else (partial(_has_port, port),)
+
+
+def _path_key(route: Route, path: str) -> tuple[str, tuple[Condition, ...]]:
+    if not is_regex(path):
+        return path, ()
+    return _literal_prefix(path[1:]), (partial(_has_path, _regex(route, "paths", path[1:])),)

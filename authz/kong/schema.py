@@ -1,0 +1,262 @@
+"""A small language to declare what stands in a mapping.
+
+A ``Field`` has a type, and a type reads a node: it returns the value, or
+reports what is wrong and returns None.  ``read_fields`` applies a table of
+fields to a mapping.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from authz.kong import environment
+from authz.kong.document import Mapping, Node, Scalar, Sequence
+from authz.kong.problems import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping as Table
+
+    from authz.kong.problems import Problems
+
+_BARE_VARIABLE = re.compile(r"\$\{([^{}]*)\}")
+_QUOTED_CHARACTERS = 60
+
+
+class Type(Protocol):
+    """How to read a value of one kind."""
+
+    def read(self, node: Node, name: str, problems: Problems) -> Any:  # noqa: ANN401 - by type
+        """Return the value of ``node``, which is not null; None after a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A string.  ``check`` says what is wrong with it; a secret is never quoted."""
+
+    allowed: tuple[str, ...] = ()
+    check: Callable[[str], str | None] | None = None
+    secret: bool = False
+
+    def read(self, node: Node, name: str, problems: Problems) -> str | None:
+        """Return the text; numbers and booleans have to be quoted, as in Kong."""
+        scalar = _scalar(node, "a string", name, problems)
+        if scalar is None or scalar.text is None:
+            return None
+        wrong = self._wrong(scalar, scalar.text)
+        if wrong is not None:
+            problems.error(node.place, name, wrong)
+            return None
+        return scalar.text
+
+    def _wrong(self, scalar: Scalar, text: str) -> str | None:
+        if scalar.kind != "a string":
+            return f"must be a string, not {scalar.kind}: put it in quotes"
+        if not scalar.variables and (bare := _BARE_VARIABLE.search(text)):
+            variable = re.sub(r"\W", "_", bare[1]).upper() or "NAME"
+            return f'${{…}} is no variable of decK: write ${{{{ env "DECK_{variable}" }}}}'
+        if text.startswith(environment.REFERENCE_START):
+            return "cannot be a {vault://…} reference: Kong resolves none in this field"
+        if self.allowed and text not in self.allowed:
+            return self._not_allowed(scalar, text)
+        return self.check(text) if self.check else None
+
+    def _not_allowed(self, scalar: Scalar, text: str) -> str:
+        choice = "must be " + " or ".join(filter(None, (", ".join(self.allowed[:-1]), self.allowed[-1])))
+        if self.secret or scalar.variables:
+            return choice
+        return f"{choice}, not '{text[:_QUOTED_CHARACTERS]}'{did_you_mean(text, self.allowed)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Boolean:
+    """True or false, in YAML 1.2's spelling."""
+
+    def read(self, node: Node, name: str, problems: Problems) -> bool | None:
+        """Return the boolean."""
+        scalar = _scalar(node, "true or false", name, problems)
+        if scalar is None or scalar.text is None:
+            return None
+        if scalar.boolean is None:
+            problems.error(node.place, name, "must be true or false, without quotes")
+        return scalar.boolean
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A finite number; the bounds belong to it, ``above`` does not."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    whole: bool = False
+
+    def read(self, node: Node, name: str, problems: Problems) -> int | float | None:
+        """Return the number, an ``int`` wherever it is whole."""
+        wanted = "a whole number" if self.whole else "a number"
+        scalar = _scalar(node, wanted, name, problems)
+        if scalar is None or scalar.text is None:
+            return None
+        number = scalar.number
+        if number is None:
+            problems.error(node.place, name, f"must be {wanted}, without quotes or unit")
+            return None
+        if wrong := self._wrong(number, wanted):
+            problems.error(node.place, name, wrong)
+            return None
+        return int(number) if number == int(number) else number
+
+    def _wrong(self, number: float, wanted: str) -> str | None:
+        if not math.isfinite(number) or (self.whole and number != int(number)):
+            return f"must be {wanted}"
+        if self.above is not None and number <= self.above:
+            return f"must be greater than {self.above}"
+        if self.minimum is not None and number < self.minimum:
+            return f"must be {self.minimum} or more"
+        if self.maximum is not None and number > self.maximum:
+            return f"must be {self.maximum} or less"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """A list of one type; a bare value stands for a list of one, as in Kong's older files."""
+
+    of: Type
+    at_least: int = 0
+
+    def read(self, node: Node, name: str, problems: Problems) -> tuple[Any, ...] | None:
+        """Return the items, those left out that have been reported."""
+        items = node.items if isinstance(node, Sequence) else [node]
+        if len(items) < self.at_least:
+            problems.error(node.place, name, "must not be empty")
+        values = []
+        for item in items:
+            if item.is_null:
+                problems.error(item.place, name, "a list cannot hold null")
+            elif (value := self.of.read(item, name, problems)) is not None:
+                values.append(value)
+        return tuple(values)
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """A mapping with fields of its own."""
+
+    fields: Table[str, Field]
+
+    def read(self, node: Node, name: str, problems: Problems) -> dict[str, Any] | None:
+        """Return the values that are set."""
+        mapping = as_mapping(node, name, problems)
+        return None if mapping is None else read_fields(mapping, self.fields, problems, f"{name}.")
+
+
+@dataclass(frozen=True, slots=True)
+class MapOf:
+    """A mapping from names to values of one type; ``key`` says what is wrong with a name."""
+
+    of: Type
+    key: Callable[[str], str | None]
+
+    def read(self, node: Node, name: str, problems: Problems) -> dict[str, Any] | None:
+        """Return the values by name."""
+        mapping = as_mapping(node, name, problems)
+        if mapping is None:
+            return None
+        values = {}
+        for key, entry in mapping.entries.items():
+            if wrong := self.key(key):
+                problems.error(entry.key.place, f"{name}.{key}", wrong)
+            elif entry.value.is_null:
+                problems.error(entry.key.place, f"{name}.{key}", "must have a value")
+            else:
+                values[key] = self.of.read(entry.value, f"{name}.{key}", problems)
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class Anything:
+    """What is read past, or read elsewhere."""
+
+    def read(self, node: Node, name: str, problems: Problems) -> Node:  # noqa: ARG002 - Type's
+        """Return the node itself."""
+        return node
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field: its type, and Kong's default for it.
+
+    ``also``: further defaults, of Kong's versions from 3.4 on.  ``referenceable``:
+    Kong resolves ``{vault://…}`` in it.
+    """
+
+    type: Type
+    default: Any = None
+    also: tuple[Any, ...] = ()
+    referenceable: bool = False
+
+    def is_default(self, value: Any) -> bool:  # noqa: ANN401 - any field's value
+        """Tell whether ``value`` says no more than nothing would; order in lists is none."""
+        if isinstance(self.type, Object) and isinstance(value, dict):
+            return all(self.type.fields[name].is_default(item) for name, item in value.items())
+        return any(_same(value, default) for default in (self.default, *self.also))
+
+
+def _same(value: object, default: object) -> bool:
+    if value in ("", ()):  # Kong knows no difference between empty and unset
+        return not default
+    if isinstance(value, tuple) and isinstance(default, tuple):
+        return len(value) == len(default) and all(item in default for item in value)
+    return value == default
+
+
+def read_fields(
+    mapping: Mapping, fields: Table[str, Field], problems: Problems, prefix: str = ""
+) -> dict[str, Any]:
+    """Return the values that are set and not null, and report the keys that are unknown."""
+    values: dict[str, Any] = {}
+    for name, entry in mapping.entries.items():
+        field = fields.get(name)
+        if field is None:
+            unknown_key(mapping, name, fields, problems, prefix)
+        elif not entry.value.is_null:
+            value = field.type.read(entry.value, prefix + name, problems)
+            if value is not None:
+                values[name] = value
+    return values
+
+
+def unknown_key(
+    mapping: Mapping, name: str, known: Collection[str], problems: Problems, prefix: str = ""
+) -> None:
+    """Report a key that nobody knows, with the nearest that somebody does."""
+    place = mapping.key_place(name)
+    problems.error(place, prefix + name, f"is not known here{did_you_mean(name, known)}")
+
+
+def as_mapping(node: Node, name: str, problems: Problems) -> Mapping | None:
+    """Return ``node`` if it is a mapping, else report what it is."""
+    if isinstance(node, Mapping):
+        return node
+    problems.error(node.place, name, f"must be a mapping, not {node.kind}")
+    return None
+
+
+def as_list(node: Node | None, name: str, problems: Problems) -> list[Node]:
+    """Return the items of ``node``; nothing if it is absent or no list, which is reported."""
+    if node is None or node.is_null:
+        return []
+    if isinstance(node, Sequence):
+        return node.items
+    problems.error(node.place, name, f"must be a list, not {node.kind}")
+    return []
+
+
+def _scalar(node: Node, wanted: str, name: str, problems: Problems) -> Scalar | None:
+    if isinstance(node, Scalar):
+        return node
+    problems.error(node.place, name, f"must be {wanted}, not {node.kind}")
+    return None

@@ -1,0 +1,14 @@
+"""The ways in which a caller may prove who it is, one file each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from authz.methods.bearer import Bearer
+from authz.methods.client_credentials import ClientCredentials
+
+if TYPE_CHECKING:
+    from authz.methods.base import Method
+
+# In Kong's order.  A new method is a file, a name here and a test file.
+METHODS: Final[tuple[type[Method], ...]] = (Bearer, ClientCredentials)

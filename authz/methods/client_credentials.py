@@ -1,0 +1,199 @@
+"""The caller brings a client id and secret; Kong's ``client_credentials``.
+
+The plugin itself knows no secrets: it exchanges the caller's for an access token
+at the provider (RFC 6749 section 4.4), and so the provider is who checks them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from authz import credentials
+from authz.errors import IdpOutage, Reason, Refusal, Unauthenticated, Unavailable
+from authz.methods.base import Method, client_of
+from authz.oauth import jwt
+from authz.oauth.http import within
+from authz.oauth.token_endpoint import TokenEndpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from authz.methods.base import Resources
+    from authz.model import AccessToken, Claims, ClientCredential, OpenIDConnect, Request
+
+_log = logging.getLogger("authz.exchange")
+
+_FINDERS: Final[Mapping[str, Callable[[Request], ClientCredential | None]]] = {
+    "header": credentials.basic,
+    "query": credentials.client_query,
+    "body": credentials.client_body,
+}
+
+# A token is renewed this long before its end, or a tenth of its life if less.
+RENEWAL_SECONDS_MAX: Final = 30.0
+RENEWAL_SHARE: Final = 0.1
+# After a renewal has failed for an outage, the next one waits this long.
+RENEWAL_RETRY_SECONDS: Final = 5.0
+
+
+class ClientCredentials(Method):
+    """One exchange per credential, shared, verified, and remembered while it is good."""
+
+    name: ClassVar[str] = "client_credentials"
+
+    def __init__(self, resources: Resources) -> None:
+        config = resources.config
+        self._config = config
+        self._finders = tuple(_FINDERS[place] for place in config.client_credentials_param_type)
+        self._endpoint = TokenEndpoint(
+            config, resources.provider, clock=resources.clock, telemetry=resources.telemetry
+        )
+        self._verifier = resources.verifier
+        self._store = resources.store
+        self._clock = resources.clock
+        self._telemetry = resources.telemetry
+        self._digest = resources.digest
+        self._timeout_s = config.timeout / 1000
+        self._key_prefix = _key_prefix(config)
+        self._renew_not_before = 0.0
+        self._anonymous_token_noticed = False
+
+    def extract(self, request: Request) -> ClientCredential | None:
+        """Find the one pair in the places that the plugin names."""
+        found = (find(request) for find in self._finders)
+        return credentials.only([pair for pair in found if pair is not None])
+
+    async def obtain(self, credential: ClientCredential) -> AccessToken:
+        """Return a verified token for the credential: a remembered one, or a new one.
+
+        While the provider is out, a token that is due for renewal is served on,
+        to its own end and not a second longer.
+        """
+        key = self._digest(
+            self._key_prefix, credential.client_id, credential.client_secret.reveal()
+        )
+        held = await self._held(key, credential)
+        if held is not None and (fresh := self._fresh(held)):
+            return fresh
+        if self._store.is_refused(key):
+            self._telemetry.cache("refusals", "hit")
+            raise Unauthenticated(Reason.SECRET_REJECTED, "the provider refused the client")
+        self._telemetry.cache("tokens", "miss")
+        try:
+            return await self._store.exchanges.run(key, partial(self._exchange, key, credential))
+        except IdpOutage:
+            self._renew_not_before = self._clock.monotonic() + RENEWAL_RETRY_SECONDS
+            # Looked up again: it may have come to its end while we waited.
+            held = await self._held(key, credential)
+            if held is None or not (fresh := self._fresh(held)):
+                raise
+            return fresh
+
+    async def _held(self, key: bytes, credential: ClientCredential) -> AccessToken | None:
+        """Return the token in store if it is still good by today's keys; else forget it."""
+        token = self._store.token(key)
+        if token is None:
+            return None
+        try:
+            await self.verify(token, credential)
+        except Refusal:
+            self._store.forget(key)
+            return None
+        return token
+
+    def _fresh(self, held: AccessToken) -> AccessToken | None:
+        """Return a token that need not be renewed now, or cannot be."""
+        now = self._clock.monotonic()
+        if now < held.fresh_until:
+            self._telemetry.cache("tokens", "hit")
+            return held
+        if now < self._renew_not_before:
+            self._telemetry.cache("tokens", "stale")
+            return replace(held, fresh_until=self._renew_not_before)
+        return None
+
+    async def _exchange(self, key: bytes, credential: ClientCredential) -> AccessToken:
+        """Exchange, verify, and only then remember; this runs once for all who wait."""
+        try:
+            async with within(self._timeout_s):
+                token = await self._endpoint.exchange(credential)
+                claims = await self.verify(token, credential)
+        except Unauthenticated:
+            self._store.forget(key)
+            neg = self._config.cache_ttl_neg
+            self._store.refuse(key, lifetime_s=math.inf if neg is None else neg)
+            raise
+        return self._keep(key, token, claims)
+
+    def _keep(self, key: bytes, token: AccessToken, claims: Claims) -> AccessToken:
+        """Remember a token, as long as Kong's ``cache_ttl*`` and the token itself allow."""
+        config = self._config
+        own_life_s = jwt.expiry(claims) - self._clock.now()
+        life_s = own_life_s if token.expires_in is None else min(own_life_s, token.expires_in)
+        if not config.cache_tokens or life_s <= 0:
+            return token
+        life_s = min(max(life_s, config.cache_ttl_min or 0), own_life_s)
+        if config.cache_ttl_max is not None:
+            life_s = min(life_s, config.cache_ttl_max)
+        fresh_s = life_s - min(RENEWAL_SECONDS_MAX, RENEWAL_SHARE * life_s)
+        if config.cache_ttl_resurrect is not None:
+            life_s = min(life_s, fresh_s + config.cache_ttl_resurrect)
+        kept = replace(token, fresh_until=self._clock.monotonic() + fresh_s)
+        self._store.keep(key, kept, lifetime_s=life_s)
+        return kept
+
+    async def verify(self, token: AccessToken, credential: ClientCredential) -> Claims:
+        """Verify an exchanged token like any other, and that it is the caller's.
+
+        A failure is not the caller's fault: :class:`~authz.errors.Unavailable`.
+        """
+        try:
+            claims = await self._verifier.verify(token)
+        except Unauthenticated as error:
+            raise Unavailable(
+                Reason.EXCHANGED_TOKEN_INVALID, f"the provider's {error.detail}"
+            ) from error
+        owner = client_of(claims)
+        if owner is None:
+            self._notice_anonymous_token()
+        elif owner != credential.client_id:
+            raise Unavailable(Reason.IDENTITY_MISMATCH, "the provider's token is another client's")
+        return claims
+
+    def _notice_anonymous_token(self) -> None:
+        if not self._anonymous_token_noticed:
+            self._anonymous_token_noticed = True
+            _log.warning(
+                "notice: the provider's tokens do not say whose they are (client_id, azp …)",
+                extra={"fields": {"issuer": self._config.issuer}},
+            )
+
+    def valid_until(self, claims: Claims) -> float:
+        """Return the token's expiry: what we hand on must still be good at the upstream."""
+        return jwt.expiry(claims)
+
+
+def _key_prefix(config: OpenIDConnect) -> str:
+    """Return all that two plugins must have in common to share a token."""
+    salt = config.cache_tokens_salt.reveal() if config.cache_tokens_salt else ""
+    return json.dumps(
+        (
+            config.issuer,
+            config.token_endpoint,
+            config.token_endpoint_auth_method,
+            config.client_auth,
+            config.scopes,
+            config.audience,
+            config.issuers_allowed,
+            config.jwks_endpoint,
+            config.extra_jwks_uris,
+            config.ssl_verify,
+            config.leeway,
+            salt,
+        )
+    )

@@ -1,0 +1,305 @@
+"""The nouns: frozen values that every other room speaks in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NewType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# --- Places and secrets -----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where in a configuration file something stands; both counts start at 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Diagnostic:
+    """One thing to say about the configuration: a problem or a notice."""
+
+    place: Place
+    parameter: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.parameter}: {self.message}"
+
+
+class Secret:
+    """A string that does not print itself.
+
+    ``reveal()`` is the only way out, so a reader can search for every use.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the secret itself."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    __str__ = __repr__
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __reduce__(self) -> Any:  # noqa: ANN401 - the signature is pickle's
+        msg = "a Secret is not serialised"
+        raise TypeError(msg)
+
+
+# --- The request and the credentials in it ----------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What Envoy asks about: the caller's HTTP request, as Envoy saw it.
+
+    ``headers`` has lower-case names; ``path`` is raw and includes the query.
+    A header that was sent several times arrives joined by commas.
+    """
+
+    method: str = ""
+    scheme: str = ""
+    host: str = ""
+    path: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+    context_extensions: Mapping[str, str] = field(default_factory=dict)
+    server_name: str = ""  # TLS SNI
+    source_address: str = ""
+    source_port: int = 0
+    destination_address: str = ""
+    destination_port: int = 0
+
+    @property
+    def is_grpc(self) -> bool:
+        """Whether the caller speaks gRPC and wants its errors that way."""
+        content_type = self.headers.get("content-type", "").lower()
+        return content_type == "application/grpc" or content_type.startswith(
+            ("application/grpc+", "application/grpc;")
+        )
+
+
+class Location(StrEnum):
+    """Where a credential stood in the request (Kong's ``*_param_type``)."""
+
+    HEADER = "header"
+    QUERY = "query"
+    BODY = "body"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCredential:
+    """A client's id and secret (RFC 6749 section 2.3.1).
+
+    ``names``: the header, or the arguments, that it stood in.
+    """
+
+    client_id: str
+    client_secret: Secret
+    location: Location
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BearerCredential:
+    """A bearer token (RFC 6750 section 2).  ``names``: the header or argument it stood in."""
+
+    token: Secret
+    location: Location
+    names: tuple[str, ...]
+
+
+Credential = ClientCredential | BearerCredential
+
+Claims = NewType("Claims", "Mapping[str, Any]")
+"""The verified claims of an access token.  Never changed once made."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """A token to verify and to hand on.
+
+    ``expires_in`` is what the provider said beside it, in seconds, if it did.
+    ``fresh_until``, in monotonic seconds, is how long the credential behind it
+    need not be looked into again.
+    """
+
+    value: Secret
+    expires_in: float | None = None
+    fresh_until: float = 0.0
+
+
+# --- Kong's entities ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Kong's service: an upstream.  Timeouts are in milliseconds, as in Kong."""
+
+    id: str
+    name: str | None
+    place: Place
+    host: str
+    protocol: str = "http"
+    port: int = 80
+    path: str | None = None
+    retries: int = 5
+    connect_timeout: int = 60_000
+    read_timeout: int = 60_000
+    write_timeout: int = 60_000
+    enabled: bool = True
+    tls_verify: bool | None = None
+    client_certificate: str | None = None
+    ca_certificates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Kong's route: what a request must look like to reach a service.
+
+    ``places`` gives the place of each field that the file has, for messages.
+    ``sources`` and ``destinations`` are ``(ip or CIDR or None, port or None)``.
+    """
+
+    id: str
+    name: str | None
+    place: Place
+    service: Service | None
+    protocols: tuple[str, ...] = ("http", "https")
+    methods: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    snis: tuple[str, ...] = ()
+    sources: tuple[tuple[str | None, int | None], ...] = ()
+    destinations: tuple[tuple[str | None, int | None], ...] = ()
+    strip_path: bool = True
+    preserve_host: bool = False
+    regex_priority: int = 0
+    path_handling: str = "v0"
+    https_redirect_status_code: int = 426
+    request_buffering: bool = True
+    response_buffering: bool = True
+    places: Mapping[str, Place] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """Kong's consumer: who a caller is to the upstream."""
+
+    id: str
+    username: str | None
+    custom_id: str | None
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class OpenIDConnect:
+    """The parameters of one ``openid-connect`` plugin that take effect here.
+
+    Names and meanings are Kong's.  Times are in seconds unless the name says
+    otherwise (``timeout`` is in milliseconds, as in Kong).
+    """
+
+    issuer: str
+    auth_methods: tuple[str, ...] = ("bearer", "client_credentials")
+    client_id: tuple[str, ...] = ()
+    client_secret: tuple[Secret, ...] = field(default=(), repr=False)
+    client_auth: tuple[str, ...] = ()
+    token_endpoint_auth_method: str | None = None
+    client_credentials_param_type: tuple[str, ...] = ("header", "query")
+    bearer_token_param_type: tuple[str, ...] = ("header", "query")
+    token_endpoint: str | None = None
+    scopes: tuple[str, ...] = ("openid",)
+    audience: tuple[str, ...] = ()
+    issuers_allowed: tuple[str, ...] = ()
+    jwks_endpoint: str | None = None
+    extra_jwks_uris: tuple[str, ...] = ()
+    using_pseudo_issuer: bool = False
+    rediscovery_lifetime: float = 30
+    leeway: float = 0
+    audience_claim: tuple[str, ...] = ("aud",)
+    audience_required: tuple[str, ...] = ()
+    scopes_claim: tuple[str, ...] = ("scope",)
+    scopes_required: tuple[str, ...] = ()
+    consumer_claims: tuple[tuple[str, ...], ...] = ()
+    consumer_by: tuple[str, ...] = ("username", "custom_id")
+    by_username_ignore_case: bool = False
+    consumer_optional: bool = False
+    credential_claim: tuple[str, ...] = ("sub",)
+    hide_credentials: bool = True
+    upstream_access_token_header: str | None = "authorization:bearer"
+    cache_tokens: bool = True
+    cache_tokens_salt: Secret | None = field(default=None, repr=False)
+    cache_ttl: float = 3600
+    cache_ttl_max: float | None = None
+    cache_ttl_min: float | None = None
+    cache_ttl_neg: float | None = None
+    cache_ttl_resurrect: float | None = None
+    unauthorized_error_message: str = "Unauthorized"
+    forbidden_error_message: str = "Forbidden"
+    display_errors: bool = False
+    expose_error_code: bool = True
+    timeout: int = 10_000
+    ssl_verify: bool = True
+    run_on_preflight: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One enabled ``openid-connect`` plugin and where it applies.
+
+    Both scopes ``None``: global.  The most specific plugin that applies to a
+    request replaces the others whole: route and service > route > service >
+    global.
+    """
+
+    place: Place
+    config: OpenIDConnect
+    service: Service | None = None
+    route: Route | None = None
+    instance_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A declarative configuration, read and checked: all that authz does follows from it."""
+
+    services: tuple[Service, ...] = ()
+    routes: tuple[Route, ...] = ()
+    plugins: tuple[Plugin, ...] = ()
+    consumers: tuple[Consumer, ...] = ()
+    notices: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a request met: ``plugin is None`` means a route without authentication."""
+
+    route: Route | None
+    service: Service | None
+    plugin: Plugin | None

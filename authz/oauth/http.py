@@ -1,0 +1,246 @@
+"""HTTP to the identity provider.  The only home of httpx (and of httpcore, its pool).
+
+No redirects, no proxy variables, no content encodings, a cap on every body, and
+``--connect-to`` below the connection pool.  Time is the caller's: an
+``asyncio.timeout`` around a whole exchange, since httpx's timeout is per read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import httpcore
+import httpx
+
+from authz.errors import IdpOutage, Reason, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+
+    from authz.settings import ConnectTo
+
+IDLE_CONNECTIONS_MAX: Final = 16
+IDLE_SECONDS_MAX: Final = 60.0
+
+HTTP_OK: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer; header names are lower-case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@contextlib.asynccontextmanager
+async def within(seconds: float) -> AsyncIterator[None]:
+    """Put one deadline over everything inside; past it the provider counts as unreachable."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise IdpOutage(
+            Reason.IDP_UNAVAILABLE, f"the provider did not answer within {seconds:g} s"
+        ) from None
+
+
+class HttpClient:
+    """A pool of connections to identity providers."""
+
+    def __init__(
+        self,
+        *,
+        verify: bool,
+        ca_file: str | None,
+        connect_to: tuple[ConnectTo, ...],
+        connections_max: int,
+    ) -> None:
+        self._client = httpx.AsyncClient(
+            transport=_PoolTransport(
+                _ssl_context(ca_file, verify=verify), connect_to, connections_max
+            ),
+            headers={"user-agent": "authz", "accept-encoding": "identity"},
+            follow_redirects=False,
+            trust_env=False,
+            timeout=None,  # noqa: S113 - one deadline covers the exchange, see above
+        )
+
+    async def get(self, url: str, *, bytes_max: int) -> Answer:
+        """GET a JSON document."""
+        request = self._client.build_request("GET", url, headers={"accept": "application/json"})
+        return await self._send(request, bytes_max)
+
+    async def post_form(
+        self, url: str, form: bytes, headers: Mapping[str, str], *, bytes_max: int
+    ) -> Answer:
+        """POST a form-encoded body and take JSON back."""
+        request = self._client.build_request(
+            "POST",
+            url,
+            content=form,
+            headers={
+                "content-type": "application/x-www-form-urlencoded",
+                "accept": "application/json",
+                **headers,
+            },
+        )
+        return await self._send(request, bytes_max)
+
+    async def _send(self, request: httpx.Request, bytes_max: int) -> Answer:
+        """Send a request; raise IdpOutage for a failed transport, Unavailable for a wild answer."""
+        with _outages():
+            response = await self._client_send(request)
+            try:
+                return Answer(
+                    response.status_code,
+                    {name.lower(): value for name, value in response.headers.items()},
+                    await _read(response, bytes_max),
+                )
+            finally:
+                await response.aclose()
+
+    async def _client_send(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self._client.send(request, stream=True)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            # A kept-alive connection that the provider closed meanwhile fails on
+            # first use: nothing was answered, so ask once more on a fresh one.
+            return await self._client.send(request, stream=True)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+
+async def _read(response: httpx.Response, bytes_max: int) -> bytes:
+    """Read a body up to a cap.  An encoded body is refused: it may be a bomb."""
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Unavailable(Reason.IDP_ANSWER_INVALID, "the provider's answer is compressed")
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > bytes_max:
+            raise Unavailable(
+                Reason.IDP_ANSWER_INVALID, f"the provider's answer is over {bytes_max} bytes"
+            )
+    return bytes(body)
+
+
+@contextlib.contextmanager
+def _outages() -> Iterator[None]:
+    """Turn httpx's errors into ours; their text may quote a URL or a header, so it stays behind."""
+    try:
+        yield
+    except httpx.TransportError as error:
+        raise IdpOutage(
+            Reason.IDP_UNAVAILABLE, f"the provider cannot be reached ({type(error).__name__})"
+        ) from error
+
+
+def _ssl_context(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+# --- The transport -----------------------------------------------------------------
+
+
+class _PoolTransport(httpx.AsyncBaseTransport):
+    """httpx's own transport, with a network that can be redirected.
+
+    httpx.AsyncHTTPTransport hides the pool's ``network_backend``, and only there
+    can a TCP connection go elsewhere while URL, Host, SNI and the certificate's
+    name stay what they are.  The pool keys connections by the URL's origin, so
+    two names that lead to one target never share a connection.
+    """
+
+    def __init__(
+        self,
+        ssl_context: ssl.SSLContext,
+        connect_to: tuple[ConnectTo, ...],
+        connections_max: int,
+    ) -> None:
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=ssl_context,
+            max_connections=connections_max,
+            max_keepalive_connections=IDLE_CONNECTIONS_MAX,
+            keepalive_expiry=IDLE_SECONDS_MAX,
+            network_backend=_RedirectedNetwork(connect_to),
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        url = httpcore.URL(
+            scheme=request.url.raw_scheme,
+            host=request.url.raw_host,
+            port=request.url.port,
+            target=request.url.raw_path,
+        )
+        with _httpcore_errors():
+            response = await self._pool.handle_async_request(
+                httpcore.Request(
+                    request.method, url, headers=request.headers.raw, content=request.stream
+                )
+            )
+        return httpx.Response(response.status, headers=response.headers, stream=_Body(response))
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+
+class _Body(httpx.AsyncByteStream):
+    """The rest of an answer, read as it comes."""
+
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _httpcore_errors():
+            async for chunk in self._response.aiter_stream():
+                yield chunk
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+@contextlib.contextmanager
+def _httpcore_errors() -> Iterator[None]:
+    """Give httpcore's errors the names that httpx gives them."""
+    try:
+        yield
+    except Exception as error:
+        named = getattr(httpx, type(error).__name__, None)
+        if type(error).__module__.startswith("httpcore") and named is not None:
+            raise named(str(error)) from error
+        raise
+
+
+class _RedirectedNetwork(httpcore.AsyncNetworkBackend):
+    """A network on which some addresses stand for others (curl's ``--connect-to``)."""
+
+    def __init__(self, connect_to: tuple[ConnectTo, ...]) -> None:
+        self._connect_to = connect_to
+        self._network = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        targets = (rule.target(host, port) for rule in self._connect_to)
+        host, port = next((target for target in targets if target is not None), (host, port))
+        return await self._network.connect_tcp(host, port, timeout, local_address, socket_options)
+
+    async def sleep(self, seconds: float) -> None:
+        await self._network.sleep(seconds)

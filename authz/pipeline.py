@@ -1,0 +1,83 @@
+"""What happens to a request: the manual."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from authz import credentials
+from authz.policy.headers import UNPROTECTED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from authz.decision import Allow, Wording
+    from authz.kong.router import Router
+    from authz.methods.base import Method
+    from authz.model import AccessToken, Claims, Consumer, Credential, Match, Place, Plugin, Request
+    from authz.oauth.provider import Provider
+    from authz.policy.authorization import Authorization
+    from authz.policy.consumers import Consumers
+    from authz.policy.headers import UpstreamHeaders
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One plugin, built: everything that its parameters ask for."""
+
+    plugin: Plugin
+    provider: Provider
+    methods: tuple[Method, ...]
+    consumers: Consumers
+    authorization: Authorization
+    headers: UpstreamHeaders
+    wording: Wording
+
+    def exempts(self, request: Request) -> bool:
+        """Whether a preflight passes unasked (Kong's ``run_on_preflight: false``)."""
+        return request.method == "OPTIONS" and not self.plugin.config.run_on_preflight
+
+    def credential(self, request: Request) -> tuple[Method, Credential]:
+        """Return the one credential of the request and the method that it is for."""
+        found = [(m, c) for m in self.methods if (c := m.extract(request)) is not None]
+        presented = credentials.only(found)
+        if presented is None:
+            raise credentials.missing(request)
+        return presented
+
+
+@dataclass(slots=True)
+class Trail:
+    """What is known of a request so far: for the log, and for what is remembered."""
+
+    request: Request
+    match: Match | None = None
+    policy: Policy | None = None
+    method: Method | None = None
+    token: AccessToken | None = None
+    claims: Claims | None = None
+    consumer: Consumer | None = None
+
+
+class Pipeline:
+    """The way from a request to its answer."""
+
+    def __init__(self, router: Router, policies: Mapping[Place, Policy]) -> None:
+        self._router = router
+        self._policies = policies
+
+    async def decide(self, trail: Trail) -> Allow:
+        """Return the answer that lets a request pass; every other end is a Refusal."""
+        request = trail.request
+        trail.match = self._router.match(request)
+        if trail.match.plugin is None:
+            return UNPROTECTED
+        trail.policy = policy = self._policies[trail.match.plugin.place]
+        if policy.exempts(request):
+            return UNPROTECTED
+        trail.method, credential = policy.credential(request)
+        trail.token = await trail.method.obtain(credential)
+        trail.claims = await trail.method.verify(trail.token, credential)
+        trail.consumer = policy.consumers.find(trail.claims)
+        policy.authorization.check(trail.claims)
+        return policy.headers.upstream(trail.token, trail.claims, trail.consumer, credential)

@@ -1,0 +1,1 @@
+"""What a verified token means here: pure rules over claims."""

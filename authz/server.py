@@ -1,0 +1,363 @@
+"""The life of a server: load, build, listen, ready, reload, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+import uvloop
+
+from authz import logs
+from authz.admin import Admin
+from authz.build import build
+from authz.envoy.check import POOL
+from authz.errors import ConfigurationError
+from authz.kong import state
+from authz.model import Diagnostic, Place
+from authz.settings import TcpAddress, beyond_loopback, resolve
+from authz.telemetry import Telemetry
+from authz.transport import ListenError
+from authz.transport.grpcio import GrpcioTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+
+    from authz.admin import Provider
+    from authz.build import House as BuiltHouse
+    from authz.model import Gateway
+    from authz.settings import Address, Settings
+    from authz.transport import CheckService, Transport
+
+PATIENCE_SECONDS = 1.0
+"""How long readiness may take before a line says why it is not there yet."""
+
+Signals = asyncio.Queue[signal.Signals]
+
+STDIN = "-"
+_STDIN_IS_READ_ONCE = Diagnostic(
+    Place(STDIN, 1, 1),
+    "configuration",
+    "standard input was read at the start: use a file to reload",
+)
+
+_logger = logging.getLogger(__name__)
+
+
+class House(Protocol):
+    """All that was built from one configuration, with everything it runs."""
+
+    @property
+    def gateway(self) -> Gateway:
+        """The configuration."""
+
+    @property
+    def service(self) -> CheckService:
+        """What answers."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the keys of an issuer have been seen."""
+
+    def start(self) -> None:
+        """Begin to fetch what will be needed."""
+
+    async def wait_ready(self) -> None:
+        """Return once ``ready`` is true."""
+
+    def status(self) -> Sequence[Provider]:
+        """Return the state of each identity provider."""
+
+    async def aclose(self) -> None:
+        """End what runs and close what is open."""
+
+
+H = TypeVar("H", bound=House)
+
+
+class Server(Generic[H]):
+    """One run of the server.  Also what the operator's pages ask about readiness.
+
+    ``make`` loads the configuration anew and builds it, given the house of before.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        house: H,
+        make: Callable[[H | None], Awaitable[H]],
+        telemetry: Telemetry,
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._settings = settings
+        self._make = make
+        self._telemetry = telemetry
+        self._patience_seconds = patience_seconds
+        self._current = _CurrentService(house)
+        self._transport: Transport = GrpcioTransport(
+            self._current, _listeners(settings), pool=POOL if settings.reflection else None
+        )
+        self._admin = Admin(settings.admin, self, telemetry.registry) if settings.admin else None
+        self._serving = False
+        self._announcing: asyncio.Task[None] | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether calls should be sent here: what health says too."""
+        return self._serving
+
+    def status(self) -> Sequence[Provider]:
+        """Return the state of each identity provider of the configuration in force."""
+        return self._current.house.status()
+
+    async def run(self, signals: Signals) -> int:
+        """Serve until a signal ends it; return the exit code.
+
+        Raises ``ListenError``, before anything is served.
+        """
+        try:
+            await self._listen()
+            while await signals.get() == signal.SIGHUP:
+                await self._reload()
+            return await self._drain(signals)
+        finally:
+            await self._close()
+
+    async def _listen(self) -> None:
+        if self._admin is not None:
+            self._admin.start()
+        await self._transport.start()
+        self._begin(self._current.house)
+
+    def _begin(self, house: H) -> None:
+        """Start what a house runs by itself, and tell the world when it is ready."""
+        for notice in house.gateway.notices:
+            _logger.info("notice: %s", notice)
+        house.start()
+        self._stop_announcing()
+        self._announcing = asyncio.create_task(self._announce(house))
+
+    async def _announce(self, house: H) -> None:
+        # After a reload health still says what it said: a moment without keys,
+        # while they are fetched, is not worth taking the server out of rotation.
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                await house.wait_ready()
+        except TimeoutError:
+            await self._set_serving(serving=False)
+            _logger.warning("listening, not ready: %s", _reasons(house))
+            await house.wait_ready()
+        await self._set_serving(serving=True)
+        _logger.info("serving", extra={"fields": self._summary(house.gateway)})
+
+    async def _reload(self) -> None:
+        """Put the new configuration in force whole, or keep the old one and say why."""
+        try:
+            house = await self._make(self._current.house)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the new, the old one works
+            self._telemetry.reloaded(ok=False)
+            _tell(error, then="the configuration of before stays in force")
+            return
+        self._telemetry.reloaded(ok=True)
+        self._retire(self._current.replace(house))
+        self._begin(house)
+
+    def _retire(self, edition: _Edition[H]) -> None:
+        task = asyncio.create_task(edition.retire())
+        self._retiring.add(task)  # the loop itself keeps only weak references
+        task.add_done_callback(self._retiring.discard)
+
+    async def _drain(self, signals: Signals) -> int:
+        """Stop in order, or at once if another signal to stop comes."""
+        stop = asyncio.create_task(self._stop())
+        hurry = asyncio.create_task(_stop_signal(signals))
+        await asyncio.wait((stop, hurry), return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if stop.done():
+            await stop
+            return 0
+        stop.cancel()
+        _logger.warning("stopping at once: calls in flight are lost")
+        await self._transport.stop(0)
+        return 1
+
+    async def _stop(self) -> None:
+        _logger.info("stopping")
+        self._stop_announcing()
+        await self._set_serving(serving=False)
+        # Whoever asks health needs time to hear it; until then calls still come.
+        await asyncio.sleep(self._settings.drain_delay_seconds)
+        await self._transport.stop(self._settings.grace_seconds)
+        _logger.info("stopped")
+
+    async def _close(self) -> None:
+        self._stop_announcing()
+        if self._admin is not None:
+            await asyncio.to_thread(self._admin.stop)
+        await asyncio.gather(*self._retiring)
+        await self._current.house.aclose()
+
+    async def _set_serving(self, *, serving: bool) -> None:
+        self._serving = serving
+        await self._transport.set_serving(serving)
+
+    def _stop_announcing(self) -> None:
+        if self._announcing is not None:
+            self._announcing.cancel()
+
+    def _summary(self, gateway: Gateway) -> dict[str, object]:
+        return {
+            "listen": [str(address) for address in self._transport.addresses],
+            "admin": str(self._admin.address) if self._admin else "off",
+            "routes": len(gateway.routes),
+            "plugins": len(gateway.plugins),
+            "consumers": len(gateway.consumers),
+            "notices": len(gateway.notices),
+        }
+
+
+class _Edition(Generic[H]):
+    """A house in force, and how many calls are in it."""
+
+    def __init__(self, house: H) -> None:
+        self.house = house
+        self._calls = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    async def check(self, wire: bytes, deadline: float | None) -> bytes:
+        self._calls += 1
+        self._empty.clear()
+        try:
+            return await self.house.service.check(wire, deadline)
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._empty.set()
+
+    async def retire(self) -> None:
+        """Close the house, once its last call has left."""
+        await self._empty.wait()
+        await self.house.aclose()
+
+
+class _CurrentService(Generic[H]):
+    """What the transport calls: the service of the house in force.
+
+    ``cached`` cannot be interrupted, so only ``check`` is counted.
+    """
+
+    def __init__(self, house: H) -> None:
+        self._edition = _Edition(house)
+
+    @property
+    def house(self) -> H:
+        return self._edition.house
+
+    def replace(self, house: H) -> _Edition[H]:
+        """Put ``house`` in force for every call from now on; return what was before."""
+        before, self._edition = self._edition, _Edition(house)
+        return before
+
+    def cached(self, wire: bytes) -> bytes | None:
+        return self._edition.house.service.cached(wire)
+
+    async def check(self, wire: bytes, deadline: float | None) -> bytes:
+        return await self._edition.check(wire, deadline)
+
+
+def run(settings: Settings, environ: Mapping[str, str]) -> int:
+    """Run ``authz serve``; return the exit code.  Everything it says goes to the log."""
+    log = logs.setup(settings.log_level, settings.log_format, sys.stderr)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(settings, environ))
+    except (ConfigurationError, ListenError) as error:
+        _tell(error)
+        return 1
+    finally:
+        log.close()
+
+
+async def _serve(settings: Settings, environ: Mapping[str, str]) -> int:
+    asyncio.get_running_loop().set_exception_handler(_log_loop_error)
+    telemetry = Telemetry()
+
+    async def make(previous: BuiltHouse | None) -> BuiltHouse:
+        if previous is not None and STDIN in settings.config:
+            raise ConfigurationError([_STDIN_IS_READ_ONCE])
+        # In a thread: a large file must not hold up the calls of a server that reloads.
+        gateway = await asyncio.to_thread(state.load, settings.config, environ, sys.stdin)
+        return build(gateway, settings, telemetry, previous=previous)
+
+    with _signals() as signals:
+        server = Server(settings, await make(None), make, telemetry)
+        return await server.run(signals)
+
+
+@contextmanager
+def _signals() -> Iterator[Signals]:
+    """Queue the signals that a server obeys, instead of what they would do by default."""
+    loop = asyncio.get_running_loop()
+    queue = Signals()
+    obeyed = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    for number in obeyed:
+        loop.add_signal_handler(number, queue.put_nowait, number)
+    try:
+        yield queue
+    finally:
+        for number in obeyed:
+            loop.remove_signal_handler(number)
+
+
+async def _stop_signal(signals: Signals) -> None:
+    while await signals.get() == signal.SIGHUP:
+        pass
+
+
+def _listeners(settings: Settings) -> tuple[Address, ...]:
+    """Return what to bind, names resolved; raises ``ListenError`` for what plaintext may not."""
+    try:
+        addresses = tuple(resolved for address in settings.listen for resolved in _ips(address))
+    except ValueError as error:
+        raise ListenError(f"cannot listen: {error}") from error
+    exposed = beyond_loopback(addresses)
+    if exposed and not settings.allow_plaintext:
+        raise ListenError(
+            f"cannot listen on {exposed[0]}: other machines reach it, and calls carry secrets in"
+            " plaintext; listen on loopback or a Unix socket, or say --allow-plaintext if the"
+            " network itself encrypts"
+        )
+    return addresses
+
+
+def _ips(address: Address) -> tuple[Address, ...]:
+    return resolve(address) if isinstance(address, TcpAddress) else (address,)
+
+
+def _reasons(house: House) -> str:
+    reasons = [f"{one.issuer}: {one.detail}" for one in house.status() if not one.ready]
+    return "; ".join(reasons) or "no identity provider is ready"
+
+
+def _tell(error: Exception, *, then: str = "") -> None:
+    """Log why a configuration or an address cannot be used, one line a problem."""
+    if isinstance(error, ConfigurationError):
+        for problem in error.problems:
+            _logger.error("%s", problem)
+    elif isinstance(error, ListenError):
+        _logger.error("%s", error)
+    else:
+        _logger.error("unexpected error", exc_info=error)
+    if then:
+        _logger.error("%s", then)
+
+
+def _log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what escaped a task, without the reprs in ``context``: these hold anything."""
+    _logger.error("%s", context["message"], exc_info=context.get("exception"))

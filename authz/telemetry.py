@@ -1,0 +1,121 @@
+"""Metrics.  Names and labels are listed in docs/metrics.md; every label is a closed set."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from authz import __version__
+from authz.errors import IdpOutage, Reason, Refusal, Unauthenticated, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ALLOWED: Final = "allowed"
+UNPROTECTED: Final = "unprotected"
+
+_CHECK_BUCKETS: Final = (0.0001, 0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_CALL_BUCKETS: Final = (0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+# Searched in this order: the first that fits names the outcome of a call.
+_OUTCOMES: Final = (
+    (IdpOutage, "unavailable"),
+    (Unavailable, "invalid"),
+    (Unauthenticated, "rejected"),
+)
+
+
+class Telemetry:
+    """All metrics of one process."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._checks = Counter(
+            "authz_checks", "Decisions.", ["verdict", "reason"], registry=self.registry
+        )
+        self._check_seconds = Histogram(
+            "authz_check_duration_seconds",
+            "Time from Envoy's question to the answer; cached answers are counted apart.",
+            ["verdict"],
+            buckets=_CHECK_BUCKETS,
+            registry=self.registry,
+        )
+        self._calls = Histogram(
+            "authz_idp_request_duration_seconds",
+            "Calls to identity providers.",
+            ["endpoint", "outcome"],
+            buckets=_CALL_BUCKETS,
+            registry=self.registry,
+        )
+        self._cache_events = Counter(
+            "authz_cache_events", "Cache look-ups.", ["cache", "event"], registry=self.registry
+        )
+        self._cache_entries = Gauge(
+            "authz_cache_entries", "Entries held.", ["cache"], registry=self.registry
+        )
+        self._keys = Gauge(
+            "authz_jwks_keys", "Keys held.", ["issuer", "use"], registry=self.registry
+        )
+        self._keys_fetched = Gauge(
+            "authz_jwks_fetched_timestamp_seconds",
+            "When the keys were last fetched, in seconds since 1970.",
+            ["issuer"],
+            registry=self.registry,
+        )
+        self._reloads = Counter(
+            "authz_config_reloads", "Configurations read.", ["outcome"], registry=self.registry
+        )
+        self._reload_ok = Gauge(
+            "authz_config_last_reload_successful",
+            "1 if the configuration in use is the last one that was read.",
+            registry=self.registry,
+        )
+        Info("authz_build", "What is running.", registry=self.registry).info(
+            {"version": __version__}
+        )
+        # Children are made once: every series exists from the start, at 0, and
+        # the hot path does no label look-up.
+        self.allowed_from_cache = self._checks.labels("allow", ALLOWED).inc
+        self._denied = {reason: self._checks.labels("deny", reason) for reason in Reason}
+        self._checks.labels("allow", UNPROTECTED)
+
+    def decided(self, verdict: str, reason: str, seconds: float) -> None:
+        """Count a decision that was worked out."""
+        self._checks.labels(verdict, reason).inc()
+        self._check_seconds.labels(verdict).observe(seconds)
+
+    @contextlib.contextmanager
+    def idp_call(self, endpoint: str) -> Iterator[None]:
+        """Time a call to a provider; how it ends names its outcome."""
+        started, outcome = time.perf_counter(), "ok"
+        try:
+            yield
+        except Refusal as error:
+            outcome = next((name for kind, name in _OUTCOMES if isinstance(error, kind)), "invalid")
+            raise
+        except BaseException:
+            outcome = "cancelled"  # our deadline, or the end of the process
+            raise
+        finally:
+            self._calls.labels(endpoint, outcome).observe(time.perf_counter() - started)
+
+    def cache(self, name: str, event: str) -> None:
+        """Count a look-up in a cache: ``hit``, ``miss`` or ``stale``."""
+        self._cache_events.labels(name, event).inc()
+
+    def watch_cache(self, name: str, entries: Callable[[], int]) -> None:
+        """Report the size of a cache whenever metrics are read."""
+        self._cache_entries.labels(name).set_function(entries)
+
+    def keys_fetched(self, issuer: str, usable: int, skipped: int) -> None:
+        """Note a new key set of an issuer (of the configuration, so a closed set)."""
+        self._keys.labels(issuer, "usable").set(usable)
+        self._keys.labels(issuer, "skipped").set(skipped)
+        self._keys_fetched.labels(issuer).set_to_current_time()
+
+    def reloaded(self, *, ok: bool) -> None:
+        """Note that a configuration was read and taken, or kept out."""
+        self._reloads.labels("ok" if ok else "failed").inc()
+        self._reload_ok.set(ok)

@@ -1,0 +1,70 @@
+"""Fixtures that every room's tests may ask for."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.clock import Clock
+from support.house import RunningHouse, gateway, logged
+from support.idp import RunningIdp
+from support.scripted import Script, ScriptedServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from authz.model import Gateway
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that the test moves."""
+    return Clock()
+
+
+@pytest.fixture
+def idp() -> Iterator[RunningIdp]:
+    """A fresh development identity provider on a port of its own."""
+    with RunningIdp() as running:
+        yield running
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[..., ScriptedServer]]:
+    """A maker of servers that play byte-level scripts; they end with the test."""
+    servers: list[ScriptedServer] = []
+
+    def serve(*scripts: Script) -> ScriptedServer:
+        servers.append(ScriptedServer(*scripts))
+        return servers[-1]
+
+    yield serve
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+async def house(
+    idp: RunningIdp, caplog: pytest.LogCaptureFixture
+) -> AsyncIterator[Callable[..., RunningHouse]]:
+    """A maker of houses before ``idp``; at the end nothing secret may have been told."""
+    caplog.set_level(logging.DEBUG)
+    houses: list[RunningHouse] = []
+
+    def build(
+        of: Gateway | None = None,
+        *,
+        clock: Clock | None = None,
+        settings: Any = None,
+        **parameters: Any,
+    ) -> RunningHouse:
+        houses.append(
+            RunningHouse(of or gateway(idp, **parameters), clock=clock, **(settings or {}))
+        )
+        return houses[-1]
+
+    yield build
+    for running in houses:
+        await running.house.aclose()
+        running.check_nothing_leaked(logged(caplog.records))

@@ -1,0 +1,584 @@
+"""Kong's router: what each field asks for, who goes first, and the index against a plain scan."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from authz.errors import ConfigurationError, Reason, RouteNotFound
+from authz.kong.router import (
+    MAX_PATH_CHARACTERS,
+    Router,
+    normalise,
+    routing_table,
+    split_host,
+)
+from authz.model import Gateway, Match, OpenIDConnect, Place, Plugin, Request, Route, Service
+
+PLACE = Place("kong.yaml", 1, 1)
+SERVICE = Service(id="s1", name="orders", place=PLACE, host="orders.internal")
+
+
+def route(name: str, **fields: Any) -> Route:
+    fields = {"service": SERVICE, **fields}
+    return Route(id=f"id-of-{name}", name=name, place=PLACE, **fields)
+
+
+def plugin(name: str = "", **scope: Any) -> Plugin:
+    return Plugin(PLACE, OpenIDConnect(issuer="https://idp.test"), instance_name=name, **scope)
+
+
+def router(*routes: Route, plugins: tuple[Plugin, ...] = ()) -> Router:
+    services = {r.service.id: r.service for r in routes if r.service}
+    services.setdefault(SERVICE.id, SERVICE)
+    return Router(Gateway(services=tuple(services.values()), routes=routes, plugins=plugins))
+
+
+def request(path: str = "/", **fields: Any) -> Request:
+    return Request(**{"method": "GET", "scheme": "http", "host": "a.test", "path": path, **fields})
+
+
+def met(table: Router, asked: Request) -> str | None:
+    """The name of the route that a request meets; None: unmatched."""
+    try:
+        matched = table.match(asked).route
+    except RouteNotFound as error:
+        if error.reason is not Reason.ROUTE_UNMATCHED:
+            raise
+        return None
+    assert matched is not None
+    return matched.name
+
+
+def refusal(table: Router, asked: Request) -> Reason:
+    with pytest.raises(RouteNotFound) as caught:
+        table.match(asked)
+    return caught.value.reason
+
+
+# --- Paths --------------------------------------------------------------------
+
+
+def test_a_plain_path_is_a_prefix_without_a_segment_boundary() -> None:
+    table = router(route("r", paths=("/foo",)))
+    assert met(table, request("/foo")) == "r"
+    assert met(table, request("/foobar?x=1")) == "r"
+    assert met(table, request("/fo")) is None
+    assert met(table, request("/x/foo")) is None
+
+
+def test_the_longer_prefix_goes_first() -> None:
+    table = router(route("short", paths=("/a",)), route("long", paths=("/a/b",)))
+    assert met(table, request("/a/b/c")) == "long"
+    assert met(table, request("/a/c")) == "short"
+
+
+def test_a_regex_is_anchored_at_the_start_only() -> None:
+    table = router(route("r", paths=(r"~/users/(?<id>\d+)",)))
+    assert met(table, request("/users/7/orders")) == "r"
+    assert met(table, request("/x/users/7")) is None
+    assert met(table, request("/users/x")) is None
+
+
+def test_a_regex_goes_before_any_prefix_and_the_greater_regex_priority_first() -> None:
+    table = router(
+        route("prefix", paths=("/users/7/orders",)),
+        route("low", paths=("~/users/",)),
+        route("high", paths=("~/users/[0-9]+$",), regex_priority=1),
+    )
+    assert met(table, request("/users/7/orders")) == "low"
+    assert met(table, request("/users/7")) == "high"
+
+
+def test_a_dollar_does_not_match_before_an_encoded_newline() -> None:
+    table = router(route("r", paths=("~/a$",)))
+    assert met(table, request("/a")) == "r"
+    assert met(table, request("/a%0A")) is None
+
+
+@pytest.mark.parametrize("pattern", ["~/a|/b", "~/(?:a|b)", "~/[]|(]?a|/b", "~/x*a|/b", "~^/a|/b"])
+def test_every_alternative_of_a_regex_is_found(pattern: str) -> None:
+    table = router(route("r", paths=(pattern,)))
+    assert met(table, request("/a")) == "r"
+    assert met(table, request("/b")) == "r"
+
+
+def test_a_quantifier_makes_the_last_literal_optional() -> None:
+    assert met(router(route("r", paths=("~/colou?r",))), request("/color")) == "r"
+
+
+def test_a_route_with_paths_of_several_lengths_ranks_once_for_each() -> None:
+    table = router(
+        route("mixed", paths=("/a", "/a/b/c", "~/z")),
+        route("middle", paths=("/a/b",)),
+        route("z", paths=("/z/long/prefix",)),
+    )
+    assert met(table, request("/a/b/c")) == "mixed"
+    assert met(table, request("/a/b/x")) == "middle"
+    assert met(table, request("/a/x")) == "mixed"
+    assert met(table, request("/z/long/prefix")) == "mixed"
+
+
+@pytest.mark.parametrize(
+    ("sent", "normal"),
+    [
+        ("", ""),
+        ("*", "*"),
+        ("/", "/"),
+        ("//a///b", "/a/b"),
+        ("/a//", "/a/"),
+        ("/a/./b/.", "/a/b/"),
+        ("/a/b/..", "/a/"),
+        ("/a/..", "/"),
+        ("/../../a", "/a"),
+        ("/a//../b", "/b"),
+        ("/x/%2e%2E/y", "/y"),
+        ("/a%2fb", "/a%2Fb"),
+        ("/a%252fb", "/a%252fb"),
+        ("/%7Euser%41", "/~userA"),
+        ("/caf%C3%A9", "/café"),
+        ("/%20%5C", "/ \\"),
+        ("/a%2", "/a%2"),
+        ("/a..b/.c", "/a..b/.c"),
+        ("/a;x=1/b", "/a;x=1/b"),
+    ],
+)
+def test_HS_19_a_path_is_compared_in_kongs_normal_form(sent: str, normal: str) -> None:
+    assert normalise(sent) == normal
+
+
+@given(st.text())
+def test_HS_19_no_path_raises_and_none_starts_with_a_dot_segment(path: str) -> None:
+    assert not normalise("/" + path).startswith(("/../", "/./", "//"))
+
+
+@pytest.mark.parametrize("path", ["/a?x=1", "/a%2e%2e/b", "//a", "/a;x=1/b"])
+def test_HS_19_odd_paths_are_matched_without_exception(path: str) -> None:
+    assert met(router(route("a", paths=("/a",))), request(path)) == "a"
+
+
+@pytest.mark.parametrize("path", ["/b/../a/..", "*", "", "/x?/a", "http://a.test/a"])
+def test_HS_19_no_rule_matches_on_the_query_or_on_a_path_that_is_not_normal(path: str) -> None:
+    assert met(router(route("a", paths=("/a",))), request(path)) is None
+
+
+def test_HS_19_a_path_beyond_the_bound_is_unmatched() -> None:
+    table = router(route("r", paths=("/",)))
+    assert met(table, request("/" + "a" * (MAX_PATH_CHARACTERS - 1) + "?" + "q" * 99)) == "r"
+    assert met(table, request("/" + "a" * MAX_PATH_CHARACTERS)) is None
+
+
+# --- Hosts --------------------------------------------------------------------
+
+
+def test_a_host_is_compared_without_case_and_without_the_port() -> None:
+    table = router(route("r", hosts=("Api.Test",)))
+    assert met(table, request(host="api.test")) == "r"
+    assert met(table, request(host="API.test:8080")) == "r"
+    assert met(table, request(host="other.test")) is None
+
+
+def test_a_wildcard_stands_left_or_right() -> None:
+    table = router(route("left", hosts=("*.x.test",)), route("right", hosts=("api.*",)))
+    assert met(table, request(host="a.b.x.test")) == "left"
+    assert met(table, request(host="x.test")) is None
+    assert met(table, request(host="api.example")) == "right"
+    assert met(table, request(host="xapi.example")) is None
+    assert met(table, request(host="api.x.test")) == "left"
+
+
+def test_a_plain_host_goes_before_a_wildcard_and_more_kinds_before_both() -> None:
+    table = router(
+        route("wildcard", hosts=("*.test",), paths=("/long/prefix",)),
+        route("plain", hosts=("a.test",), paths=("/",)),
+        route("kinds", hosts=("*.test",), paths=("/",), methods=("PUT",)),
+    )
+    assert met(table, request("/long/prefix")) == "plain"
+    assert met(table, request("/", method="PUT")) == "kinds"
+    assert met(table, request("/long/prefix", host="b.test")) == "wildcard"
+
+
+def test_a_host_with_a_port_asks_for_the_port_of_the_host_header() -> None:
+    table = router(route("r", hosts=("a.test:8443", "*.x.test:80", "[::1]:443")))
+    assert met(table, request(host="a.test:8443")) == "r"
+    assert met(table, request(host="a.test")) is None
+    assert met(table, request(host="b.x.test")) == "r"
+    assert met(table, request(host="b.x.test", scheme="https")) is None
+    assert met(table, request(host="[::1]", scheme="https")) == "r"
+
+
+@pytest.mark.parametrize(
+    ("sent", "split"),
+    [
+        ("", ("", None)),
+        ("A.test", ("a.test", None)),
+        ("a.test:80", ("a.test", 80)),
+        ("[::1]:80", ("[::1]", 80)),
+        ("[::1]", ("[::1]", None)),
+        ("::1", ("::1", None)),
+        ("a.test:", ("a.test:", None)),
+        ("a.test:x", ("a.test:x", None)),
+        ("a.test:²", ("a.test:²", None)),
+    ],
+)
+def test_a_host_is_split_at_its_port(sent: str, split: tuple[str, int | None]) -> None:
+    assert split_host(sent) == split
+
+
+@pytest.mark.parametrize("host", ["evil.com,for=127.0.0.1", "", "a.test.", "a.test:80:80"])
+def test_HS_18_an_odd_host_meets_no_route_that_names_a_host(host: str) -> None:
+    assert met(router(route("r", hosts=("a.test",))), request(host=host)) is None
+
+
+# --- Methods, headers, SNIs, addresses, protocols --------------------------------
+
+
+def test_a_method_is_compared_exactly() -> None:
+    table = router(route("r", methods=("GET", "PURGE")))
+    assert met(table, request(method="PURGE")) == "r"
+    assert met(table, request(method="get")) is None
+
+
+def test_every_header_name_and_one_of_its_values_must_be_there() -> None:
+    table = router(route("r", headers={"X-Env": ("dev", "Test"), "x-tenant": ("~*^t[0-9]+$",)}))
+    assert met(table, request(headers={"x-env": "TEST", "x-tenant": "T7"})) == "r"
+    assert met(table, request(headers={"x-env": "prod", "x-tenant": "t7"})) is None
+    assert met(table, request(headers={"x-env": "test"})) is None
+    assert met(table, request(headers={"x-env": "test", "x-tenant": "xt7"})) is None
+
+
+def test_each_line_of_a_repeated_header_counts() -> None:
+    table = router(route("r", headers={"x-env": ("test", "a,b")}))
+    assert met(table, request(headers={"x-env": "prod,test"})) == "r"
+    assert met(table, request(headers={"x-env": "a,b"})) == "r"
+    assert met(table, request(headers={"x-env": "a"})) is None
+
+
+def test_more_header_names_go_first() -> None:
+    table = router(
+        route("one", headers={"x-a": ("1",)}, paths=("/long",)),
+        route("two", headers={"x-a": ("1",), "x-b": ("2",)}, paths=("/",)),
+    )
+    assert met(table, request("/long", headers={"x-a": "1", "x-b": "2"})) == "two"
+    assert met(table, request("/long", headers={"x-a": "1"})) == "one"
+
+
+def test_a_server_name_is_asked_for_under_tls_only() -> None:
+    table = router(route("r", snis=("A.test.",)))
+    assert met(table, request(scheme="https", server_name="a.TEST")) == "r"
+    assert met(table, request(scheme="https", server_name="b.test")) is None
+    assert met(table, request(scheme="https")) is None
+    assert met(table, request(scheme="http")) == "r"
+
+
+def test_addresses_and_ports_of_both_ends() -> None:
+    table = router(
+        route(
+            "r",
+            sources=(("10.0.0.7/8", None), ("192.0.2.1", 99)),
+            destinations=((None, 8443), ("2001:db8::/32", None)),
+        )
+    )
+    ends = {"source_address": "10.9.9.9", "destination_address": "127.0.0.1"}
+    assert met(table, request(**ends, destination_port=8443)) == "r"
+    assert met(table, request(**ends, destination_port=80)) is None
+    ends = {"source_address": "192.0.2.1", "destination_address": "2001:db8::1"}
+    assert met(table, request(**ends, source_port=99)) == "r"
+    assert met(table, request(**ends, source_port=98)) is None
+    ends = {"source_address": "@socket", "destination_address": "2001:db8::1"}
+    assert met(table, request(**ends)) is None
+
+
+GRPC = {"content-type": "application/grpc+proto"}
+
+
+@pytest.mark.parametrize(
+    ("protocols", "scheme", "headers", "expected"),
+    [
+        (("http", "https"), "http", {}, "r"),
+        (("https",), "http", {}, None),
+        (("http",), "https", {}, None),
+        (("grpc",), "http", GRPC, "r"),
+        (("grpcs",), "http", GRPC, None),
+        (("grpcs",), "https", GRPC, "r"),
+        (("grpc", "grpcs"), "http", {}, None),
+        (("http", "https"), "https", GRPC, None),
+        (("tcp", "tls"), "http", {}, None),
+    ],
+)
+def test_the_winner_must_be_for_the_protocol(
+    protocols: tuple[str, ...], scheme: str, headers: dict[str, str], expected: str | None
+) -> None:
+    table = router(route("r", paths=("/",), protocols=protocols))
+    assert met(table, request(scheme=scheme, headers=headers)) == expected
+
+
+def test_a_winner_for_another_protocol_is_no_reason_to_look_for_a_second_best() -> None:
+    table = router(route("best", paths=("/a",), protocols=("https",)), route("next", paths=("/",)))
+    assert met(table, request("/a")) is None
+
+
+# --- Order among equals, disabled services, unreadable fields ----------------------
+
+
+def test_among_equals_the_first_in_the_file_wins() -> None:
+    table = router(route("first", paths=("/a",)), route("second", paths=("/a",)))
+    assert met(table, request("/a")) == "first"
+
+
+def test_a_disabled_service_has_no_routes() -> None:
+    off = Service(id="s2", name="off", place=PLACE, host="x", enabled=False)
+    table = router(route("off", service=off, paths=("/a",)), plugins=(plugin(),))
+    assert met(table, request("/a")) is None
+    assert table.certain() is None
+    for names in ({"route": "off"}, {"service": "off"}):
+        assert refusal(table, request(context_extensions=names)) is Reason.ROUTE_UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("paths", ("~/(",)),
+        ("headers", {"x": ("~*[",)}),
+        ("sources", (("10.0.0.0/99", None),)),
+        ("destinations", (("nowhere", None),)),
+    ],
+)
+def test_what_cannot_be_read_is_said_with_its_place(field: str, value: Any) -> None:
+    there = Place("kong.yaml", 7, 5)
+    with pytest.raises(ConfigurationError) as caught:
+        router(route("r", places={field: there}, **{field: value}), route("ok", paths=("~/x(",)))
+    problems = {(problem.place, problem.parameter) for problem in caught.value.problems}
+    assert problems == {(there, field), (PLACE, "paths")}
+
+
+# --- Envoy's word ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"route": "r"},
+        {"route": "id-of-r"},
+        {"route": "r", "service": "orders"},
+        {"route": "r", "service": "s1", "other": "x"},
+    ],
+)
+def test_a_named_route_is_taken_whatever_the_request_looks_like(names: dict[str, str]) -> None:
+    table = router(route("r", paths=("/a",)), route("b", paths=("/b",)))
+    assert met(table, request("/b", context_extensions=names)) == "r"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"route": "nowhere"},
+        {"route": ""},
+        {"service": "nowhere"},
+        {"service": ""},
+        {"route": "r", "service": "nowhere"},
+        {"route": "r", "service": "other"},
+        {"route": "orders"},
+    ],
+)
+def test_a_name_that_the_file_lacks_is_never_matched_otherwise(names: dict[str, str]) -> None:
+    other = Service(id="s2", name="other", place=PLACE, host="x")
+    table = router(route("r", paths=("/",)), route("o", service=other), plugins=(plugin(),))
+    assert refusal(table, request("/", context_extensions=names)) is Reason.ROUTE_UNKNOWN
+
+
+def test_no_name_at_all_names_nothing() -> None:
+    with pytest.raises(RouteNotFound):
+        router(route("r")).named(None, None)
+
+
+def test_HS_21_only_context_extensions_name_a_route() -> None:
+    table = router(route("r", paths=("/a",)), route("b", paths=("/b",)))
+    asked = request("/b", headers={"route": "r", "x-route": "r", "x-envoy-route": "r"})
+    assert met(table, asked) == "b"
+
+
+def test_a_named_service_has_its_plugins_without_a_route() -> None:
+    r = route("r", paths=("/",))
+    table = router(
+        r, plugins=(plugin("global"), plugin("service", service=SERVICE), plugin("route", route=r))
+    )
+    found = table.match(request(context_extensions={"service": "orders"}))
+    assert (found.route, found.service) == (None, SERVICE)
+    assert found.plugin is not None
+    assert found.plugin.instance_name == "service"
+
+
+# --- Plugins --------------------------------------------------------------------
+
+
+def test_the_most_specific_plugin_applies_alone() -> None:
+    r = route("r", paths=("/",))
+    plugins = (
+        plugin("global"),
+        plugin("service", service=SERVICE),
+        plugin("route", route=r),
+        plugin("both", route=r, service=SERVICE),
+    )
+    for count in range(1, 5):
+        found = router(r, plugins=plugins[:count]).match(request()).plugin
+        assert found is not None
+        assert found.instance_name == plugins[count - 1].instance_name
+
+
+def test_a_route_without_a_plugin_is_a_match_without_a_plugin() -> None:
+    r, other = route("r", paths=("/",)), route("other", paths=("/x",))
+    assert router(r, other, plugins=(plugin(route=other),)).match(request()) == Match(
+        r, SERVICE, None
+    )
+
+
+def test_without_routes_the_global_plugin_applies_to_everything() -> None:
+    everything = plugin()
+    table = router(plugins=(everything,))
+    assert table.certain() == Match(None, None, everything)
+    assert table.match(Request()) == Match(None, None, everything)
+    assert refusal(table, request(context_extensions={"route": "r"})) is Reason.ROUTE_UNKNOWN
+
+
+def test_without_routes_and_without_a_global_plugin_nothing_matches() -> None:
+    table = router(plugins=(plugin(service=SERVICE),))
+    assert table.certain() is None
+    assert refusal(table, request()) is Reason.ROUTE_UNMATCHED
+
+
+def test_with_routes_no_match_is_certain() -> None:
+    assert router(route("r", paths=("/",)), plugins=(plugin(),)).certain() is None
+
+
+# --- The index against a plain scan ------------------------------------------------
+
+
+def wanted(r: Route, asked: Request) -> bool:
+    """Kong's conditions, one by one, as plainly as they can be written."""
+    host, _, port = asked.host.partition(":")
+    port = port or ("443" if asked.scheme == "https" else "80")
+
+    def host_fits(text: str) -> bool:
+        name, _, wanted_port = text.partition(":")
+        pattern = re.escape(name).replace(r"\*", ".*")
+        return re.fullmatch(pattern, host) is not None and wanted_port in {"", port}
+
+    def header_fits(name: str, values: tuple[str, ...]) -> bool:
+        sent = asked.headers.get(name, "").lower()
+        return name in asked.headers and any(
+            re.search(v[2:], sent) if v.startswith("~*") else v == sent for v in values
+        )
+
+    def source_fits(ip: str | None, number: int | None) -> bool:
+        return (ip is None or ip_address(asked.source_address) in ip_network(ip)) and (
+            number in {None, asked.source_port}
+        )
+
+    return (
+        (not r.methods or asked.method in r.methods)
+        and (not r.hosts or any(map(host_fits, r.hosts)))
+        and all(header_fits(*item) for item in r.headers.items())
+        and (not r.snis or asked.scheme == "http" or asked.server_name in r.snis)
+        and (not r.sources or any(source_fits(*end) for end in r.sources))
+    )
+
+
+def rank(r: Route, path: str | None) -> int:
+    """Kong's priority as the one number that its documentation draws."""
+    kinds = (r.methods, r.hosts, r.headers, r.snis, r.paths, r.sources)
+    regex = path is not None and path.startswith("~")
+    return (
+        sum(map(bool, kinds)) << 61
+        | (bool(r.hosts) and not any("*" in host for host in r.hosts)) << 60
+        | len(r.headers) << 52
+        | regex << 51
+        | (r.regex_priority << 19 if regex else 0)
+        | (0 if regex or path is None else len(path))
+    )
+
+
+def scan(routes: tuple[Route, ...], asked: Request) -> str | None:
+    """Return the best route by looking at every path of every route."""
+    best: tuple[int, Route] | None = None
+    for r in routes:
+        for path in r.paths or (None,):
+            fits = path is None or (
+                re.match(path[1:], asked.path)
+                if path.startswith("~")
+                else asked.path.startswith(path)
+            )
+            if fits and wanted(r, asked) and (best is None or rank(r, path) > best[0]):
+                best = rank(r, path), r
+    if best is None or asked.scheme not in best[1].protocols:
+        return None
+    return best[1].name
+
+
+HOSTS = ["a.test", "b.test", "*.test", "*.b.test", "a.*", "a.b.*", "a.b.test:8080", "*.test:443"]
+PATHS = ["/", "/a", "/a/", "/a/b", "/ab", "/a/b/c", "/b"]
+REGEXES = ["~/a", "~/a/.*", "~/[ab]+/b$", "~/a|/b", "~/ab?", "~/a/(b|c)", r"~/\w+/b", "~/b{0,1}a"]
+
+
+def some(values: list[str]) -> st.SearchStrategy[tuple[str, ...]]:
+    return st.lists(st.sampled_from(values), max_size=3, unique=True).map(tuple)
+
+
+FIELDS = st.fixed_dictionaries(
+    {
+        "protocols": st.sampled_from([("http", "https"), ("https",)]),
+        "methods": some(["GET", "POST"]),
+        "hosts": some(HOSTS),
+        "paths": some(PATHS + REGEXES),
+        "headers": st.dictionaries(
+            st.sampled_from(["x-a", "x-b"]), some(["1", "2", "~*^[12]$"]).filter(bool)
+        ),
+        "snis": some(["a.test", "b.test"]),
+        "sources": st.sampled_from([(), (("10.0.0.0/8", None),), (("10.0.0.1", 7), (None, 8))]),
+        "regex_priority": st.integers(0, 2),
+    }
+)
+REQUESTS = st.builds(
+    Request,
+    method=st.sampled_from(["GET", "POST", "PUT"]),
+    scheme=st.sampled_from(["http", "https"]),
+    host=st.sampled_from(["a.test", "b.test", "a.b.test", "a.b.test:8080", "a.org", "x"]),
+    path=st.sampled_from([*PATHS, "/a/c", "/b/b", "/abb/b", "/x", "/ba"]),
+    headers=st.dictionaries(st.sampled_from(["x-a", "x-b"]), st.sampled_from(["1", "2", "12"])),
+    server_name=st.sampled_from(["", "a.test", "b.test"]),
+    source_address=st.sampled_from(["10.0.0.1", "10.1.1.1", "192.0.2.1"]),
+    source_port=st.integers(7, 9),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(FIELDS, max_size=12), st.lists(REQUESTS, min_size=1, max_size=8))
+def test_the_index_answers_as_a_scan_over_all_routes_does(
+    fields: list[dict[str, Any]], asked: list[Request]
+) -> None:
+    routes = tuple(route(f"r{number}", **each) for number, each in enumerate(fields))
+    table = router(*routes)
+    for each in asked:
+        assert met(table, each) == scan(routes, each)
+
+
+def test_the_table_of_routes_is_in_kongs_order() -> None:
+    table = routing_table(
+        (
+            route("short", paths=("/a",)),
+            route("two", paths=("/a",), methods=("GET",)),
+            route("split", paths=("/abc", "~/x", "/ab")),
+        )
+    )
+    assert [(rule.route.name, rule.paths) for rule in table] == [
+        ("two", ("/a",)),
+        ("split", ("~/x",)),
+        ("split", ("/abc",)),
+        ("split", ("/ab",)),
+        ("short", ("/a",)),
+    ]

@@ -1,0 +1,398 @@
+"""The life of a server, on real sockets, around houses that the test builds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from support.checks import CHECK, Echo, ask, channel, health, unary, watch
+
+from authz.errors import ConfigurationError
+from authz.model import Diagnostic, Gateway, Place, Route
+from authz.server import Server
+from authz.settings import Settings, TcpAddress
+from authz.telemetry import Telemetry
+from authz.transport import ListenError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from authz.settings import Address
+
+LOOPBACK = TcpAddress("127.0.0.1", 0)
+SETTINGS = Settings(listen=(LOOPBACK,), admin=None, reflection=False)
+HERE = Place("kong.yaml", 4, 2)
+NOTICE = Diagnostic(HERE, "audience", "tokens for any audience are accepted")
+GATEWAY = Gateway(routes=(Route("1", "orders", HERE, None),), notices=(NOTICE,))
+
+
+@dataclass(frozen=True)
+class Provider:
+    issuer: str = "http://keycloak.test"
+    ready: bool = False
+    detail: str = "connection refused"
+
+
+@dataclass
+class House:
+    """A house that is ready when the test says so."""
+
+    service: Echo
+    gateway: Gateway = GATEWAY
+    keys: asyncio.Event = field(default_factory=asyncio.Event)
+    started: bool = False
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def ready(self) -> bool:
+        return self.keys.is_set()
+
+    def start(self) -> None:
+        self.started = True
+
+    async def wait_ready(self) -> None:
+        await self.keys.wait()
+
+    def status(self) -> list[Provider]:
+        return [Provider(ready=self.ready)]
+
+    async def aclose(self) -> None:
+        self.closed.set()
+
+
+def house(name: bytes = b"", *, ready: bool = True) -> House:
+    made = House(Echo(name))
+    if ready:
+        made.keys.set()
+    return made
+
+
+class Run:
+    """A running server, its signals, and the houses that its reloads will get."""
+
+    def __init__(self, settings: Settings, first: House, patience_seconds: float) -> None:
+        self.telemetry = Telemetry()
+        self.signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+        self.reloads: asyncio.Queue[House | Exception] = asyncio.Queue()
+        self.server = Server(
+            settings, first, self._make, self.telemetry, patience_seconds=patience_seconds
+        )
+        self.ended = asyncio.create_task(self.server.run(self.signals))
+
+    async def _make(self, _previous: House | None) -> House:
+        made = await self.reloads.get()
+        if isinstance(made, Exception):
+            raise made
+        return made
+
+    @property
+    def address(self) -> Address:
+        return self.server._transport.addresses[0]
+
+    def send(self, number: signal.Signals) -> None:
+        self.signals.put_nowait(number)
+
+    def reload(self, outcome: House | Exception) -> None:
+        self.reloads.put_nowait(outcome)
+        self.send(signal.SIGHUP)
+
+    def reload_metric(self, outcome: str) -> float | None:
+        return self.telemetry.registry.get_sample_value(outcome)
+
+
+class Lines(logging.Handler):
+    """Collects log lines, and tells when the next one has come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: asyncio.Queue[logging.LogRecord] = asyncio.Queue()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.queue.put_nowait(record)
+
+    async def until(self, start: str) -> logging.LogRecord:
+        async with asyncio.timeout(20):
+            while not (record := await self.queue.get()).getMessage().startswith(start):
+                pass
+        return record
+
+
+@pytest.fixture
+async def lines() -> AsyncIterator[Lines]:
+    handler = Lines()
+    logger = logging.getLogger("authz.server")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@asynccontextmanager
+async def running(
+    lines: Lines, first: House, settings: Settings = SETTINGS, *, patience_seconds: float = 20
+) -> AsyncIterator[Run]:
+    run = Run(settings, first, patience_seconds)
+    try:
+        await lines.until("serving" if first.ready else "listening")
+        yield run
+    finally:
+        if not run.ended.done():
+            run.send(signal.SIGTERM)
+            run.send(signal.SIGTERM)
+        await asyncio.wait_for(run.ended, 20)
+
+
+async def test_a_server_whose_keys_are_there_serves(lines: Lines) -> None:
+    async with running(lines, house(b"hello ")) as run:
+        assert await health(run.address) == "SERVING"
+        assert await ask(run.address, b"caller") == b"hello caller"
+        assert run.server.ready
+
+
+async def test_one_line_says_what_is_served_and_each_notice_has_its_own(lines: Lines) -> None:
+    run = Run(SETTINGS, house(), 20)
+    notice = await lines.until("notice")
+    serving = await lines.until("serving")
+    run.send(signal.SIGTERM)
+    await run.ended
+
+    assert notice.getMessage() == f"notice: {NOTICE}"
+    assert serving.__dict__["fields"] == {
+        "listen": [str(run.address)],
+        "admin": "off",
+        "routes": 1,
+        "plugins": 0,
+        "consumers": 0,
+        "notices": 1,
+    }
+
+
+async def test_RL_06_a_server_without_keys_listens_says_why_and_heals(lines: Lines) -> None:
+    first = house(ready=False)
+    run = Run(SETTINGS, first, 0)
+    why = await lines.until("listening, not ready")
+    status = await health(run.address)
+    first.keys.set()
+    await lines.until("serving")
+    healed = await health(run.address)
+    run.send(signal.SIGTERM)
+    await run.ended
+
+    assert why.getMessage() == "listening, not ready: http://keycloak.test: connection refused"
+    assert [status, healed] == ["NOT_SERVING", "SERVING"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_to_stop_ends_with_zero_and_closes_the_house(
+    lines: Lines, number: signal.Signals
+) -> None:
+    first = house()
+    async with running(lines, first) as run:
+        run.send(number)
+        assert await run.ended == 0
+
+    assert first.closed.is_set()
+
+
+async def test_RL_10_a_drain_says_not_serving_before_it_refuses_calls(lines: Lines) -> None:
+    settings = replace(SETTINGS, drain_delay_seconds=3600)
+    async with running(lines, house(), settings) as run, aclosing(watch(run.address)) as statuses:
+        assert await anext(statuses) == "SERVING"
+        run.send(signal.SIGTERM)
+
+        assert await anext(statuses) == "NOT_SERVING"
+        assert await ask(run.address, b"late") == b"late"
+        assert not run.server.ready
+
+
+async def test_RL_10_calls_in_flight_end_before_the_server_does(lines: Lines) -> None:
+    first = house(b"answered ")
+    first.service.hold()
+    async with running(lines, first) as run, channel(run.address) as opened:
+        call = unary(opened, CHECK)(b"call")
+        await first.service.arrived.wait()
+        run.send(signal.SIGTERM)
+        await lines.until("stopping")
+        assert not first.closed.is_set()
+        first.service.release()
+
+        assert await call == b"answered call"
+        assert await run.ended == 0
+
+
+async def test_RL_10_a_second_signal_ends_the_drain_at_once(lines: Lines) -> None:
+    first = house()
+    first.service.hold()
+    settings = replace(SETTINGS, grace_seconds=3600)
+    async with running(lines, first, settings) as run, channel(run.address) as opened:
+        call = unary(opened, CHECK)(b"call")
+        await first.service.arrived.wait()
+        run.send(signal.SIGTERM)
+        await lines.until("stopping")
+        run.send(signal.SIGHUP)  # is not one to stop
+        run.send(signal.SIGINT)
+
+        assert await asyncio.wait_for(run.ended, 20) == 1
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call
+
+
+async def test_RL_12_a_reload_puts_the_new_house_in_force_and_closes_the_old(lines: Lines) -> None:
+    first, second = house(b"old "), house(b"new ")
+    async with running(lines, first) as run:
+        run.reload(second)
+        await lines.until("serving")
+        await first.closed.wait()
+
+        assert await ask(run.address, b"") == b"new "
+        assert second.started
+        assert not second.closed.is_set()
+
+
+async def test_RL_12_calls_in_the_old_house_end_there_before_it_is_closed(lines: Lines) -> None:
+    first = house(b"old ")
+    first.service.hold()
+    async with running(lines, first) as run, channel(run.address) as opened:
+        call = unary(opened, CHECK)(b"call")
+        await first.service.arrived.wait()
+        run.reload(house(b"new "))
+        await lines.until("serving")
+
+        assert await ask(run.address, b"") == b"new "
+        assert not first.closed.is_set()
+        first.service.release()
+        assert await call == b"old call"
+        await asyncio.wait_for(first.closed.wait(), 20)
+
+
+async def test_RL_12_a_cached_answer_of_the_old_house_is_not_given_after_a_reload(
+    lines: Lines,
+) -> None:
+    first = house(b"old ")
+    first.service.memory[b"known"] = b"old, remembered"
+    async with running(lines, first) as run:
+        assert await ask(run.address, b"known") == b"old, remembered"
+        run.reload(house(b"new "))
+        await lines.until("serving")
+
+        assert await ask(run.address, b"known") == b"new known"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConfigurationError([Diagnostic(HERE, "issuer", "is no URL")]), OSError("disk gone")],
+    ids=["invalid", "unreadable"],
+)
+async def test_RL_12_a_reload_that_fails_keeps_the_old_house_and_says_why(
+    lines: Lines, error: Exception
+) -> None:
+    first = house(b"old ")
+    async with running(lines, first) as run:
+        run.reload(error)
+        why = await lines.until("")
+        await lines.until("the configuration of before stays in force")
+
+        assert why.getMessage() in {"kong.yaml:4:2: issuer: is no URL", "unexpected error"}
+        assert "disk gone" not in why.getMessage()
+        assert await ask(run.address, b"") == b"old "
+        assert await health(run.address) == "SERVING"
+        assert not first.closed.is_set()
+
+        run.reload(house(b"new "))
+        await lines.until("serving")
+        assert await ask(run.address, b"") == b"new "
+
+
+async def test_reloads_are_counted_by_outcome(lines: Lines) -> None:
+    async with running(lines, house()) as run:
+        before = _reload_samples(run)
+        run.reload(OSError())
+        await lines.until("the configuration of before")
+        failed = _reload_samples(run)
+        run.reload(house())
+        await lines.until("serving")
+
+        assert before != failed != _reload_samples(run)
+
+
+def _reload_samples(run: Run) -> dict[str, float]:
+    families = run.telemetry.registry.collect()
+    return {
+        f"{sample.name}{sample.labels}": sample.value
+        for family in families
+        for sample in family.samples
+        if "reload" in sample.name and "created" not in sample.name
+    }
+
+
+async def test_a_reload_to_a_provider_that_is_away_is_said_by_health_too(lines: Lines) -> None:
+    async with running(lines, house(), patience_seconds=0.001) as run:
+        second = house(ready=False)
+        run.reload(second)
+        await lines.until("listening, not ready")
+        assert await health(run.address) == "NOT_SERVING"
+        second.keys.set()
+        await lines.until("serving")
+
+        assert await health(run.address) == "SERVING"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+async def test_GR_10_plaintext_beyond_loopback_is_refused(host: str) -> None:
+    settings = replace(SETTINGS, listen=(LOOPBACK, TcpAddress(host, 0)))
+    with pytest.raises(ListenError, match="--allow-plaintext"):
+        Run(settings, house(), 0)
+
+
+async def test_GR_10_plaintext_beyond_loopback_can_be_meant(lines: Lines) -> None:
+    settings = replace(SETTINGS, listen=(TcpAddress("0.0.0.0", 0),), allow_plaintext=True)
+    async with running(lines, house(), settings) as run:
+        assert await health(run.address) == "SERVING"
+
+
+async def test_a_name_that_means_loopback_is_loopback(lines: Lines) -> None:
+    settings = replace(SETTINGS, listen=(TcpAddress("localhost", 0),))
+    async with running(lines, house(), settings) as run:
+        assert await health(run.address) == "SERVING"
+
+
+async def test_a_name_that_means_nothing_is_refused() -> None:
+    settings = replace(SETTINGS, listen=(TcpAddress("authz.invalid", 0),))
+    with pytest.raises(ListenError, match="cannot resolve 'authz.invalid'"):
+        Run(settings, house(), 0)
+
+
+async def test_a_port_in_use_ends_the_run_and_closes_the_house(lines: Lines) -> None:
+    async with running(lines, house()) as run:
+        second = house()
+        twin = Run(replace(SETTINGS, listen=(run.address,)), second, 0)
+        with pytest.raises(ListenError, match="Address already in use"):
+            await twin.ended
+
+    assert second.closed.is_set()
+
+
+async def test_the_operators_pages_are_served_and_end_with_the_server(lines: Lines) -> None:
+    settings = replace(SETTINGS, admin=LOOPBACK)
+    async with running(lines, house(), settings) as run:
+        admin = run.server._admin
+        assert admin is not None
+        reader, writer = await asyncio.open_connection(admin.address.host, admin.address.port)
+        writer.write(b"GET /readyz?verbose HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        page = await reader.read()
+        writer.close()
+
+        assert page.startswith(b"HTTP/1.1 200 OK")
+        assert b"[+] http://keycloak.test" in page
+        run.send(signal.SIGTERM)
+        await run.ended
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(admin.address.host, admin.address.port)
