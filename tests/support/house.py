@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import logging
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from authz.settings import Settings
 from authz.telemetry import Telemetry
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Mapping, Sequence
     from typing import Self
 
@@ -51,6 +51,12 @@ def basic(client_id: str, client_secret: str) -> str:
     return "Basic " + base64.b64encode(pair).decode()
 
 
+def _message(name: str) -> Any:
+    return message_factory.GetMessageClass(
+        POOL.FindMessageTypeByName(f"envoy.service.auth.v3.{name}")
+    )
+
+
 def check_request(
     headers: Mapping[str, str] | None = None,
     *,
@@ -61,10 +67,7 @@ def check_request(
     context: Mapping[str, str] | None = None,
 ) -> bytes:
     """Return a CheckRequest as Envoy sends it."""
-    kind = message_factory.GetMessageClass(
-        POOL.FindMessageTypeByName("envoy.service.auth.v3.CheckRequest")
-    )
-    request = kind()
+    request = _message("CheckRequest")()
     attributes = request.attributes
     http = attributes.request.http
     http.method, http.path, http.host, http.scheme = method, path, host, "http"
@@ -104,10 +107,7 @@ class Answer:
 
 def read(wire: bytes) -> Answer:
     """Read a CheckResponse and assert what holds for every one."""
-    kind = message_factory.GetMessageClass(
-        POOL.FindMessageTypeByName("envoy.service.auth.v3.CheckResponse")
-    )
-    response = kind.FromString(wire)
+    response = _message("CheckResponse").FromString(wire)
     which = response.WhichOneof("http_response")
     part = getattr(response, which)
     # I2: Envoy looks only at the code, so a denial with 0 would be an allow.
@@ -164,18 +164,18 @@ class RunningHouse:
         self,
         headers: Mapping[str, str] | None = None,
         *,
-        timeout: float | None = None,
+        seconds: float | None = None,
         **request: Any,
     ) -> Answer:
         """Ask the whole service once, the hot path first, as a transport does."""
         wire = check_request(headers, **request)
-        return await self.ask_wire(wire, timeout=timeout)
+        return await self.ask_wire(wire, seconds=seconds)
 
-    async def ask_wire(self, wire: bytes, *, timeout: float | None = None) -> Answer:
+    async def ask_wire(self, wire: bytes, *, seconds: float | None = None) -> Answer:
         """As :meth:`ask`, with the bytes of the CheckRequest."""
         loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
-        async with asyncio.timeout(ANSWER_SECONDS_MAX if timeout is None else timeout):  # I7
+        deadline = None if seconds is None else loop.time() + seconds
+        async with asyncio.timeout(ANSWER_SECONDS_MAX if seconds is None else seconds):  # I7
             # I1, I5: whatever happens inside, an answer comes and no exception does.
             answer = self.service.cached(wire)
             if answer is None:

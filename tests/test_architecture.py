@@ -1,0 +1,122 @@
+"""The house's own law: imports point down, and each third party has one home."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from authz.methods import METHODS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = Path(__file__).parents[1] / "authz"
+
+# From the top of the house to its foundation: a room may use those below it.
+ROOMS = (
+    "__main__",
+    "cli",
+    "demo",
+    "server",
+    "admin",
+    "transport",
+    "build",
+    "service",
+    "pipeline",
+    "methods",
+    "oauth",
+    "envoy",
+    "kong",
+    "policy",
+    "credentials",
+    "cache",
+    "decision",
+    "logs",
+    "telemetry",
+    "settings",
+    "errors",
+    "model",
+    "clock",
+    "strict_json",
+    "__init__",
+)
+
+HOMES = {
+    "betterproto2": {"envoy/bootstrap.py"},
+    "cachetools": {"cache/memory.py"},
+    "click": {"cli.py"},
+    "envoy_data_plane": {"envoy/bootstrap.py"},
+    "google": {"envoy/check.py", "transport/grpcio.py"},
+    "grpc": {"transport/grpcio.py", "cli.py"},
+    "grpc_health": {"transport/grpcio.py", "cli.py"},
+    "grpc_reflection": {"transport/grpcio.py"},
+    "httpcore": {"oauth/http.py"},
+    "httpx": {"oauth/http.py"},
+    "jwt": {"oauth/jwks.py", "demo/keys.py"},
+    "prometheus_client": {"telemetry.py", "admin.py"},
+    "uvloop": {"server.py"},
+    "yaml": {"kong/document.py"},
+}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file names, wherever the import stands."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import hides its room"
+            assert node.module
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    own = ROOMS.index(room_of(path))
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "authz" and len(parts) > 1 and parts[1] in ROOMS:
+            assert ROOMS.index(parts[1]) >= own, (
+                f"{room_of(path)} imports {name}, which is above it"
+            )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_each_third_party_has_one_home(path: Path) -> None:
+    where = path.relative_to(PACKAGE).as_posix()
+    for name in imports(path):
+        home = HOMES.get(name.split(".")[0])
+        assert home is None or where in home, f"{where} imports {name}; its home is {home}"
+
+
+def test_every_room_is_in_the_order() -> None:
+    assert {room_of(path) for path in FILES} <= set(ROOMS)
+
+
+def test_every_method_file_is_on_the_list() -> None:
+    files = {p.stem for p in (PACKAGE / "methods").glob("*.py")} - {"__init__", "base"}
+
+    assert {method.name for method in METHODS} == files
+
+
+def test_the_manual_fits_in_twenty_lines() -> None:
+    tree = ast.parse((PACKAGE / "pipeline.py").read_text("utf-8"))
+    decide = next(
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AsyncFunctionDef) and node.name == "decide"
+    )
+
+    assert decide.end_lineno is not None
+    assert decide.end_lineno - decide.lineno < 20
