@@ -1,0 +1,1 @@
+"""``make bench``: medians, and what they stand against in the same run."""

@@ -1,0 +1,33 @@
+"""The peer: the least that a grpc.aio server can do for a call.  ``python -m bench.noop PORT``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import grpc
+import uvloop
+
+METHOD = "/envoy.service.auth.v3.Authorization/Check"
+
+
+async def serve(port: int) -> None:
+    """Answer every call with no bytes at all."""
+
+    async def check(_request: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        return b""
+
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(check)
+    service, _, method = METHOD.strip("/").partition("/")
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(service, {method: handler}),)
+    )
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    await server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(int(sys.argv[1])))
