@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,7 @@ from authz.errors import RouteNotFound
 from authz.kong.router import Router
 from authz.methods import METHODS
 from authz.methods.base import Resources
-from authz.oauth.http import HttpClient
+from authz.oauth.http import HttpClient, tls_context
 from authz.oauth.provider import Provider, ProviderConfig, ProviderStatus
 from authz.oauth.verifier import TokenVerifier
 from authz.pipeline import Pipeline, Policy
@@ -26,6 +27,7 @@ from authz.policy.headers import UpstreamHeaders
 from authz.service import Lane, LaneName, Service
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterable, Mapping, Sequence
 
     from authz.clock import Clock
@@ -57,10 +59,11 @@ class Explanation:
 
 
 class Outside:
-    """What reaches beyond the process and outlives a reload: connections, providers, their keys.
+    """What reaches beyond the process and outlives a reload: providers, connections, keys.
 
     A reload that leaves a provider's parameters alone keeps its keys, so it
-    asks the provider for nothing.
+    asks the provider for nothing.  A provider is closed when the last house that
+    uses it is: calls may still be under way in a house that has been replaced.
     """
 
     def __init__(self, settings: Settings, telemetry: Telemetry, clock: Clock) -> None:
@@ -68,8 +71,9 @@ class Outside:
         self._settings = settings
         self._telemetry = telemetry
         self._clock = clock
-        self._clients: dict[bool, HttpClient] = {}
+        self._tls: dict[bool, ssl.SSLContext] = {}
         self._providers: dict[ProviderConfig, Provider] = {}
+        self._houses: Counter[ProviderConfig] = Counter()
         self._signatures: BoundedCache[Claims] = BoundedCache(
             entries_max=settings.cache_entries,
             bytes_max=settings.cache_bytes,
@@ -85,33 +89,38 @@ class Outside:
                 wanted,
                 self._client(verify=config.ssl_verify),
                 clock=self._clock,
-                digest=self.digest,
                 signatures=self._signatures,
                 telemetry=self._telemetry,
             )
         return self._providers[wanted]
 
     def _client(self, *, verify: bool) -> HttpClient:
-        if verify not in self._clients:
-            self._clients[verify] = HttpClient(
-                verify=verify,
-                ca_file=self._settings.idp_ca_file,
-                connect_to=self._settings.connect_to,
-                connections_max=self._settings.idp_concurrency,
-            )
-        return self._clients[verify]
+        if verify not in self._tls:
+            self._tls[verify] = tls_context(self._settings.idp_ca_file, verify=verify)
+        return HttpClient(
+            self._tls[verify],
+            connect_to=self._settings.connect_to,
+            connections_max=self._settings.idp_concurrency,
+        )
 
-    async def keep_only(self, providers: Iterable[Provider]) -> None:
-        """Close the providers that no plugin uses any more."""
-        kept = frozenset(provider.config for provider in providers)
-        for config in self._providers.keys() - kept:
-            await self._providers.pop(config).aclose()
+    def enter(self, providers: Iterable[Provider]) -> None:
+        """Note that one more house uses these providers."""
+        self._houses.update(provider.config for provider in providers)
+
+    async def leave(self, providers: Iterable[Provider]) -> None:
+        """Note that a house has closed; close the providers that no other one uses."""
+        self._houses.subtract(provider.config for provider in providers)
+        self._houses = +self._houses  # without those that nobody uses
+        await self._close(self._providers.keys() - self._houses.keys())
 
     async def aclose(self) -> None:
         """Close everything."""
-        await self.keep_only(())
-        for client in self._clients.values():
-            await client.aclose()
+        await self._close(self._providers.keys())
+
+    async def _close(self, configs: Iterable[ProviderConfig]) -> None:
+        unused = [self._providers.pop(config) for config in tuple(configs)]
+        for provider in unused:
+            await provider.aclose()
 
 
 def _provider_config(config: OpenIDConnect) -> ProviderConfig:
@@ -143,7 +152,8 @@ class House:
         self.outside = outside
         self._providers = providers
         self._store = store
-        self._successor: House | None = None
+        self._succeeded = False
+        outside.enter(providers)
 
     def start(self) -> None:
         """Ask every provider for its keys, in the background."""
@@ -178,17 +188,17 @@ class House:
             trail.match, verdict.decision, trail.claims, trail.consumer, verdict.refusal
         )
 
-    def succeeded_by(self, successor: House) -> None:
+    def hand_over(self) -> None:
         """Leave what is outside to the house that takes over."""
-        self._successor = successor
+        self._succeeded = True
 
     async def aclose(self) -> None:
         """End what is under way, in the reverse of the order in which it was made."""
         await self._store.exchanges.aclose()
-        if self._successor is None:
-            await self.outside.aclose()
+        if self._succeeded:
+            await self.outside.leave(self._providers)
         else:
-            await self.outside.keep_only(self._successor._providers)  # noqa: SLF001 - its own kind
+            await self.outside.aclose()
 
 
 def build(
@@ -236,7 +246,7 @@ def build(
     providers = tuple({id(p.provider): p.provider for p in policies.values()}.values())
     house = House(gateway, service, providers, store, outside)
     if previous is not None:
-        previous.succeeded_by(house)
+        previous.hand_over()
     return house
 
 

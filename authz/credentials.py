@@ -248,7 +248,8 @@ def missing(request: Request) -> Refusal:
         return Unauthenticated(
             Reason.SCHEME_UNSUPPORTED, "no suitable authorization credentials were provided"
         )
-    if body_is_incomplete(request):
+    # The header alone proves nothing: where Envoy sends no bodies it is the caller's own.
+    if request.body and body_is_incomplete(request):
         return MalformedRequest(Reason.BODY_INCOMPLETE, "the body is too large to search")
     return Unauthenticated(
         Reason.CREDENTIAL_MISSING, "no suitable authorization credentials were provided"

@@ -6,6 +6,7 @@ The only file with HTTP numbers.
 from __future__ import annotations
 
 import json
+import string
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -106,6 +107,10 @@ class Wording:
         )
 
 
+# gRPC over HTTP/2, "Responses": visible ASCII and spaces stand for themselves, but for "%".
+_GRPC_MESSAGE_PLAIN: Final = " " + string.punctuation.replace("%", "")
+
+
 def for_error(
     error: AuthzError, wording: Wording, *, grpc: bool, metadata: Mapping[str, str]
 ) -> Deny:
@@ -120,7 +125,10 @@ def for_error(
         headers.append(("retry-after", str(error.retry_after)))
     if grpc:
         # Envoy would put a body into grpc-message; with these two headers set it does not.
-        headers += [("grpc-status", str(answer.code)), ("grpc-message", quote(message, safe=" "))]
+        headers += [
+            ("grpc-status", str(answer.code)),
+            ("grpc-message", quote(message, safe=_GRPC_MESSAGE_PLAIN)),
+        ]
         return Deny(answer.code, answer.status, tuple(headers), "", metadata)
     headers.append(("content-type", "application/json; charset=utf-8"))
     body = json.dumps({"message": message}, separators=(",", ":"))

@@ -4,6 +4,7 @@
 
     AuthzError
     ├── ConfigurationError      the file or a setting is wrong: nothing starts
+    ├── ListenError             an address cannot be listened on (transport/)
     └── Refusal                 one request is turned away, with a stable reason
         ├── MalformedRequest    the request cannot mean what it says
         ├── Unauthenticated     nobody has proven who is calling

@@ -77,14 +77,15 @@ class Secret:
 class Request:
     """What Envoy asks about: the caller's HTTP request, as Envoy saw it.
 
-    ``headers`` has lower-case names; ``path`` is raw and includes the query.
+    ``headers`` has lower-case names; ``path`` is raw and includes the query, and
+    with it perhaps a credential.
     A header that was sent several times arrives joined by commas.
     """
 
     method: str = ""
     scheme: str = ""
     host: str = ""
-    path: str = ""
+    path: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
     context_extensions: Mapping[str, str] = field(default_factory=dict)
@@ -145,12 +146,14 @@ class AccessToken:
 
     ``expires_in`` is what the provider said beside it, in seconds, if it did.
     ``fresh_until``, in monotonic seconds, is how long the credential behind it
-    need not be looked into again.
+    need not be looked into again; ``good_until``, how long the token may be served
+    on while the provider is out.
     """
 
     value: Secret
     expires_in: float | None = None
     fresh_until: float = 0.0
+    good_until: float = 0.0
 
 
 # --- Kong's entities ---------------------------------------------------------

@@ -18,7 +18,7 @@ from authz.envoy.check import POOL
 from authz.errors import ConfigurationError
 from authz.kong import state
 from authz.model import Diagnostic, Place
-from authz.settings import TcpAddress, beyond_loopback, resolve
+from authz.settings import STDIN, TcpAddress, beyond_loopback, resolve
 from authz.telemetry import Telemetry
 from authz.transport import ListenError
 from authz.transport.grpcio import GrpcioTransport
@@ -37,7 +37,6 @@ PATIENCE_SECONDS = 1.0
 
 Signals = asyncio.Queue[signal.Signals]
 
-STDIN = "-"
 _STDIN_IS_READ_ONCE = Diagnostic(
     Place(STDIN, 1, 1),
     "configuration",
@@ -196,7 +195,9 @@ class Server(Generic[H]):
         _logger.info("stopped")
 
     async def _close(self) -> None:
+        """Release everything, however the run ended; what is stopped already stays so."""
         self._stop_announcing()
+        await self._transport.stop(0)
         if self._admin is not None:
             await asyncio.to_thread(self._admin.stop)
         await asyncio.gather(*self._retiring)
@@ -292,7 +293,7 @@ async def _serve(settings: Settings, environ: Mapping[str, str]) -> int:
         if previous is not None and STDIN in settings.config:
             raise ConfigurationError([_STDIN_IS_READ_ONCE])
         # In a thread: a large file must not hold up the calls of a server that reloads.
-        gateway = await asyncio.to_thread(state.load, settings.config, environ, sys.stdin)
+        gateway = await asyncio.to_thread(state.load, settings.config, environ)
         return build(gateway, settings, telemetry, previous=previous)
 
     with _signals() as signals:

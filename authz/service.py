@@ -82,8 +82,10 @@ class Lane:
             return False
         if not self.arguments or "?" not in glance.path:
             return True
-        # An encoded name has a percent sign; the whole way decides what it means.
         query = glance.path.partition("?")[2]
+        if len(query) > credentials.QUERY_BYTES_MAX:
+            return False
+        # An encoded name has a percent sign; the whole way decides what it means.
         return "%" not in query and not any(name in query for name in self.arguments)
 
     def asks(self, glance: Glance) -> bool:

@@ -25,6 +25,7 @@ LogDecisions = Literal["none", "denied", "all"]
 
 # A socket's path must fit sockaddr_un.sun_path with its closing NUL: unix(7).
 UNIX_PATH_BYTES = 107
+STDIN = "-"  # among configuration files
 SECRET_FILE_BYTES = 64 * 1024
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}")
@@ -84,7 +85,7 @@ class Settings:
     """How the server runs.  Frozen: what changes at run time is the gateway, by SIGHUP."""
 
     config: tuple[str, ...] = ()
-    """Configuration files and directories; ``-`` is standard input."""
+    """Configuration files and directories, or ``STDIN``."""
     listen: tuple[Address, ...] = (TcpAddress("127.0.0.1", 9191),)
     admin: TcpAddress | None = TcpAddress("127.0.0.1", 9192)
     connect_to: tuple[ConnectTo, ...] = ()
@@ -163,8 +164,9 @@ def resolve(address: TcpAddress) -> tuple[TcpAddress, ...]:
         found = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
         )
-    except OSError as error:
-        raise ValueError(f"cannot resolve {address.host!r}: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a host name"
+        raise ValueError(f"cannot resolve {address.host!r}: {reason}") from error
     hosts = dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found)
     return tuple(TcpAddress(host, address.port) for host in hosts)
 

@@ -13,8 +13,12 @@ from typing import Any, Final, NoReturn
 
 DEPTH_MAX: Final = 16
 
-# Structure only: brackets inside strings must not count.
-_STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])', re.DOTALL)
+# A string, or what is left of one that never ends.  The closing quote is optional
+# so that every attempt succeeds: one that could fail would be made again at each
+# escaped quote, and 16 kB of them would keep a core busy for a second.
+_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_AS_BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
+_OTHER_BYTES: Final = bytes(set(range(256)) - set(b"{}[]"))
 
 
 class InvalidJSONError(ValueError):
@@ -41,11 +45,11 @@ def _check_depth(text: bytes) -> None:
     # A text without that many openings cannot be too deep: the common case.
     if text.count(b"{") + text.count(b"[") <= DEPTH_MAX:
         return
-    depth = 0
-    for match in _STRUCTURE.finditer(text):
-        depth += (match[1] is not None) - (match[2] is not None)
-        if depth > DEPTH_MAX:
-            raise InvalidJSONError(f"nested deeper than {DEPTH_MAX} levels")
+    brackets = _STRING.sub(b"", text).translate(_AS_BRACKETS, _OTHER_BYTES)
+    for _ in range(DEPTH_MAX):
+        brackets = brackets.replace(b"[]", b"")  # the innermost level of all that is left
+    if brackets:
+        raise InvalidJSONError(f"nested deeper than {DEPTH_MAX} levels, or never closed")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

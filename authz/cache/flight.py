@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from authz.errors import Reason, Unavailable
+from authz.errors import IdpOutage, Reason, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
@@ -28,17 +28,24 @@ class Flights(Generic[V]):
     async def run(self, key: Hashable, call: Callable[[], Coroutine[Any, Any, V]]) -> V:
         """Return what ``call()`` returns, joining the call that is under way for ``key``.
 
-        Raises what the call raises, and :class:`~authz.errors.Unavailable` when
-        ``flights_max`` calls are under way already.
+        Raises what the call raises, :class:`~authz.errors.IdpOutage` when
+        ``flights_max`` calls are under way already, and
+        :class:`~authz.errors.Unavailable` when :meth:`aclose` has ended the call.
         """
-        return await asyncio.shield(self.start(key, call))
+        task = self.start(key, call)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled() and not _is_cancelled():
+                raise Unavailable(Reason.OVERLOADED, "authz is closing") from None
+            raise
 
     def start(self, key: Hashable, call: Callable[[], Coroutine[Any, Any, V]]) -> asyncio.Task[V]:
         """Return the task of the call for ``key``, beginning it if none is under way."""
         task = self._tasks.get(key)
         if task is None:
             if len(self._tasks) >= self._flights_max:
-                raise Unavailable(Reason.OVERLOADED, "too many calls to the provider under way")
+                raise IdpOutage(Reason.OVERLOADED, "too many calls to the provider under way")
             task = asyncio.get_running_loop().create_task(call())
             self._tasks[key] = task
             task.add_done_callback(lambda done: self._landed(key, done))
@@ -59,3 +66,9 @@ class Flights(Generic[V]):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_cancelled() -> bool:
+    """Whether it is the caller itself that has to end."""
+    caller = asyncio.current_task()
+    return caller is not None and caller.cancelling() > 0

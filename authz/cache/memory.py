@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from cachetools import TLRUCache
+from cachetools import Cache, TLRUCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,8 @@ V = TypeVar("V")
 class BoundedCache(Generic[V]):
     """Least recently used values, each with its own lifetime.
 
-    For the event loop only: cachetools is not thread-safe, even under the GIL.
+    For the event loop only, but for ``len``: cachetools is not thread-safe, even
+    under the GIL.
     ``timer`` returns monotonic seconds.
     """
 
@@ -30,7 +31,7 @@ class BoundedCache(Generic[V]):
         # an equal share, so no more than entries_max of them fit.
         share = max(1, bytes_max // entries_max)
         self._cache: TLRUCache[bytes, tuple[V, int, float]] = TLRUCache(
-            maxsize=share * entries_max,
+            maxsize=min(bytes_max, share * entries_max),
             ttu=lambda _key, entry, now: now + entry[2],
             timer=timer,
             getsizeof=lambda entry: max(share, entry[1]),
@@ -55,4 +56,6 @@ class BoundedCache(Generic[V]):
         self._cache.clear()
 
     def __len__(self) -> int:
-        return len(self._cache)
+        # Metrics are read in another thread, and TLRUCache.__len__ sweeps.  So what
+        # has expired counts until the next put.
+        return Cache.__len__(self._cache)

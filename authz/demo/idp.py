@@ -124,7 +124,7 @@ class DevelopmentIdp:
         """Return a compact JWS of ``payload``; a header given as bytes is used as it is."""
         key = key or self.keys[0]
         if not isinstance(header, bytes):
-            own = {"alg": key.algorithm, "typ": "JWT", "kid": key.kid}
+            own = {"typ": "JWT", "alg": key.algorithm, "kid": key.kid}
             header = _override(_override(own, self.header), header)
         return key.sign(header, payload)
 
@@ -332,7 +332,7 @@ def serve(
     ``port`` 0 takes a free one.  ``issuer``, like Keycloak's ``--hostname``, is what
     tokens and endpoints carry wherever the provider listens; by default its own address.
     """
-    if not (host == "localhost" or ip_address(host).is_loopback):
+    if not _is_loopback(host):
         print(f"authz idp is for development: it listens on loopback, not on {host}", file=out)
         return 2
     try:
@@ -347,6 +347,13 @@ def serve(
     with suppress(KeyboardInterrupt):  # uvicorn ends in order, then passes the signal on
         uvicorn.Server(config).run(sockets=[listener])
     return 0
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False  # another name: what it stands for can change
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -70,7 +70,7 @@ class Key:
 
 
 def _json(part: Mapping[str, Any] | bytes) -> bytes:
-    return part if isinstance(part, bytes) else json.dumps(part).encode()
+    return part if isinstance(part, bytes) else json.dumps(part, separators=(",", ":")).encode()
 
 
 def _base64url(data: bytes) -> str:

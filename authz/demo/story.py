@@ -72,7 +72,7 @@ class Call:
         headers = dict(self.headers)
         if self.user:
             pair = ":".join(self.user).encode()
-            headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+            headers["authorization"] = f"Basic {base64.b64encode(pair).decode()}"
         return headers
 
 

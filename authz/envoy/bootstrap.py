@@ -287,7 +287,6 @@ def _access_log() -> accesslog.AccessLog:
         "time": "%START_TIME%",
         "request_id": "%REQ(X-REQUEST-ID)%",
         "method": "%REQ(:METHOD)%",
-        "host": "%REQ(:AUTHORITY)%",
         "path": "%PATH(NQ:ORIG_OR_PATH)%",
         "route": "%ROUTE_NAME%",
         "cluster": "%UPSTREAM_CLUSTER%",
@@ -386,7 +385,7 @@ def _authority(hosts: tuple[str, ...], domain: str) -> str | None:
     if not hosts or any(_covers(host.lower(), domain) for host in hosts):
         return ""
     beginnings = [re.escape(host[:-1].lower()) for host in hosts if host[1:].endswith("*")]
-    if domain.startswith("*.") and beginnings:
+    if beginnings and domain.startswith("*") and domain != "*":
         return f"(?i)(?:{'|'.join(beginnings)}).*"
     return None
 
@@ -442,23 +441,20 @@ def _rewrites(
     prefix = envoy_route.RouteMatch(prefix=path)
     if route.strip_path and path != "/":
         if base and not path.endswith("/"):  # nothing is left: no slash is added
-            yield envoy_route.RouteMatch(path=path), _substitute(".*", base)
+            yield envoy_route.RouteMatch(path=path), _rewrite("^.*$", base)
         # Of /foo../bar the rest is ../bar, which must not climb out of the base:
         # Kong drops one such segment, and a normal path has no second one.
         rest = rf"^{re.escape(path)}(?:\.\.?(?:/|$))?/?(.*)$"
-        yield prefix, _substitute(rest, rf"{base}/\1", literal=False)
+        yield prefix, _rewrite(rest, base, r"/\1")
         return
     if base and path == "/" and not service_path.endswith("/"):
-        yield envoy_route.RouteMatch(path="/"), _substitute(".*", base)
-    yield prefix, _substitute("^/", f"{base}/") if base else None
+        yield envoy_route.RouteMatch(path="/"), _rewrite("^.*$", base)
+    yield prefix, _rewrite("^/", base, "/") if base else None
 
 
-def _substitute(
-    regex: str, substitution: str, *, literal: bool = True
-) -> matcher.RegexMatchAndSubstitute:
+def _rewrite(regex: str, base: str, rest: str = "") -> matcher.RegexMatchAndSubstitute:
     return matcher.RegexMatchAndSubstitute(
-        pattern=matcher.RegexMatcher(regex=f"^{regex.removeprefix('^')}"),
-        substitution=substitution.replace("\\", r"\\") if literal else substitution,
+        pattern=matcher.RegexMatcher(regex=regex), substitution=base.replace("\\", r"\\") + rest
     )
 
 
@@ -473,7 +469,7 @@ def _forward(
     action = envoy_route.RouteAction(
         cluster=_cluster_name(service),
         regex_rewrite=rewrite,
-        host_rewrite_literal="" if route.preserve_host else _host_header(service),
+        host_rewrite_literal=None if route.preserve_host else _host_header(service),
         # Kong bounds each read and each write, never the request as a whole.
         timeout=timedelta(0),
         idle_timeout=timedelta(milliseconds=max(service.read_timeout, service.write_timeout)),
@@ -584,7 +580,7 @@ def _service_cluster(service: Service, options: BootstrapOptions) -> cluster.Clu
         name=name,
         connect_timeout=timedelta(milliseconds=service.connect_timeout),
         per_connection_buffer_limit_bytes=CONNECTION_BUFFER_BYTES,
-        typed_extension_protocol_options=_protocol_options(http2) if http2 else {},
+        typed_extension_protocol_options={} if http2 is None else _protocol_options(http2),
         transport_socket=_tls(service, options.ca_file) if service.protocol in _TLS else None,
         **_endpoint(name, options.connect_to.get(address, address)),
     )

@@ -1,7 +1,6 @@
 """What is wrong with a text: one function a grammar, ``None`` if nothing is.
 
-Pure, and none of them repeats the text: it may be a secret that came to the
-wrong place.
+Pure, and none of them that may meet a secret repeats what it was given.
 """
 
 from __future__ import annotations
@@ -46,11 +45,22 @@ _RESERVED_PREFIXES = ("x-envoy-", "x-consumer-", "x-authenticated-")
 
 def url(text: str) -> str | None:
     """Check an absolute http or https URL to send requests to (RFC 3986)."""
+    return _url(text, ("http", "https"))
+
+
+def service_url(text: str) -> str | None:
+    """Check the shorthand for a service's protocol, host, port and path."""
+    if "?" in text:
+        return "must not hold a query (?…)"
+    return _url(text, ("http", "https", "grpc", "grpcs", "ws", "wss", "tcp", "tls", "udp"))
+
+
+def _url(text: str, schemes: tuple[str, ...]) -> str | None:
     if not _VISIBLE.fullmatch(text) or "\\" in text:
         return "must be a URL without spaces, control or non-ASCII characters"
     parts = _split(text)
-    if parts is None or parts.scheme not in {"http", "https"}:
-        return "must be an absolute URL that begins with http:// or https://"
+    if parts is None or parts.scheme not in schemes:
+        return "must be an absolute URL with a valid port, if any: http://… or https://…"
     if "@" in parts.netloc:
         return "must not hold a user name or a password"
     if "#" in text:
@@ -136,7 +146,7 @@ def carried_by_header(text: str) -> bool:
 
 def scopes(text: str) -> str | None:
     """Check one or several scopes, separated by spaces (RFC 6749 section 3.3)."""
-    return None if _SCOPES.fullmatch(text) else "must be scopes of visible ASCII without \" and \\"
+    return None if _SCOPES.fullmatch(text) else 'must be scopes of visible ASCII without " and \\'
 
 
 def filled(text: str) -> str | None:
@@ -235,7 +245,7 @@ _PATTERN_TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?<(?![=!])|.", r
 _DIALECT = {"(?<": "(?P<", "$": r"\Z", r"\z": r"\Z"}
 
 
-def compile_pattern(text: str) -> re.Pattern[str]:
+def compile_pattern(text: str, flags: int = 0) -> re.Pattern[str]:
     r"""Compile one of Kong's regular expressions (PCRE) with Python's engine.
 
     ``(?<name>…)`` becomes ``(?P<name>…)``; ``$`` and ``\z`` become ``\Z``, for a
@@ -246,4 +256,4 @@ def compile_pattern(text: str) -> re.Pattern[str]:
     tokens = _PATTERN_TOKEN.findall(text)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return re.compile("".join(_DIALECT.get(token, token) for token in tokens), re.ASCII)
+        return re.compile("".join(_DIALECT.get(token, token) for token in tokens), re.ASCII | flags)

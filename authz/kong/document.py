@@ -8,7 +8,7 @@ a word, and read ``no`` as false (YAML 1.1; Kong's files are YAML 1.2 in spirit)
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import yaml
 
@@ -16,7 +16,8 @@ from authz.kong import environment
 from authz.model import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping as Environ
+    from collections.abc import Callable
+    from collections.abc import Mapping as Environ
 
     from authz.kong.problems import Problems
 
@@ -97,6 +98,7 @@ class Scalar(Node):
 
     @property
     def is_null(self) -> bool:
+        """Whether the text is plain, and one of YAML's words for nothing."""
         return self.plain and not self.variables and self.text in _NULL
 
     @property
@@ -188,6 +190,10 @@ class Mapping(Node):
         }
         return Mapping((self._file, self._line, self._column), entries)
 
+    def emptied(self) -> Mapping:
+        """Return a mapping without keys at the same place."""
+        return Mapping((self._file, self._line, self._column), {})
+
     def with_defaults(self, defaults: Mapping | None) -> Mapping:
         """Return the mapping with ``defaults`` for keys that are absent or null."""
         if defaults is None:
@@ -211,7 +217,7 @@ class Mapping(Node):
         return Mapping((self._file, self._line, self._column), entries)
 
 
-class _Unusable(Exception):
+class _UnusableError(Exception):
     """The document breaks a bound or its syntax; there is no tree to go on with."""
 
     def __init__(self, place: Place, message: str) -> None:
@@ -225,25 +231,25 @@ def parse(data: bytes, file: str, environ: Environ[str, str], problems: Problems
         text = _decode(data, file)
         templates = environment.extract(text, file, environ, problems)
         return _Composer(templates, file, problems).compose()
-    except _Unusable as error:
+    except _UnusableError as error:
         problems.error(error.place, "file", str(error))
         return None
 
 
 def _decode(data: bytes, file: str) -> str:
     if len(data) > MAX_FILE_BYTES:
-        raise _Unusable(Place(file, 1, 1), f"is larger than {MAX_FILE_BYTES} bytes")
+        raise _UnusableError(Place(file, 1, 1), f"is larger than {MAX_FILE_BYTES} bytes")
     try:
         # Editors on Windows begin a file with a byte order mark; it says nothing.
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = data[: error.start]
         place = Place(file, before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
-        raise _Unusable(place, "is not UTF-8 from here on") from None
+        raise _UnusableError(place, "is not UTF-8 from here on") from None
     if bad := _UNPRINTABLE.search(text):
         start = bad.start()
         place = Place(file, text.count("\n", 0, start) + 1, start - text.rfind("\n", 0, start))
-        raise _Unusable(place, f"the character U+{ord(bad[0]):04X} cannot stand in YAML")
+        raise _UnusableError(place, f"the character U+{ord(bad[0]):04X} cannot stand in YAML")
     return text
 
 
@@ -257,7 +263,8 @@ class _Composer:
         self._templates = templates
         self._file = file
         self._problems = problems
-        self._events: Iterator[yaml.Event] = yaml.parse(templates.text, Loader=yaml.CSafeLoader)
+        # None comes only after the stream's end, which nobody reads past.
+        self._next = cast("Callable[[], yaml.Event]", yaml.CSafeLoader(templates.text).get_event)
         self._anchors: dict[str, Node | None] = {}
         self._depth = 0
 
@@ -268,65 +275,72 @@ class _Composer:
             mark = error.problem_mark or error.context_mark
             place = Place(self._file, mark.line + 1, mark.column + 1) if mark else self._start
             said = ", ".join(filter(None, (error.context, error.problem)))
-            raise _Unusable(place, f"is no YAML: {said}") from None
+            raise _UnusableError(place, f"is no YAML: {said}") from None
 
     @property
     def _start(self) -> Place:
         return Place(self._file, 1, 1)
 
     def _document(self) -> Node:
-        next(self._events)  # the stream's start
-        if isinstance(next(self._events), yaml.StreamEndEvent):
-            raise _Unusable(self._start, "is empty")
-        node = self._node(next(self._events))
-        next(self._events)  # the document's end
-        further = next(self._events)
+        self._next()  # the stream's start
+        if isinstance(self._next(), yaml.StreamEndEvent):
+            raise _UnusableError(self._start, "is empty")
+        node = self._node(self._next())
+        self._next()  # the document's end
+        further = self._next()
         if not isinstance(further, yaml.StreamEndEvent):
             place = Place(*self._at(further))
-            raise _Unusable(place, "a second document begins here: one file, one document")
+            raise _UnusableError(place, "a second document begins here: one file, one document")
         return node
 
     def _at(self, event: yaml.Event) -> tuple[str, int, int]:
-        mark = event.start_mark
+        mark = cast("yaml.Mark", event.start_mark)  # the parser always knows
         return self._file, mark.line + 1, mark.column + 1
 
     def _node(self, event: yaml.Event) -> Node:
         if isinstance(event, yaml.ScalarEvent):
-            return self._anchored(event, self._scalar(event))
-        if isinstance(event, yaml.AliasEvent):
-            return self._alias(event)
+            scalar = self._scalar(event)
+            return scalar if event.anchor is None else self._anchored(event.anchor, scalar)
+        if isinstance(event, yaml.CollectionStartEvent):
+            return self._collection(event)
+        return self._alias(cast("yaml.AliasEvent", event))  # nothing else begins a node
+
+    def _collection(self, event: yaml.CollectionStartEvent) -> Node:
         if event.anchor is not None:
             self._anchors[event.anchor] = None  # open: an alias in here would be a cycle
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise _Unusable(Place(*self._at(event)), f"is nested deeper than {MAX_DEPTH} levels")
+            raise _UnusableError(
+                Place(*self._at(event)), f"is nested deeper than {MAX_DEPTH} levels"
+            )
         self._check_tag(event)
         is_list = isinstance(event, yaml.SequenceStartEvent)
-        node = self._sequence(event) if is_list else self._mapping(event)
+        node: Node = self._sequence(event) if is_list else self._mapping(event)
         self._depth -= 1
-        return self._anchored(event, node)
+        return node if event.anchor is None else self._anchored(event.anchor, node)
 
-    def _anchored(self, event: yaml.Event, node: Node) -> Node:
-        if event.anchor is not None:
-            self._anchors[event.anchor] = node
+    def _anchored(self, anchor: str, node: Node) -> Node:
+        self._anchors[anchor] = node
         return node
 
     def _alias(self, event: yaml.AliasEvent) -> Node:
         place = Place(*self._at(event))
         if event.anchor not in self._anchors:
-            raise _Unusable(place, f"the anchor '{event.anchor}' is not defined above")
+            raise _UnusableError(place, f"the anchor '{event.anchor}' is not defined above")
         node = self._anchors[event.anchor]
         if node is None:
-            raise _Unusable(place, f"the anchor '{event.anchor}' stands inside itself")
+            raise _UnusableError(place, f"the anchor '{event.anchor}' stands inside itself")
         return node
 
     def _scalar(self, event: yaml.ScalarEvent) -> Scalar:
-        self._check_tag(event)
+        plain = event.implicit[0]
+        if event.tag is not None:
+            self._check_tag(event)
+            plain = event.tag not in {_STRING_TAG, "!"}
         filled = self._templates.fill(event.value)
-        plain = event.implicit[0] if event.tag is None else event.tag != _STRING_TAG
         return Scalar(self._at(event), filled.text, plain=plain, variables=filled.variables)
 
-    def _check_tag(self, event: yaml.Event) -> None:
+    def _check_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
         # A tag names a type to build (!!python/object …); decK's files have no use for one.
         if event.tag is not None and event.tag != "!" and not _STANDARD_TAG.fullmatch(event.tag):
             self._problems.error(
@@ -335,7 +349,7 @@ class _Composer:
 
     def _sequence(self, start: yaml.Event) -> Sequence:
         node = Sequence(self._at(start), [])
-        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
             item = self._node(event)
             node.items.append(item)
             self._count(node, item)
@@ -344,9 +358,9 @@ class _Composer:
     def _mapping(self, start: yaml.Event) -> Mapping:
         node = Mapping(self._at(start), {})
         merged: list[Mapping] = []
-        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
             key = self._node(event)
-            value = self._node(next(self._events))
+            value = self._node(self._next())
             self._count(node, value)
             if not isinstance(key, Scalar):
                 self._problems.error(key.place, "file", "a key must be text")
@@ -379,4 +393,4 @@ class _Composer:
     def _count(self, node: _Collection, member: Node) -> None:
         node.size += member.size
         if node.size > MAX_NODES:
-            raise _Unusable(node.place, f"grows beyond {MAX_NODES} values, aliases counted")
+            raise _UnusableError(node.place, f"grows beyond {MAX_NODES} values, aliases counted")

@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from authz.kong import checks
-from authz.kong.document import Mapping, Scalar
+from authz.kong.document import Mapping, Scalar, Sequence
 from authz.kong.plugins import PROTOCOLS
-from authz.kong.schema import Anything, Array, Boolean, Field, MapOf, Number, Object, Text, read_fields
+from authz.kong.schema import (
+    Anything,
+    Array,
+    Boolean,
+    Field,
+    MapOf,
+    Number,
+    Object,
+    Text,
+    read_fields,
+)
 from authz.model import Consumer, Route, Service
 
 if TYPE_CHECKING:
@@ -39,7 +49,7 @@ _COMMON: Table[str, Field] = {
 SERVICE: Table[str, Field] = {
     **_COMMON,
     "name": Field(Text(check=checks.name)),
-    "url": Field(Text(check=checks.url)),
+    "url": Field(Text(check=checks.service_url)),
     "protocol": Field(Text(allowed=PROTOCOLS), "http"),
     "host": Field(Text(check=checks.host)),
     "port": Field(_PORT, 80),
@@ -48,7 +58,7 @@ SERVICE: Table[str, Field] = {
     "connect_timeout": Field(_MILLISECONDS, 60_000),
     "read_timeout": Field(_MILLISECONDS, 60_000),
     "write_timeout": Field(_MILLISECONDS, 60_000),
-    "enabled": Field(Boolean(), True),
+    "enabled": Field(Boolean(), default=True),
     "tls_verify": Field(Boolean()),
     "client_certificate": _ANYTHING,
     "ca_certificates": Field(Array(Text(check=checks.uuid))),
@@ -68,13 +78,13 @@ ROUTE: Table[str, Field] = {
     "snis": Field(Array(Text(check=checks.sni))),
     "sources": Field(Array(_ADDRESS)),
     "destinations": Field(Array(_ADDRESS)),
-    "strip_path": Field(Boolean(), True),
-    "preserve_host": Field(Boolean(), False),
+    "strip_path": Field(Boolean(), default=True),
+    "preserve_host": Field(Boolean(), default=False),
     "regex_priority": Field(Number(whole=True), 0),
     "path_handling": Field(Text(allowed=("v0", "v1")), "v0"),
     "https_redirect_status_code": Field(Number(whole=True), 426),
-    "request_buffering": Field(Boolean(), True),
-    "response_buffering": Field(Boolean(), True),
+    "request_buffering": Field(Boolean(), default=True),
+    "response_buffering": Field(Boolean(), default=True),
     **dict.fromkeys(("expression", "priority", "service", "plugins"), _ANYTHING),
 }
 
@@ -111,8 +121,11 @@ def identity(kind: str, name: str) -> str:
 # --- Services -------------------------------------------------------------------
 
 
-def read_service(mapping: Mapping, problems: Problems) -> Service | None:
-    """Read a service; None if it has no host, which has been reported."""
+def read_service(mapping: Mapping, ordinal: int, problems: Problems) -> Service | None:
+    """Read a service; None if it has no host, which has been reported.
+
+    ``ordinal`` tells apart those without name and id.
+    """
     values = read_fields(mapping, SERVICE, problems)
     certificate = mapping.get("client_certificate")
     values = {**_from_url(values.pop("url", None)), **values}
@@ -123,14 +136,15 @@ def read_service(mapping: Mapping, problems: Problems) -> Service | None:
     name = values.get("name")
     return Service(
         **chosen,
-        id=values.get("id") or identity("services", name or f"{values['host']}@{mapping.place}"),
+        name=name,
+        id=values.get("id") or identity("services", name or f"#{ordinal}"),
         place=mapping.place,
         client_certificate=None if certificate is None else _id_of(certificate, problems),
     )
 
 
 _SERVICE_VALUES = (
-    "name", "host", "protocol", "port", "path", "retries", "connect_timeout", "read_timeout",
+    "host", "protocol", "port", "path", "retries", "connect_timeout", "read_timeout",
     "write_timeout", "enabled", "tls_verify", "ca_certificates",
 )  # fmt: skip
 _TLS_PORT = 443
@@ -142,7 +156,7 @@ def _from_url(url: str | None) -> dict[str, Any]:
         return {}
     parts = urlsplit(url)
     values: dict[str, Any] = {"protocol": parts.scheme, "host": parts.hostname}
-    values["port"] = parts.port or (_TLS_PORT if parts.scheme == "https" else 80)
+    values["port"] = parts.port or (_TLS_PORT if parts.scheme in _TLS else 80)
     if parts.path:
         values["path"] = parts.path
     return values
@@ -174,7 +188,7 @@ def read_route(
 ) -> Route:
     """Read a route of ``service``; ``ordinal`` tells apart those without name and id."""
     values = read_fields(mapping, ROUTE, problems)
-    protocols = values.get("protocols", ("http", "https"))
+    protocols = values.get("protocols") or ("http", "https")
     _check_route(mapping, values, protocols, problems)
     chosen = {name: values[name] for name in _ROUTE_VALUES if name in values}
     if not {"http", "https", "ws", "wss"} & set(protocols):
@@ -182,6 +196,7 @@ def read_route(
     name = values.get("name")
     return Route(
         **chosen,
+        name=name,
         id=values.get("id") or identity("routes", name or f"#{ordinal}"),
         place=mapping.place,
         service=service,
@@ -192,20 +207,20 @@ def read_route(
 
 
 _ROUTE_VALUES = (
-    "name", "protocols", "methods", "hosts", "paths", "headers", "snis", "strip_path",
+    "protocols", "methods", "hosts", "paths", "headers", "snis", "strip_path",
     "preserve_host", "regex_priority", "path_handling", "https_redirect_status_code",
     "request_buffering", "response_buffering",
 )  # fmt: skip
 _FAMILIES = (
     {"http", "https"}, {"grpc", "grpcs"}, {"ws", "wss"}, {"tcp", "tls", "udp"}, {"tls_passthrough"},
 )  # fmt: skip
+_OF_REQUESTS = ("methods", "hosts", "paths", "headers")
+_OF_STREAMS = ("sources", "destinations")
 _TLS = frozenset({"https", "grpcs", "wss", "tls", "tls_passthrough"})
 _REDIRECTS = frozenset({301, 302, 307, 308, 426})
 
 
-def _addresses(
-    values: dict[str, Any], field: str
-) -> tuple[tuple[str | None, int | None], ...]:
+def _addresses(values: dict[str, Any], field: str) -> tuple[tuple[str | None, int | None], ...]:
     return tuple((item.get("ip"), item.get("port")) for item in values.get(field, ()))
 
 
@@ -236,12 +251,9 @@ def _complaints(values: dict[str, Any], named: set[str]) -> list[tuple[str, str]
             found.append(("strip_path", "must be false for gRPC"))
         if values.get("methods"):
             found.append(("methods", "cannot be set for gRPC"))
-    for field in ("sources", "destinations"):
-        if values.get(field) and not of_streams:
-            found.append((field, "can only be set for tcp, tls and udp"))
-    for field in ("methods", "hosts", "paths", "headers"):
-        if values.get(field) and of_streams:
-            found.append((field, f"cannot be set for {', '.join(sorted(named))}"))
+    misplaced = _OF_REQUESTS if of_streams else _OF_STREAMS
+    message = f"cannot be set for {', '.join(sorted(named))}"
+    found.extend((field, message) for field in misplaced if values.get(field))
     if values.get("snis") and not named & _TLS:
         found.append(("snis", "needs https, grpcs, wss or tls among the protocols"))
     if values.get("https_redirect_status_code", 426) not in _REDIRECTS:
@@ -256,14 +268,14 @@ def _header_complaints(headers: dict[str, tuple[str, ...] | None]) -> list[tuple
     for name, texts in headers.items():
         if name.lower() == "host":
             found.append(("headers", "cannot hold host: write it under hosts"))
-        for text in texts or ():
-            if text.startswith("~*") and (wrong := checks.pattern(text[2:])):
-                found.append(("headers", f"{name} {wrong}"))
+        patterns = [text[2:] for text in texts or () if text.startswith("~*")]
+        wrong = filter(None, map(checks.pattern, patterns))
+        found.extend(("headers", f"{name} {message}") for message in wrong)
     return found
 
 
 def _check_conditions(mapping: Mapping, named: set[str], problems: Problems) -> None:
-    """A route that asks for nothing would take every request, so Kong refuses it."""
+    """Refuse a route that asks for nothing, as Kong does: it would take every request."""
     if named <= STREAMS:
         fields = ["sources", "destinations", "snis"]
     else:
@@ -276,8 +288,9 @@ def _check_conditions(mapping: Mapping, named: set[str], problems: Problems) -> 
 
 def _is_filled(mapping: Mapping, field: str) -> bool:
     node = mapping.get(field)
-    return node is not None and bool(getattr(node, "items", None) or getattr(node, "entries", None)
-                                     or isinstance(node, Scalar))
+    if isinstance(node, Sequence):
+        return bool(node.items)
+    return bool(node.entries) if isinstance(node, Mapping) else node is not None
 
 
 # --- Consumers --------------------------------------------------------------------
@@ -292,9 +305,9 @@ def read_consumer(mapping: Mapping, problems: Problems) -> Consumer | None:
             problems.error(mapping.place, "username", "is required, or custom_id")
         return None
     # By the name: what Kong draws by lot differs from replica to replica.
-    name = f"consumers:{username}" if username is not None else f"custom_ids:{custom_id}"
+    kind, name = ("custom_ids", custom_id) if username is None else ("consumers", username)
     return Consumer(
-        id=values.get("id") or str(uuid.uuid5(NAMESPACE, name)),
+        id=values.get("id") or identity(kind, name or ""),
         username=username,
         custom_id=custom_id,
         place=mapping.place,

@@ -165,6 +165,7 @@ def vault_value(reference: str, environ: Mapping[str, str]) -> tuple[str, str]:
         document = json.loads(environ[variable])
     except (ValueError, RecursionError):
         document = None
-    if not isinstance(document, dict) or not isinstance(document.get(match["key"]), str):
-        raise LookupError(f"{variable} must be a JSON object with the text '{match['key']}' in it")
-    return variable, document[match["key"]]
+    value = document.get(match["key"]) if isinstance(document, dict) else None
+    if isinstance(value, str):
+        return variable, value
+    raise LookupError(f"{variable} must be a JSON object with the text '{match['key']}' in it")

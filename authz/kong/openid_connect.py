@@ -164,7 +164,7 @@ class _Reading:
             self._problems.notice(
                 self._config.key_place(browser[0]),
                 browser[0],
-                f"parameters of logins and sessions change nothing for machine callers: {names}{more}",
+                f"of logins and sessions, changes nothing for machine callers: {names}{more}",
             )
 
     def _check_login_action(self) -> None:
@@ -195,7 +195,7 @@ class _Reading:
                 self._problems.error(item.place, "auth_methods", message)
         methods = tuple(name for name in METHODS_DONE if name in named)
         if not methods:
-            self._error("auth_methods", f"must name {' or '.join(METHODS_DONE)}: nobody could get in")
+            self._error("auth_methods", f"lets nobody in: name {' or '.join(METHODS_DONE)}")
         return methods
 
     def _places(self, method: str) -> tuple[str, ...]:
@@ -224,7 +224,8 @@ class _Reading:
         if "body" in named and hidden:
             self._error(
                 name,
-                "body cannot be hidden from the upstream: remove it, or set hide_credentials: false",
+                "body cannot be hidden from the upstream: remove it, or set "
+                "hide_credentials: false",
             )
         return tuple(dict.fromkeys(named))
 

@@ -47,7 +47,9 @@ _CLIENT_AUTH = (
     "client_secret_basic", "client_secret_post", "client_secret_jwt", "private_key_jwt",
     "tls_client_auth", "self_signed_tls_client_auth", "none",
 )  # fmt: skip
-_ALGORITHMS = tuple(f"{family}{bits}" for family in ("HS", "RS", "PS", "ES") for bits in (256, 384, 512))
+_ALGORITHMS = tuple(
+    f"{family}{bits}" for family in ("HS", "RS", "PS", "ES") for bits in (256, 384, 512)
+)
 _SAME_SITE = ("Strict", "Lax", "None", "Default")
 _SESSION_HEADERS = (
     "id", "audience", "subject", "timeout", "idling-timeout", "rolling-timeout",
@@ -80,7 +82,7 @@ def _done(kind: Type, default: object = None, *, referenceable: bool = False) ->
     return Parameter(kind, default, referenceable=referenceable, status=Status.DONE)
 
 
-def _browser(kind: Type, default: object = None, *also: object) -> Parameter:
+def _browser(kind: Type, default: object = None, *, also: tuple[object, ...] = ()) -> Parameter:
     return Parameter(kind, default, also, status=Status.BROWSER)
 
 
@@ -109,7 +111,7 @@ def _unset(kind: Type, *names: str) -> dict[str, Field]:
 
 _CLOUD_AUTHENTICATION: Mapping[str, Field] = {
     "auth_provider": Field(_choice("aws", "azure", "gcp")),
-    "aws_is_serverless": Field(_FLAG, True),
+    "aws_is_serverless": Field(_FLAG, default=True),
     **_unset(_TEXT, "aws_assume_role_arn", "aws_cache_name", "aws_region", "aws_role_session_name"),
     **_unset(_SECRET, "aws_access_key_id", "aws_secret_access_key", "azure_client_id"),
     **_unset(_SECRET, "azure_client_secret", "azure_tenant_id", "gcp_service_account_json"),
@@ -120,19 +122,21 @@ _REDIS: Mapping[str, Field] = {
     "cluster_nodes": Field(
         Array(Object({"ip": Field(_TEXT, "127.0.0.1"), "port": Field(_PORT, 6379)}))
     ),
-    **dict.fromkeys(("connect_timeout", "read_timeout", "send_timeout"), Field(_MILLISECONDS, 2000)),
-    "connection_is_proxied": Field(_FLAG, False),
+    **dict.fromkeys(
+        ("connect_timeout", "read_timeout", "send_timeout"), Field(_MILLISECONDS, 2000)
+    ),
+    "connection_is_proxied": Field(_FLAG, default=False),
     "database": Field(_WHOLE, 0),
     "host": Field(_TEXT, "127.0.0.1"),
-    "keepalive_backlog": Field(_WHOLE, None, (0,)),
+    "keepalive_backlog": Field(_WHOLE, also=(0,)),
     "keepalive_pool_size": Field(_WHOLE, 256),
     "port": Field(_PORT, 6379),
     "sentinel_nodes": Field(
         Array(Object({"host": Field(_TEXT, "127.0.0.1"), "port": Field(_PORT, 6379)}))
     ),
     "sentinel_role": Field(_choice("any", "master", "slave")),
-    "ssl": Field(_FLAG, False),
-    "ssl_verify": Field(_FLAG, True, (False,)),
+    "ssl": Field(_FLAG, default=False),
+    "ssl_verify": Field(_FLAG, default=True, also=(False,)),
     **_unset(_TEXT, "sentinel_master", "server_name"),
     **_unset(_SECRET, "username", "password", "sentinel_username", "sentinel_password"),
     # Names of older versions, which write them beside the new ones.
@@ -147,26 +151,24 @@ _CLIENT_JWK: Mapping[str, Field] = {
     **_unset(_TEXTS, "key_ops", "x5c"),
 }
 _CLIENT_CERTIFICATE_HEADER: Mapping[str, Field] = {
-    "allow_partial_chain": Field(_FLAG, False),
+    "allow_partial_chain": Field(_FLAG, default=False),
     "ca_certificates": Field(_TEXTS),
     "cert_cache_ttl": Field(_NUMBER, 60_000),
     "certificate_header_format": Field(_choice("base64_encoded", "url_encoded"), "url_encoded"),
     "certificate_header_name": Field(_TEXT),
     "http_timeout": Field(_NUMBER, 30_000),
-    "revocation_check_mode": Field(
-        _choice("IGNORE_CA_ERROR", "SKIP", "STRICT"), "IGNORE_CA_ERROR"
-    ),
-    "secure_source": Field(_FLAG, True),
-    "ssl_verify": Field(_FLAG, True),
+    "revocation_check_mode": Field(_choice("IGNORE_CA_ERROR", "SKIP", "STRICT"), "IGNORE_CA_ERROR"),
+    "secure_source": Field(_FLAG, default=True),
+    "ssl_verify": Field(_FLAG, default=True),
     **_unset(_TEXT, "http_proxy_host", "https_proxy_host"),
     **_unset(_PORT, "http_proxy_port", "https_proxy_port"),
 }
 _PRINCIPALS: Mapping[str, Field] = {
     "directory": Field(_TEXT, "default"),
-    "enabled": Field(_FLAG, False),
-    "error_on_miss": Field(_FLAG, True),
-    "match_consumer": Field(_FLAG, True),
-    "match_consumer_groups": Field(_FLAG, True),
+    "enabled": Field(_FLAG, default=False),
+    "error_on_miss": Field(_FLAG, default=True),
+    "match_consumer": Field(_FLAG, default=True),
+    "match_consumer_groups": Field(_FLAG, default=True),
     "principal_by": Field(_TEXT),
     "principal_claim": Field(_TEXTS),
 }
@@ -176,15 +178,15 @@ _SUBJECT_TOKEN_ISSUER: Mapping[str, Field] = {
     ),
     "issuer": Field(_TEXT),
     "jwks_uri": Field(_TEXT),
-    "verify_signature": Field(_FLAG, False),
+    "verify_signature": Field(_FLAG, default=False),
 }
 _TOKEN_EXCHANGE: Mapping[str, Field] = {
-    "cache": Field(Object({"enabled": Field(_FLAG, True), "ttl": Field(_WHOLE)})),
+    "cache": Field(Object({"enabled": Field(_FLAG, default=True), "ttl": Field(_WHOLE)})),
     "request": Field(
         Object(
             {
                 **_unset(_TEXTS, "audience", "scopes"),
-                **dict.fromkeys(("empty_audience", "empty_scopes"), Field(_FLAG, False)),
+                **dict.fromkeys(("empty_audience", "empty_scopes"), Field(_FLAG, default=False)),
             }
         )
     ),
@@ -201,8 +203,8 @@ _DONE: Mapping[str, Parameter] = {
     "audience_required": _done(_FILLED),
     "auth_methods": _done(_choices(*METHODS), METHODS),
     "bearer_token_param_type": _done(_choices(*PLACES, "cookie"), PLACES),
-    "by_username_ignore_case": _done(_FLAG, False),
-    "cache_tokens": _done(_FLAG, True),
+    "by_username_ignore_case": _done(_FLAG, default=False),
+    "cache_tokens": _done(_FLAG, default=True),
     "cache_tokens_salt": _done(Text(check=checks.filled, secret=True)),
     "cache_ttl": _done(_LIFETIME, 3600),
     "cache_ttl_max": _done(_LIFETIME),
@@ -218,38 +220,38 @@ _DONE: Mapping[str, Parameter] = {
     ),
     "consumer_claim": _done(_CLAIM),
     "consumer_claims": _done(Array(_CLAIM)),
-    "consumer_optional": _done(_FLAG, False),
+    "consumer_optional": _done(_FLAG, default=False),
     "credential_claim": _done(_CLAIM, ("sub",)),
-    "display_errors": _done(_FLAG, False),
-    "expose_error_code": _done(_FLAG, True),
+    "display_errors": _done(_FLAG, default=False),
+    "expose_error_code": _done(_FLAG, default=True),
     "extra_jwks_uris": _done(Array(_URL), referenceable=True),
     "forbidden_error_message": _done(Text(check=checks.message), "Forbidden"),
-    "hide_credentials": _done(_FLAG, True),
+    "hide_credentials": _done(_FLAG, default=True),
     "issuer": _done(_URL, referenceable=True),
     "issuers_allowed": _done(_FILLED, referenceable=True),
     "jwks_endpoint": _done(_URL),
     "leeway": _done(Number(minimum=0, maximum=MAX_LEEWAY_SECONDS), 0),
     "rediscovery_lifetime": _done(_SECONDS, 30),
-    "run_on_preflight": _done(_FLAG, True),
+    "run_on_preflight": _done(_FLAG, default=True),
     "scopes": _done(Array(Text(check=checks.scopes)), ("openid",), referenceable=True),
     "scopes_claim": _done(_CLAIM, ("scope",)),
     "scopes_required": _done(_FILLED),
-    "ssl_verify": _done(_FLAG, True),
+    "ssl_verify": _done(_FLAG, default=True),
     "timeout": _done(Number(minimum=1, maximum=_MAX_MILLISECONDS, whole=True), 10_000),
-    "token_cache_key_include_scope": _done(_FLAG, False),
+    "token_cache_key_include_scope": _done(_FLAG, default=False),
     "token_endpoint": _done(_URL),
     "token_endpoint_auth_method": _done(_choice(*_CLIENT_AUTH)),
     "unauthorized_error_message": _done(Text(check=checks.message), "Unauthorized"),
     "upstream_access_token_header": _done(Text(check=checks.token_header), "authorization:bearer"),
-    "using_pseudo_issuer": _done(_FLAG, False),
-    "verify_claims": _done(_FLAG, True),
-    "verify_signature": _done(_FLAG, True),
+    "using_pseudo_issuer": _done(_FLAG, default=False),
+    "verify_claims": _done(_FLAG, default=True),
+    "verify_signature": _done(_FLAG, default=True),
 }
 
 # --- Parameters of logins and sessions ----------------------------------------------
 
 _BROWSER: Mapping[str, Parameter] = {
-    "authorization_cookie_http_only": _browser(_FLAG, True),
+    "authorization_cookie_http_only": _browser(_FLAG, default=True),
     "authorization_cookie_name": _browser(_TEXT, "authorization"),
     "authorization_cookie_path": _browser(_TEXT, "/"),
     "authorization_cookie_same_site": _browser(_choice(*_SAME_SITE), "Default"),
@@ -263,8 +265,8 @@ _BROWSER: Mapping[str, Parameter] = {
         ("id_token",),
     ),
     "logout_methods": _browser(_choices("POST", "GET", "DELETE"), ("POST", "DELETE")),
-    "logout_revoke": _browser(_FLAG, False),
-    "preserve_query_args": _browser(_FLAG, False),
+    "logout_revoke": _browser(_FLAG, default=False),
+    "preserve_query_args": _browser(_FLAG, default=False),
     "pushed_authorization_request_endpoint_auth_method": _browser(_choice(*_CLIENT_AUTH)),
     "redis": _browser(Object(_SESSION_REDIS)),
     "response_mode": _browser(
@@ -274,7 +276,7 @@ _BROWSER: Mapping[str, Parameter] = {
         "query",
     ),
     "response_type": _browser(_TEXTS, ("code",)),
-    "reverify": _browser(_FLAG, False),
+    "reverify": _browser(_FLAG, default=False),
     "revocation_endpoint_auth_method": _browser(_choice(*_CLIENT_AUTH)),
     "revocation_token_param_name": _browser(_TEXT, "token"),
     "session_absolute_timeout": _browser(_NUMBER, 86_400),
@@ -286,25 +288,25 @@ _BROWSER: Mapping[str, Parameter] = {
     "session_idling_timeout": _browser(_NUMBER, 900),
     "session_memcached_host": _browser(_TEXT, "127.0.0.1"),
     "session_memcached_port": _browser(_PORT, 11211),
-    "session_memcached_ssl": _browser(_FLAG, None, False),
-    "session_memcached_ssl_verify": _browser(_FLAG, True, False),
+    "session_memcached_ssl": _browser(_FLAG, also=(False,)),
+    "session_memcached_ssl_verify": _browser(_FLAG, default=True, also=(False,)),
     "session_remember_absolute_timeout": _browser(_NUMBER, 2_592_000),
     "session_remember_cookie_name": _browser(_TEXT, "remember"),
     "session_remember_rolling_timeout": _browser(_NUMBER, 604_800),
     "session_rolling_timeout": _browser(_NUMBER, 3600),
     "session_secret": _browser(_SECRET),
     "session_storage": _browser(_choice("cookie", "memcache", "memcached", "redis"), "cookie"),
-    "verify_nonce": _browser(_FLAG, True),
+    "verify_nonce": _browser(_FLAG, default=True),
     **_each(_browser(_choices(*_SESSION_HEADERS)), "session_request_headers"),
     **_each(_browser(_choices(*_SESSION_HEADERS)), "session_response_headers"),
     **_each(
-        _browser(_FLAG, True),
+        _browser(_FLAG, default=True),
         "forbidden_destroy_session", "unauthorized_destroy_session",
         "logout_revoke_access_token", "logout_revoke_refresh_token",
         "refresh_tokens", "session_cookie_http_only",
     ),
     **_each(
-        _browser(_FLAG, False),
+        _browser(_FLAG, default=False),
         "session_enforce_same_subject", "session_hash_storage_key", "session_hash_subject",
         "session_remember", "session_store_metadata",
     ),
@@ -380,13 +382,13 @@ _REFUSED: Mapping[str, Parameter] = {
         "http_proxy_authorization", "https_proxy_authorization",
     ),
     **_each(
-        _refused(_FLAG, True),
+        _refused(_FLAG, default=True),
         "cache_introspection", "cache_token_exchange", "cache_user_info",
         "introspection_check_active", "keepalive", "proof_of_possession_auth_methods_validation",
         "tls_client_auth_ssl_verify",
     ),
     **_each(
-        _refused(_FLAG, False),
+        _refused(_FLAG, default=False),
         "consumer_groups_optional", "dpop_use_nonce", "enable_hs_signatures",
         "introspect_jwt_tokens", "resolve_distributed_claims", "search_user_info",
         "verify_parameters",
@@ -458,4 +460,3 @@ _LEGACY: Mapping[str, Parameter] = {
 
 PARAMETERS: Mapping[str, Parameter] = {**_DONE, **_BROWSER, **_REFUSED, **_LEGACY}
 LEGACY = frozenset(_LEGACY)
-

@@ -23,7 +23,7 @@ PROTOCOLS = (*HTTP_PROTOCOLS, "tcp", "tls", "tls_passthrough", "udp", "ws", "wss
 FIELDS: Mapping[str, Field] = {
     "name": Field(Text(check=checks.filled)),
     "instance_name": Field(Text(check=checks.filled)),
-    "enabled": Field(Boolean(), True),
+    "enabled": Field(Boolean(), default=True),
     "protocols": Field(Array(Text(allowed=PROTOCOLS), at_least=1), HTTP_PROTOCOLS),
     "id": Field(Text(check=checks.uuid)),
     "_config": Field(Text(check=checks.filled)),

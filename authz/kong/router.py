@@ -26,6 +26,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from authz.errors import ConfigurationError, Reason, RouteNotFound
+from authz.kong.checks import compile_pattern
 from authz.model import Diagnostic, Match
 
 if TYPE_CHECKING:
@@ -309,23 +310,13 @@ def _unreadable(route: Route, field: str, message: str) -> ConfigurationError:
 # A character class as one token: "]" right after "[" or "[^" belongs to it.
 _TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?<(?![=!])|.", re.DOTALL)
 _NO_LITERAL = re.compile(r"[^A-Za-z0-9/_~%-]")
-_DIALECT = {"$": r"\Z", r"\z": r"\Z", "(?<": "(?P<"}
 
 
 def _regex(route: Route, field: str, pattern: str, flags: int = 0) -> re.Pattern[str]:
     try:
-        return re.compile(_translated(pattern), flags)
-    except (re.error, OverflowError, RecursionError) as error:
+        return compile_pattern(pattern, flags)
+    except (re.error, FutureWarning, OverflowError, RecursionError) as error:
         raise _unreadable(route, field, f"{pattern!r} is no regular expression: {error}") from error
-
-
-def _translated(pattern: str) -> str:
-    r"""Return a regex of Kong's in Python's dialect.
-
-    ``$`` must not match before a final newline (``%0A`` is decoded), ``\z`` is
-    spelled ``\Z``, and a named group ``(?<name>…)`` gets its ``P``.
-    """
-    return "".join(_DIALECT.get(token, token) for token in _TOKEN.findall(pattern))
 
 
 def _literal_prefix(pattern: str) -> str:

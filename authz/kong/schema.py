@@ -17,7 +17,8 @@ from authz.kong.document import Mapping, Node, Scalar, Sequence
 from authz.kong.problems import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping as Table
+    from collections.abc import Callable, Collection
+    from collections.abc import Mapping as Table
 
     from authz.kong.problems import Problems
 
@@ -54,7 +55,7 @@ class Text:
     def _wrong(self, scalar: Scalar, text: str) -> str | None:
         if scalar.kind != "a string":
             return f"must be a string, not {scalar.kind}: put it in quotes"
-        if not scalar.variables and (bare := _BARE_VARIABLE.search(text)):
+        if "${" in text and not scalar.variables and (bare := _BARE_VARIABLE.search(text)):
             variable = re.sub(r"\W", "_", bare[1]).upper() or "NAME"
             return f'${{…}} is no variable of decK: write ${{{{ env "DECK_{variable}" }}}}'
         if text.startswith(environment.REFERENCE_START):
@@ -64,7 +65,9 @@ class Text:
         return self.check(text) if self.check else None
 
     def _not_allowed(self, scalar: Scalar, text: str) -> str:
-        choice = "must be " + " or ".join(filter(None, (", ".join(self.allowed[:-1]), self.allowed[-1])))
+        choice = "must be " + " or ".join(
+            filter(None, (", ".join(self.allowed[:-1]), self.allowed[-1]))
+        )
         if self.secret or scalar.variables:
             return choice
         return f"{choice}, not '{text[:_QUOTED_CHARACTERS]}'{did_you_mean(text, self.allowed)}"

@@ -61,5 +61,5 @@ _CLIENT_CLAIMS = ("client_id", "azp", "clientId", "cid", "appid")
 
 
 def client_of(claims: Mapping[str, Any]) -> object:
-    """Return whose token it is: the first of the known claims, or ``None``."""
-    return next((claims[name] for name in _CLIENT_CLAIMS if name in claims), None)
+    """Return whose token it is: the first of the known claims that says something, or ``None``."""
+    return next((c for name in _CLIENT_CLAIMS if (c := claims.get(name)) is not None), None)

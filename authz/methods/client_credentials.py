@@ -39,6 +39,9 @@ RENEWAL_SECONDS_MAX: Final = 30.0
 RENEWAL_SHARE: Final = 0.1
 # After a renewal has failed for an outage, the next one waits this long.
 RENEWAL_RETRY_SECONDS: Final = 5.0
+# A renewal that takes longer counts as an outage to those who wait for it: their token
+# is still good, and Envoy's default patience is 0.2 s.  The exchange itself goes on.
+RENEWAL_PATIENCE_SECONDS: Final = 0.1
 
 
 class ClientCredentials(Method):
@@ -85,7 +88,8 @@ class ClientCredentials(Method):
             raise Unauthenticated(Reason.SECRET_REJECTED, "the provider refused the client")
         self._telemetry.cache("tokens", "miss")
         try:
-            return await self._store.exchanges.run(key, partial(self._exchange, key, credential))
+            async with within(self._timeout_s if held is None else RENEWAL_PATIENCE_SECONDS):
+                return await self._shared_exchange(key, credential)
         except IdpOutage:
             self._renew_not_before = self._clock.monotonic() + RENEWAL_RETRY_SECONDS
             # Looked up again: it may have come to its end while we waited.
@@ -93,6 +97,9 @@ class ClientCredentials(Method):
             if held is None or not (fresh := self._fresh(held)):
                 raise
             return fresh
+
+    async def _shared_exchange(self, key: bytes, credential: ClientCredential) -> AccessToken:
+        return await self._store.exchanges.run(key, partial(self._exchange, key, credential))
 
     async def _held(self, key: bytes, credential: ClientCredential) -> AccessToken | None:
         """Return the token in store if it is still good by today's keys; else forget it."""
@@ -114,7 +121,7 @@ class ClientCredentials(Method):
             return held
         if now < self._renew_not_before:
             self._telemetry.cache("tokens", "stale")
-            return replace(held, fresh_until=self._renew_not_before)
+            return replace(held, fresh_until=min(self._renew_not_before, held.good_until))
         return None
 
     async def _exchange(self, key: bytes, credential: ClientCredential) -> AccessToken:
@@ -143,7 +150,8 @@ class ClientCredentials(Method):
         fresh_s = life_s - min(RENEWAL_SECONDS_MAX, RENEWAL_SHARE * life_s)
         if config.cache_ttl_resurrect is not None:
             life_s = min(life_s, fresh_s + config.cache_ttl_resurrect)
-        kept = replace(token, fresh_until=self._clock.monotonic() + fresh_s)
+        now = self._clock.monotonic()
+        kept = replace(token, fresh_until=now + fresh_s, good_until=now + life_s)
         self._store.keep(key, kept, lifetime_s=life_s)
         return kept
 
@@ -194,6 +202,11 @@ def _key_prefix(config: OpenIDConnect) -> str:
             config.extra_jwks_uris,
             config.ssl_verify,
             config.leeway,
+            config.cache_tokens,
+            config.cache_ttl_min,
+            config.cache_ttl_max,
+            config.cache_ttl_neg,
+            config.cache_ttl_resurrect,
             salt,
         )
     )

@@ -1,7 +1,7 @@
 """HTTP to the identity provider.  The only home of httpx (and of httpcore, its pool).
 
-No redirects, no proxy variables, no content encodings, a cap on every body, and
-``--connect-to`` below the connection pool.  Time is the caller's: an
+No redirects, no proxy variables, no cookies, no content encodings, a cap on every
+body, and ``--connect-to`` below the connection pool.  Time is the caller's: an
 ``asyncio.timeout`` around a whole exchange, since httpx's timeout is per read.
 """
 
@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ssl
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Final
 
 import httpcore
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from authz.settings import ConnectTo
 
+    Headers = Mapping[str, str]
+
 IDLE_CONNECTIONS_MAX: Final = 16
 IDLE_SECONDS_MAX: Final = 60.0
 
@@ -34,7 +37,7 @@ class Answer:
     """A complete answer; header names are lower-case."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Headers
     body: bytes
 
 
@@ -51,21 +54,23 @@ async def within(seconds: float) -> AsyncIterator[None]:
 
 
 class HttpClient:
-    """A pool of connections to identity providers."""
+    """A pool of connections to one identity provider: a slow one holds up no other."""
 
     def __init__(
         self,
+        tls: ssl.SSLContext,
         *,
-        verify: bool,
-        ca_file: str | None,
         connect_to: tuple[ConnectTo, ...],
         connections_max: int,
     ) -> None:
+        # Whoever waits for a connection waits here: the pool goes through all that
+        # wait whenever one is free, which takes seconds when thousands do.
+        self._turns = asyncio.Semaphore(connections_max)
         self._client = httpx.AsyncClient(
-            transport=_PoolTransport(
-                _ssl_context(ca_file, verify=verify), connect_to, connections_max
-            ),
+            transport=_PoolTransport(tls, connect_to, connections_max),
             headers={"user-agent": "authz", "accept-encoding": "identity"},
+            # One client's exchange must not carry what the provider set for another's.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             follow_redirects=False,
             trust_env=False,
             timeout=None,  # noqa: S113 - one deadline covers the exchange, see above
@@ -73,49 +78,45 @@ class HttpClient:
 
     async def get(self, url: str, *, bytes_max: int) -> Answer:
         """GET a JSON document."""
-        request = self._client.build_request("GET", url, headers={"accept": "application/json"})
-        return await self._send(request, bytes_max)
+        return await self._send("GET", url, None, {}, bytes_max)
 
-    async def post_form(
-        self, url: str, form: bytes, headers: Mapping[str, str], *, bytes_max: int
-    ) -> Answer:
+    async def post_form(self, url: str, form: bytes, headers: Headers, *, bytes_max: int) -> Answer:
         """POST a form-encoded body and take JSON back."""
-        request = self._client.build_request(
-            "POST",
-            url,
-            content=form,
-            headers={
-                "content-type": "application/x-www-form-urlencoded",
-                "accept": "application/json",
-                **headers,
-            },
-        )
-        return await self._send(request, bytes_max)
+        form_type = {"content-type": "application/x-www-form-urlencoded"}
+        return await self._send("POST", url, form, {**form_type, **headers}, bytes_max)
 
-    async def _send(self, request: httpx.Request, bytes_max: int) -> Answer:
+    async def _send(
+        self, method: str, url: str, content: bytes | None, headers: Headers, bytes_max: int
+    ) -> Answer:
         """Send a request; raise IdpOutage for a failed transport, Unavailable for a wild answer."""
-        with _outages():
-            response = await self._client_send(request)
-            try:
-                return Answer(
-                    response.status_code,
-                    {name.lower(): value for name, value in response.headers.items()},
-                    await _read(response, bytes_max),
-                )
-            finally:
-                await response.aclose()
-
-    async def _client_send(self, request: httpx.Request) -> httpx.Response:
-        try:
-            return await self._client.send(request, stream=True)
-        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-            # A kept-alive connection that the provider closed meanwhile fails on
-            # first use: nothing was answered, so ask once more on a fresh one.
-            return await self._client.send(request, stream=True)
+        with _our_errors():
+            request = self._client.build_request(
+                method, url, content=content, headers={"accept": "application/json", **headers}
+            )
+            async with self._turns:
+                response = await self._client.send(request, stream=True)
+                try:
+                    return Answer(
+                        response.status_code,
+                        {name.lower(): value for name, value in response.headers.items()},
+                        await _body(response, bytes_max),
+                    )
+                finally:
+                    await response.aclose()
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._client.aclose()
+
+
+async def _body(response: httpx.Response, bytes_max: int) -> bytes:
+    """Read a body; that of an error may be unreadable, for its status says enough."""
+    try:
+        return await _read(response, bytes_max)
+    except Unavailable:
+        if response.status_code == HTTP_OK:
+            raise
+        return b""
 
 
 async def _read(response: httpx.Response, bytes_max: int) -> bytes:
@@ -133,7 +134,7 @@ async def _read(response: httpx.Response, bytes_max: int) -> bytes:
 
 
 @contextlib.contextmanager
-def _outages() -> Iterator[None]:
+def _our_errors() -> Iterator[None]:
     """Turn httpx's errors into ours; their text may quote a URL or a header, so it stays behind."""
     try:
         yield
@@ -141,9 +142,15 @@ def _outages() -> Iterator[None]:
         raise IdpOutage(
             Reason.IDP_UNAVAILABLE, f"the provider cannot be reached ({type(error).__name__})"
         ) from error
+    except httpx.InvalidURL:
+        raise Unavailable(Reason.IDP_ANSWER_INVALID, "an endpoint is no usable URL") from None
 
 
-def _ssl_context(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
+def tls_context(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
+    """Return how providers are verified: by these authorities, else by the system's.
+
+    Making one reads the whole store, some 50 ms, so it is made once for all.
+    """
     context = ssl.create_default_context(cafile=ca_file)
     if not verify:
         context.check_hostname = False
@@ -184,16 +191,34 @@ class _PoolTransport(httpx.AsyncBaseTransport):
             port=request.url.port,
             target=request.url.raw_path,
         )
+        wanted = httpcore.Request(
+            request.method, url, headers=request.headers.raw, content=request.stream
+        )
         with _httpcore_errors():
-            response = await self._pool.handle_async_request(
-                httpcore.Request(
-                    request.method, url, headers=request.headers.raw, content=request.stream
-                )
-            )
+            try:
+                response = await self._pool.handle_async_request(wanted)
+            except _FAILED_CONNECTION as error:
+                if _is_about_an_answer(error):
+                    raise
+                # A kept-alive connection that the provider closed meanwhile fails on
+                # first use: nothing was answered, so ask once more.
+                response = await self._pool.handle_async_request(wanted)
         return httpx.Response(response.status, headers=response.headers, stream=_Body(response))
 
     async def aclose(self) -> None:
         await self._pool.aclose()
+
+
+_FAILED_CONNECTION: Final = (
+    httpcore.ReadError,
+    httpcore.WriteError,
+    httpcore.RemoteProtocolError,
+)
+
+
+def _is_about_an_answer(error: Exception) -> bool:
+    """Whether bytes of an answer were there and wrong: then h11, the parser, has said so."""
+    return type(error.__context__).__module__.partition(".")[0] == "h11"
 
 
 class _Body(httpx.AsyncByteStream):

@@ -22,7 +22,8 @@ KEY_SET_BYTES_MAX: Final = 256 * 1024
 KEYS_MAX: Final = 100
 KEY_ID_BYTES_MAX: Final = 256
 RSA_BITS: Final = range(2048, 8192 + 1)
-RSA_EXPONENT_MIN: Final = 65_537
+# Odd, and small enough for a verification to stay cheap (the common one is 65,537).
+RSA_EXPONENTS: Final = range(65_537, 2**32, 2)
 
 _RSA: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 # Which algorithms a key fits, by type and curve.  Symmetric ones are in no list:
@@ -118,7 +119,8 @@ def _key(member: object) -> Key | None:
 
 def _is_for_signatures(member: dict[str, Any]) -> bool:
     """RFC 7517 sections 4.2 and 4.3; a set with private members has been leaked."""
-    if member.get("use") not in {None, "sig"} or _PRIVATE_MEMBERS & member.keys():
+    # A tuple: a set would hash what the member holds, and a list has no hash.
+    if member.get("use") not in (None, "sig") or _PRIVATE_MEMBERS & member.keys():
         return False
     operations = member.get("key_ops")
     return operations is None or (isinstance(operations, list) and "verify" in operations)
@@ -135,6 +137,6 @@ def _public_key(member: dict[str, Any], algorithm: str) -> Any:  # noqa: ANN401 
 
 
 def _weak(key: RSAPublicKey) -> bool:
-    """Whether an RSA key is too small, absurdly large, or has a dangerous exponent."""
-    exponent = key.public_numbers().e
-    return key.key_size not in RSA_BITS or exponent < RSA_EXPONENT_MIN or exponent % 2 == 0
+    """Whether an RSA key is too small, absurdly large, trivially factored, or oddly powered."""
+    numbers = key.public_numbers()
+    return key.key_size not in RSA_BITS or numbers.n % 2 == 0 or numbers.e not in RSA_EXPONENTS

@@ -27,7 +27,7 @@ TIME_MAX: Final = 2**53
 
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 # RFC 9068 section 4 and RFC 8725 section 3.11: what a token says it is.
-_TYPES: Final = frozenset((None, "jwt", "at+jwt"))
+_TYPES: Final = frozenset(("jwt", "at+jwt"))
 # Keycloak's own word for it, a claim: an ID or refresh token of the same realm,
 # signed with the same key, is no access token.
 _OTHER_TOKENS: Final = frozenset(("ID", "Refresh", "Offline", "Logout"))
@@ -108,10 +108,8 @@ def _algorithm(header: Mapping[str, Any]) -> str:
     """
     if not header.keys().isdisjoint(("crit", "b64", "zip", "cty")):
         raise Unauthenticated(Reason.TOKEN_UNSUPPORTED, "token: an extension of the header")
-    kind = header.get("typ")
-    if isinstance(kind, str):
-        kind = kind.lower().removeprefix("application/")
-    if not isinstance(kind, str | None) or kind not in _TYPES:
+    kind = header.get("typ", "JWT")
+    if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in _TYPES:
         raise Unauthenticated(Reason.TOKEN_UNSUPPORTED, "token: typ is not an access token's")
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
@@ -158,7 +156,7 @@ class ClaimRules:
         for name in ("nbf", "iat"):
             if name in claims and _time(claims, name) > now + self.leeway_s:
                 raise Unauthenticated(Reason.TOKEN_NOT_YET_VALID, f"token: {name} is in the future")
-        for name in ("sub", "jti"):
+        for name in ("sub", "jti", "typ"):
             if not isinstance(claims.get(name, ""), str):
                 raise Unauthenticated(Reason.TOKEN_CLAIM_INVALID, f"token: {name} is no string")
         if claims.get("typ") in _OTHER_TOKENS:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from authz.cache.digest import Digester
 from authz.cache.flight import Flights
 from authz.errors import IdpOutage, Reason, Unauthenticated, Unavailable
 from authz.oauth import discovery, jwks, jwt
@@ -16,7 +17,8 @@ from authz.oauth.discovery import ProviderMetadata, json_object
 from authz.oauth.http import within
 
 if TYPE_CHECKING:
-    from authz.cache.digest import Digester
+    from collections.abc import Awaitable, Callable
+
     from authz.cache.memory import BoundedCache
     from authz.clock import Clock
     from authz.model import Claims
@@ -80,8 +82,13 @@ class KeySource:
     @property
     def keys(self) -> KeySet | None:
         """The last good set, unless the provider has been silent for too long."""
+        return None if self.is_silent else self._keys
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether there was a set, so long ago that it counts no more."""
         silent_s = self._clock.monotonic() - self._fetched_at
-        return None if silent_s > STALE_SECONDS_MAX else self._keys
+        return self._keys is not None and silent_s > STALE_SECONDS_MAX
 
     @property
     def may_ask(self) -> bool:
@@ -117,7 +124,8 @@ class Provider:
     """An issuer's metadata and keys, fetched once for everybody and kept.
 
     ``version`` counts how often a key has gone: what was verified before has to
-    be verified again.
+    be verified again.  ``paused_until`` is when the token endpoint may be asked
+    again, in monotonic seconds.
     """
 
     def __init__(
@@ -126,16 +134,18 @@ class Provider:
         http: HttpClient,
         *,
         clock: Clock,
-        digest: Digester,
         signatures: BoundedCache[Claims],
         telemetry: Telemetry,
     ) -> None:
         self.config = config
         self.http = http
         self.version = 0
+        self.paused_until = 0.0
         self.seen_keys = asyncio.Event()
         self._clock = clock
-        self._digest = digest
+        # A key of its own: providers may share an issuer and not the keys they trust,
+        # so what one of them has verified says nothing to another.
+        self._digest = Digester()
         self._signatures = signatures
         self._telemetry = telemetry
         self._primary = self._key_source()
@@ -172,11 +182,10 @@ class Provider:
         A signature is checked once; a later call with the same text takes the
         answer from memory, as long as no key has gone.
         """
-        if self._primary.is_stale:
-            self._flights.start("primary", self._fetch_primary)
-        remembered = self._digest(self.config.issuer, str(self.version), text)
+        self._renew_stale_keys()
+        remembered = self._digest(str(self.version), text)
         claims = self._signatures.get(remembered)
-        if claims is None:
+        if claims is None or any(source.is_silent for source in self._sources()):
             claims = token.verify(await self._key(token.kid, token.algorithm))
             life_s = jwt.expiry(claims) - self._clock.now()
             self._signatures.put(remembered, claims, lifetime_s=life_s, size_bytes=4 * len(text))
@@ -200,35 +209,55 @@ class Provider:
             raise Unavailable(Reason.KEYS_UNAVAILABLE, f"no keys: {detail}")
         raise Unauthenticated(Reason.TOKEN_KEY_UNKNOWN, "token: no key of the issuer fits")
 
+    def _sources(self) -> tuple[KeySource, ...]:
+        return (self._primary, *self._extra.values())
+
     def _held(self, kid: str | None, algorithm: str) -> Key | None:
-        for source in (self._primary, *self._extra.values()):
+        for source in self._sources():
             if source.keys and (key := source.keys.find(kid, algorithm)):
                 return key
         return None
 
     # --- Asking the provider -------------------------------------------------------
 
+    def _renew_stale_keys(self) -> None:
+        """Ask again in the background: the keys that are held serve until then."""
+        if self._primary.is_stale:
+            self._flights.start("primary", self._fetch_primary)
+        for url, source in self._extra.items():
+            if source.keys is not None and source.is_stale:
+                self._flights.start(url, partial(self._fetch_extra, url))
+
     async def _refresh(self) -> None:
         await self._flights.run("primary", self._fetch_primary)
 
     async def _fetch_primary(self) -> None:
         """Discover, then fetch the keys; keep what is there if either fails."""
-        try:
-            async with within(self.config.timeout):
-                await self._discover()
-                await self._fetch(self._primary, self._jwks_uri())
-        except Unavailable as error:
-            self._failed(self._primary, error)
-        else:
+
+        async def fetch() -> None:
+            await self._discover()
+            await self._fetch(self._primary, self._jwks_uri())
             self._failure = None
             self.seen_keys.set()
 
+        await self._attempt(self._primary, fetch)
+
     async def _fetch_extra(self, url: str) -> None:
+        source = self._extra[url]
+        await self._attempt(source, partial(self._fetch, source, url))
+
+    async def _attempt(self, source: KeySource, fetch: Callable[[], Awaitable[None]]) -> None:
+        """Fetch under the deadline; any failure is noted, so that the next call waits."""
         try:
             async with within(self.config.timeout):
-                await self._fetch(self._extra[url], url)
+                await fetch()
         except Unavailable as error:
-            self._failed(self._extra[url], error)
+            self._failed(source, error)
+        # A fault of ours must not end the warm-up, nor go unheard in the background.
+        except Exception as error:  # noqa: BLE001 - as said
+            _log.exception("internal error")
+            detail = f"a fault of authz ({type(error).__name__})"
+            self._failed(source, Unavailable(Reason.INTERNAL_ERROR, detail))
 
     def _failed(self, source: KeySource, error: Unavailable) -> None:
         source.failed()
@@ -288,8 +317,9 @@ class Provider:
         return ProviderStatus(self.config.issuer, ready=self.seen_keys.is_set(), detail=detail)
 
     async def aclose(self) -> None:
-        """End everything that is under way."""
+        """End everything that is under way, and close the connections."""
         if self._warm_up is not None:
             self._warm_up.cancel()
             await asyncio.gather(self._warm_up, return_exceptions=True)
         await self._flights.aclose()
+        await self.http.aclose()

@@ -12,6 +12,7 @@ from authz.errors import IdpOutage, Reason, Refusal, Unauthenticated, Unavailabl
 from authz.model import AccessToken, Secret
 from authz.oauth import client_authentication
 from authz.oauth.http import HTTP_OK
+from authz.oauth.jwt import TIME_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,8 +29,8 @@ ACCESS_TOKEN_BYTES_MAX: Final = 16 * 1024
 RETRY_AFTER_SECONDS: Final = (1, 60)
 
 _B64TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*", re.ASCII)
-# Verdicts on the caller (RFC 6749 section 5.2); Keycloak says unauthorized_client
-# for a wrong secret and for an unknown client alike.
+# Verdicts on the caller (RFC 6749 section 5.2).  Keycloak says unauthorized_client
+# for a wrong secret and invalid_client for an unknown client.
 _ABOUT_THE_CALLER: Final = frozenset(
     ("invalid_client", "unauthorized_client", "invalid_grant", "access_denied")
 )
@@ -48,7 +49,6 @@ class TokenEndpoint:
         self._provider = provider
         self._clock = clock
         self._telemetry = telemetry
-        self._paused_until = 0.0
 
     async def exchange(self, client: ClientCredential) -> AccessToken:
         """Ask for an access token in the client's name.
@@ -77,8 +77,8 @@ class TokenEndpoint:
 
     async def _where_and_how(self) -> tuple[str, str]:
         """Return the endpoint and the client authentication, discovering what is not configured."""
-        config, supported = self._config, ()
-        url = config.token_endpoint
+        config = self._config
+        url, supported = config.token_endpoint, tuple[str, ...]()
         if url is None or not (config.client_auth or config.token_endpoint_auth_method):
             metadata = await self._provider.metadata()
             url = url or metadata.token_endpoint
@@ -88,7 +88,7 @@ class TokenEndpoint:
         return url, client_authentication.choose(config, supported)
 
     def _check_pause(self) -> None:
-        left_s = self._paused_until - self._clock.monotonic()
+        left_s = self._provider.paused_until - self._clock.monotonic()
         if left_s > 0:
             raise IdpOutage(
                 Reason.IDP_THROTTLED,
@@ -99,7 +99,7 @@ class TokenEndpoint:
     def _pause(self, outage: IdpOutage) -> None:
         """Leave a provider alone that has asked for it: it serves all clients, not one."""
         if outage.reason is Reason.IDP_THROTTLED:
-            self._paused_until = self._clock.monotonic() + outage.retry_after
+            self._provider.paused_until = self._clock.monotonic() + outage.retry_after
 
 
 def _access_token(answer: Answer) -> AccessToken:
@@ -169,5 +169,5 @@ def _expires_in(document: Mapping[str, Any]) -> float | None:
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
         return float(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(min(value, 2**53))
+        return float(max(-TIME_MAX, min(value, TIME_MAX)))
     return None

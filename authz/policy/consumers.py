@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import string
+from typing import TYPE_CHECKING, Final
 
 from authz.errors import Forbidden, Reason
 from authz.policy.claims import walk
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
 
 Index = dict[str, "Consumer"]
 Lookup = tuple["Callable[[str], str]", "Mapping[str, Consumer]"]
+
+# ASCII only: Unicode's lower case would make the Kelvin sign a k, and with it a
+# stranger somebody else.
+_ASCII_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+def _lower(name: str) -> str:
+    return name.translate(_ASCII_LOWER)
 
 
 class ConsumerDirectory:
@@ -31,7 +40,7 @@ class ConsumerDirectory:
             by_id[consumer.id] = consumer
             if consumer.username is not None:
                 by_username[consumer.username] = consumer
-                by_lower_username[consumer.username.lower()] = consumer
+                by_lower_username[_lower(consumer.username)] = consumer
             if consumer.custom_id is not None:
                 by_custom_id[consumer.custom_id] = consumer
         self._by_lower_username = by_lower_username
@@ -44,7 +53,7 @@ class ConsumerDirectory:
     def lookups(self, config: OpenIDConnect) -> tuple[Lookup, ...]:
         """Return the plugin's lookups in its order, each with how it spells a name."""
         return tuple(
-            (str.lower, self._by_lower_username)
+            (_lower, self._by_lower_username)
             if by == "username" and config.by_username_ignore_case
             else (str, self._by[by])
             for by in config.consumer_by

@@ -6,20 +6,27 @@ import base64
 import http.client
 import io
 import json
+import signal
+import ssl
+import sys
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus, urlencode
 
 import jwt
 import pytest
 from support.idp import RunningIdp, key
-from support.tls import server_context
+from support.tls import authority, ca_file, server_context
 
 from authz.demo.idp import ABSENT, CLIENTS, ISSUER, DevelopmentIdp, serve
 from authz.demo.keys import Key
+from authz.demo.parts import Process, answers, free_port
 from authz.demo.script import Answer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.clock import Clock
 
 SECRET = CLIENTS["kong_id"]
@@ -395,9 +402,26 @@ async def test_a_stop_cuts_a_connection_that_waits_for_its_answer(idp: RunningId
     assert len(failures) == 1
 
 
-def test_it_speaks_https_with_a_certificate_of_the_tests_authority() -> None:
-    with RunningIdp(tls=server_context("127.0.0.1")) as idp:
-        assert idp.issuer == f"https://127.0.0.1:{idp.port}/realms/kong"
+@pytest.mark.parametrize(
+    ("tls", "trusted"),
+    [
+        pytest.param(server_context(), True, id="trusted"),
+        pytest.param(server_context(ca=authority("unknown")), False, id="wrong authority"),
+        pytest.param(server_context("elsewhere.example"), False, id="wrong name"),
+        pytest.param(server_context(expired=True), False, id="expired"),
+    ],
+)
+def test_it_speaks_https_with_a_good_or_a_bad_certificate(
+    tmp_path: Path, tls: ssl.SSLContext, trusted: bool
+) -> None:
+    client = ssl.create_default_context(cafile=ca_file(tmp_path))
+    with RunningIdp(tls=tls) as idp:
+        connection = http.client.HTTPSConnection("127.0.0.1", idp.port, timeout=5, context=client)
+        verdict = nullcontext() if trusted else pytest.raises(ssl.SSLCertVerificationError)
+        with verdict:
+            connection.request("GET", "/realms/kong/.well-known/openid-configuration")
+            assert json.loads(connection.getresponse().read())["issuer"].startswith("https://")
+        connection.close()
 
 
 def test_faults_are_set_over_the_control_endpoint(idp: RunningIdp) -> None:
@@ -434,7 +458,7 @@ def test_a_key_is_named_by_its_digest_and_never_prints_itself() -> None:
     assert "private" not in repr(made)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])  # noqa: S104 - it is refused
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "idp.example"])  # noqa: S104 - it is refused
 def test_serving_beyond_loopback_is_refused(host: str) -> None:
     out = io.StringIO()
 
@@ -447,6 +471,39 @@ def test_serving_on_a_port_that_is_taken_is_one_line(idp: RunningIdp) -> None:
 
     assert serve("127.0.0.1", idp.port, out=out) == 1
     assert out.getvalue().count("\n") == 1
+
+
+class Served(Process):
+    """``serve`` in a process of its own, as ``authz idp`` runs it."""
+
+    name = "idp"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.port = free_port()
+
+    def command(self, directory: Path) -> list[str]:
+        run = f"serve('127.0.0.1', {self.port}, out=sys.stdout)"
+        return [
+            sys.executable,
+            "-c",
+            f"import sys; from authz.demo.idp import serve; sys.exit({run})",
+        ]
+
+    def is_ready(self) -> bool:
+        return answers(f"http://127.0.0.1:{self.port}/control")
+
+
+def test_serving_says_what_it_is_for_and_ends_with_0_on_an_interrupt() -> None:
+    with Served() as served:
+        served.send_signal(signal.SIGINT)
+        code = served.wait(10)
+
+    assert code == 0
+    lines = served.output().splitlines()
+    assert "for development only" in lines[0]
+    assert lines[1] == f"issuer   http://127.0.0.1:{served.port}/realms/kong"
+    assert len(lines) == 6
 
 
 def test_without_keys_it_makes_its_own() -> None:

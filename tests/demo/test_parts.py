@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from authz.demo.parts import (
-    Envoy,
-    Httpbin,
     PartFailedError,
     PartMissingError,
     Process,
     accepts,
-    answers,
     find,
     free_port,
-    grpcurl,
 )
 
 if TYPE_CHECKING:
@@ -78,17 +75,13 @@ def test_a_stopped_process_can_be_started_again() -> None:
 
 
 def test_the_whole_group_is_ended() -> None:
-    parent = "import subprocess, sys; print(subprocess.Popen(['sleep', '60']).pid, flush=True)\n"
+    parent = "import subprocess; print(subprocess.Popen(['sleep', '60']).pid, flush=True)\n"
     with Python(parent + LISTEN) as child:
-        grandchild = int(child.output().split()[0])
+        grandchild = os.pidfd_open(int(child.output().split()[0]))
+    ended, _, _ = select.select([grandchild], [], [], 5)  # readable once it has ended
+    os.close(grandchild)
 
-    assert not alive(grandchild) or is_zombie(grandchild)
-
-
-def is_zombie(pid: int) -> bool:
-    """An orphan waits for whoever adopts it; it runs no longer."""
-    with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123 - one line of procfs
-        return stat.read().rpartition(")")[2].split()[0] == "Z"
+    assert ended
 
 
 def test_a_process_that_ends_early_fails_with_its_output() -> None:
@@ -135,36 +128,3 @@ def test_the_variable_decides_which_program_is_run() -> None:
 def test_a_variable_that_names_no_program_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(PartMissingError, match="is not a program"):
         find("envoy", {"AUTHZ_ENVOY": str(tmp_path / "envoy")})
-
-
-def installed(name: str) -> bool:
-    try:
-        find(name)
-    except PartMissingError:
-        return False
-    return True
-
-
-needs_parts = pytest.mark.skipif(
-    not all(map(installed, ("envoy", "gunicorn", "grpcurl"))), reason="no parts: run make demo"
-)
-
-BOOTSTRAP = """
-admin:
-  address: {{socket_address: {{address: 127.0.0.1, port_value: {admin}}}}}
-"""
-
-
-@needs_parts
-def test_envoy_httpbin_and_grpcurl_really_run() -> None:
-    admin = free_port()
-    with Httpbin() as httpbin, Envoy(BOOTSTRAP.format(admin=admin), admin) as envoy:
-        assert answers(f"{httpbin.url}/get")
-        assert answers(f"http://127.0.0.1:{envoy.admin}/server_info")
-        assert grpcurl("-version").returncode == 0
-
-
-@needs_parts
-def test_an_envoy_that_refuses_its_bootstrap_says_why() -> None:
-    with pytest.raises(PartFailedError, match="nonsense"), Envoy("nonsense: true", free_port()):
-        pass

@@ -1,0 +1,210 @@
+"""The files, and their top level: merged as decK merges it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from authz.kong import document, schema
+from authz.kong.document import Mapping, Node, Scalar, Sequence
+from authz.model import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from authz.kong.problems import Problems
+from authz.settings import STDIN
+
+_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+_VERSION = re.compile(r"3\.[0-9]+")
+
+# What authz reads, and what stands in a dump and has no effect on who gets in.
+_READ = ("services", "routes", "plugins", "consumers", "consumer_groups")
+_HEAD = ("_format_version", "_info", "_plugin_configs", "cloned_plugins")
+_LABELS = ("_konnect", "_workspace")
+_SILENT = ("_transform", "_comment", "_ignore")
+_READ_PAST = (
+    "acls", "basicauth_credentials", "ca_certificates", "certificates", "consumer_group_consumers",
+    "custom_entities", "custom_plugins", "hmacauth_credentials", "jwt_secrets", "key_sets",
+    "keyauth_credentials", "keys", "licenses", "mtls_auth_credentials", "oauth2_credentials",
+    "partials", "rbac_roles", "service_packages", "snis", "targets", "upstreams", "vaults",
+)  # fmt: skip
+_REFUSED = {
+    "consumer_group_plugins": "write plugins inside of consumer_groups",
+    "filter_chains": "a filter may decide who gets in, and none is run here",
+    "plugins_partials": "plugins that take configuration from elsewhere are not done here",
+}
+_KNOWN = (*_READ, *_HEAD, *_LABELS, *_SILENT, *_READ_PAST, *_REFUSED)
+_DEFAULTED = ("service", "route", "upstream", "target")
+
+
+# --- Files ------------------------------------------------------------------------
+
+
+def read_files(
+    paths: Iterable[str], stdin: Callable[[], bytes], problems: Problems
+) -> Iterator[tuple[str, bytes]]:
+    """Yield name and bytes of each file; those that cannot be read are reported.
+
+    A path is a file, a directory (every .yaml, .yml and .json file in it) or
+    ``-``, standard input.
+    """
+    for path in paths:
+        if path == STDIN:
+            yield "<stdin>", stdin()
+            continue
+        for file in _files(Path(path), problems):
+            try:
+                with file.open("rb") as stream:
+                    # One byte more than allowed is enough to know.
+                    data = stream.read(document.MAX_FILE_BYTES + 1)
+            except OSError as error:
+                _file_error(file, f"cannot be read: {error.strerror}", problems)
+            else:
+                yield str(file), data
+
+
+def _files(path: Path, problems: Problems) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    # A mounted ConfigMap shows every file twice: once more below a directory
+    # whose name begins with "..".
+    found = sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix in _SUFFIXES
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        and not file.is_dir()
+    )
+    if not found:
+        _file_error(path, "is a directory without .yaml, .yml or .json files", problems)
+    return found
+
+
+def _file_error(path: Path, message: str, problems: Problems) -> None:
+    problems.error(Place(str(path), 1, 1), "file", message)
+
+
+# --- The merged content -------------------------------------------------------------
+
+
+class Content:
+    """The top level of all files: lists appended, everything else said once."""
+
+    def __init__(self, roots: list[Mapping], problems: Problems) -> None:
+        self._roots = roots
+        self._problems = problems
+        self._check_keys()
+        self._check_version()
+        for name in _LABELS:
+            self._check_agreement(name)
+
+    def entries(self, section: str) -> Iterator[Mapping]:
+        """Yield the entities of a section, file by file."""
+        for root in self._roots:
+            yield from mappings(root.get(section), section, self._problems)
+
+    def defaults(self, kind: str) -> Mapping | None:
+        """Return ``_info.defaults`` of one kind of entity."""
+        found = None
+        for root in self._roots:
+            info = root.get("_info")
+            below = info.get("defaults") if isinstance(info, Mapping) else None
+            node = below.get(kind) if isinstance(below, Mapping) else None
+            if node is None:
+                continue
+            if found is not None:
+                message = f"stands in two files, first at {found.place}"
+                self._problems.error(node.place, f"_info.defaults.{kind}", message)
+            found = schema.as_mapping(node, f"_info.defaults.{kind}", self._problems)
+        return found
+
+    def plugin_configs(self) -> dict[str, Mapping]:
+        """Return the configurations that plugins share by ``_config``."""
+        found: dict[str, Mapping] = {}
+        for root in self._roots:
+            node = root.get("_plugin_configs")
+            shared = schema.as_mapping(node, "_plugin_configs", self._problems) if node else None
+            for name, entry in shared.entries.items() if shared else ():
+                if name in found:
+                    message = f"stands here a second time; first at {found[name].place}"
+                    self._problems.error(entry.key.place, f"_plugin_configs.{name}", message)
+                config = schema.as_mapping(entry.value, f"_plugin_configs.{name}", self._problems)
+                if config is not None:
+                    found[name] = config
+        return found
+
+    def _check_keys(self) -> None:
+        read_past: dict[str, Place] = {}
+        for root in self._roots:
+            for name in root.entries:
+                if name not in _KNOWN:
+                    schema.unknown_key(root, name, _KNOWN, self._problems)
+                elif name in _REFUSED and not is_empty(root.get(name)):
+                    self._problems.error(root.key_place(name), name, _REFUSED[name])
+                elif name in _READ_PAST and not is_empty(root.get(name)):
+                    read_past.setdefault(name, root.key_place(name))
+            self._check_defaults(root)
+        if read_past:
+            first, place = next(iter(read_past.items()))
+            message = f"has no effect here and is read past: {', '.join(read_past)}"
+            self._problems.notice(place, first, message)
+
+    def _check_defaults(self, root: Mapping) -> None:
+        if (node := root.get("_info")) is None:
+            return
+        info = schema.as_mapping(node, "_info", self._problems)
+        node = info.get("defaults") if info else None
+        defaults = schema.as_mapping(node, "_info.defaults", self._problems) if node else None
+        if defaults is None:
+            return
+        for name in defaults.entries:
+            if name not in _DEFAULTED:
+                schema.unknown_key(defaults, name, _DEFAULTED, self._problems, "_info.defaults.")
+
+    def _check_version(self) -> None:
+        versions = [root.get("_format_version") for root in self._roots]
+        if not any(versions):
+            place = self._roots[0].place
+            self._problems.error(place, "_format_version", 'is required: write "3.0"')
+        for node in versions:
+            if node and not (isinstance(node, Scalar) and _VERSION.fullmatch(node.text or "")):
+                # Before 3.0 a path could be a regular expression without saying so.
+                message = 'must be "3.0"; deck file convert brings an older file up to it'
+                self._problems.error(node.place, "_format_version", message)
+
+    def _check_agreement(self, name: str) -> None:
+        """Refuse files of several workspaces or control planes: those are several gateways."""
+        first: Node | None = None
+        for root in self._roots:
+            node = root.get(name)
+            if node is None:
+                continue
+            if first is not None and shape(node) != shape(first):
+                message = f"differs from the one at {first.place}: one gateway at a time"
+                self._problems.error(node.place, name, message)
+            first = first or node
+
+
+def mappings(node: Node | None, name: str, problems: Problems) -> Iterator[Mapping]:
+    """Yield the entries of a list of entities; what is none of them is reported."""
+    for item in schema.as_list(node, name, problems):
+        if (mapping := schema.as_mapping(item, name, problems)) is not None:
+            yield mapping
+
+
+def is_empty(node: Node | None) -> bool:
+    """Tell whether there is nothing: no value, or one without anything in it."""
+    if isinstance(node, Sequence):
+        return not node.items
+    return node is None or (isinstance(node, Mapping) and not node.entries)
+
+
+def shape(node: Node) -> object:
+    """Return what ``node`` says, without where it says it."""
+    if isinstance(node, Mapping):
+        return {name: shape(entry.value) for name, entry in node.entries.items()}
+    if isinstance(node, Sequence):
+        return [shape(item) for item in node.items]
+    return node.text if isinstance(node, Scalar) else None

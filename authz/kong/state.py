@@ -1,0 +1,412 @@
+"""The whole configuration: from the files' entities to one ``model.Gateway``."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+from authz.kong import checks, document, entities, openid_connect, plugins, schema
+from authz.kong.content import Content, is_empty, mappings, read_files, shape
+from authz.kong.document import Mapping, Node, Scalar
+from authz.kong.plugins import Standing
+from authz.kong.problems import Problems, did_you_mean
+from authz.model import Consumer, Gateway, Place, Plugin, Route, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from collections.abc import Mapping as Environ
+    from collections.abc import Sequence as Paths
+
+
+def _read_stdin() -> bytes:
+    return sys.stdin.buffer.read(document.MAX_FILE_BYTES + 1)
+
+
+def load(
+    paths: Paths[str],
+    environ: Environ[str, str],
+    stdin: Callable[[], bytes] = _read_stdin,
+) -> Gateway:
+    """Read and check the declarative configuration in ``paths``.
+
+    A path is a file, a directory (every .yaml, .yml and .json file in it) or
+    ``-``, standard input.  Raise ``ConfigurationError`` with all problems.
+    """
+    problems = Problems()
+    if not paths:
+        problems.error(Place("configuration", 1, 1), "file", "no configuration is named")
+    roots = []
+    for file, data in read_files(paths, stdin, problems):
+        root = document.parse(data, file, environ, problems)
+        if root is not None and (mapping := schema.as_mapping(root, "file", problems)):
+            roots.append(mapping)
+    if not roots:
+        problems.raise_errors()
+    gateway = _Assembly(Content(roots, problems), environ, problems).gateway()
+    problems.raise_errors()
+    return gateway
+
+
+# --- Entities by name and id ----------------------------------------------------------
+
+
+_Entity = TypeVar("_Entity", Service, Route, Consumer)
+
+
+class _Index(Generic[_Entity]):
+    """The entities of one kind in the file's order, by each field that must be unique."""
+
+    def __init__(self, kind: str, unique: tuple[str, ...], problems: Problems) -> None:
+        self.all: list[_Entity] = []
+        self._kind = kind
+        self._by: dict[str, dict[str, _Entity]] = {field: {} for field in unique}
+        self._problems = problems
+
+    def add(self, entity: _Entity, mapping: Mapping) -> None:
+        """Add an entity, reporting each of its keys that another one has."""
+        self.all.append(entity)
+        for field, known in self._by.items():
+            key = getattr(entity, field)
+            if key is None:
+                continue
+            first = known.setdefault(key, entity)
+            # An id that was made from the name repeats only what is said of the name.
+            if first is not entity and mapping.get(field) is not None:
+                message = f"another of the {self._kind} has the same, at {first.place}"
+                self._problems.error(mapping.place_of(field), field, message)
+
+    def find(self, node: Node, name: str) -> _Entity | None:
+        """Return what ``node`` refers to: a name or id, or a mapping with one of them."""
+        fields = tuple(self._by)
+        if isinstance(node, Mapping):
+            fields = tuple(field for field in fields if node.get(field) is not None)
+            node = node.get(fields[0]) or node if fields else node
+        if not isinstance(node, Scalar) or node.text is None:
+            self._problems.error(node.place, name, f"must be a name or an id of the {self._kind}")
+            return None
+        for field in fields:
+            if (entity := self._by[field].get(node.text)) is not None:
+                return entity
+        self._problems.error(node.place, name, self._unknown(node))
+        return None
+
+    def _unknown(self, node: Scalar) -> str:
+        if node.variables or node.text is None:
+            return f"names none of the {self._kind}"
+        names = [key for known in self._by.values() for key in known]
+        return f"'{node.text}' is none of the {self._kind}{did_you_mean(node.text, names)}"
+
+
+# --- The assembly ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _PluginEntry:
+    """A plugin as it stands in the file, inside of what it applies to."""
+
+    mapping: Mapping
+    service: Service | None = None
+    route: Route | None = None
+    owner: str = ""  # "consumer" or "consumer_group", if it stands inside of one
+
+
+class _Scope(NamedTuple):
+    service: Service | None
+    route: Route | None
+    owner: str  # what else narrows it: a consumer or a group
+
+
+class _Assembly:
+    """Builds the gateway: services and routes first, then what refers to them."""
+
+    def __init__(self, content: Content, environ: Environ[str, str], problems: Problems) -> None:
+        self._content = content
+        self._environ = environ
+        self._problems = problems
+        self._services: _Index[Service] = _Index("services", ("name", "id"), problems)
+        self._routes: _Index[Route] = _Index("routes", ("name", "id"), problems)
+        self._consumers: _Index[Consumer] = _Index(
+            "consumers", ("username", "custom_id", "id"), problems
+        )
+        self._entries: list[_PluginEntry] = []
+        self._configs = content.plugin_configs()
+        self._clones: dict[str, str] = {}
+
+    def gateway(self) -> Gateway:
+        """Read everything and put it together."""
+        self._read_services()
+        self._notice_upstreams()
+        self._read_consumers()
+        self._read_consumer_groups()
+        self._entries.extend(map(_PluginEntry, self._content.entries("plugins")))
+        self._read_clones()
+        found = self._read_plugins()
+        self._check_ignored_case(found)
+        return Gateway(
+            services=tuple(self._services.all),
+            routes=tuple(self._http_routes()),
+            plugins=tuple(found),
+            consumers=tuple(self._consumers.all),
+            notices=self._problems.notices,
+        )
+
+    # --- Services and routes ---
+
+    def _read_services(self) -> None:
+        service_defaults = self._content.defaults("service")
+        route_defaults = self._content.defaults("route")
+        nested: list[tuple[Mapping, Service]] = []
+        for ordinal, written in enumerate(self._content.entries("services")):
+            mapping = written.with_defaults(service_defaults)
+            service = entities.read_service(mapping, ordinal, self._problems)
+            if service is None:
+                continue
+            self._services.add(service, mapping)
+            routes = mappings(written.get("routes"), "routes", self._problems)
+            nested.extend((route, service) for route in routes)
+            self._collect(written, service=service)
+        for route, service in nested:
+            self._read_route(route.with_defaults(route_defaults), service)
+        for route in self._content.entries("routes"):
+            self._read_route(route.with_defaults(route_defaults), None)
+
+    def _notice_upstreams(self) -> None:
+        """Say which services lead to a load balancer of Kong's own."""
+        names = {self._text(mapping, "name") for mapping in self._content.entries("upstreams")}
+        for service in self._services.all:
+            if service.host in names:
+                message = "names an upstream, whose targets are not read; Envoy will ask DNS for it"
+                self._problems.notice(service.place, "host", message)
+
+    def _read_route(self, mapping: Mapping, parent: Service | None) -> None:
+        service = self._reference(mapping, "service", self._services, parent)
+        route = entities.read_route(mapping, service, len(self._routes.all), self._problems)
+        self._routes.add(route, mapping)
+        self._collect(mapping, route=route)
+
+    def _reference(
+        self, mapping: Mapping, name: str, index: _Index[_Entity], parent: _Entity | None
+    ) -> _Entity | None:
+        """Return what the field ``name`` refers to, or what the entity stands inside of."""
+        node = mapping.get(name)
+        if node is None:
+            return parent
+        entity = index.find(node, name)
+        if parent is not None and entity is not None and entity is not parent:
+            self._problems.error(node.place, name, f"differs from the {name} that this stands in")
+        return entity
+
+    def _http_routes(self) -> Iterator[Route]:
+        streams = [r for r in self._routes.all if entities.STREAMS.issuperset(r.protocols)]
+        if streams:
+            message = f"{len(streams)} of them are of streams and take no HTTP request: left out"
+            self._problems.notice(streams[0].place, "routes", message)
+        return (r for r in self._routes.all if not entities.STREAMS.issuperset(r.protocols))
+
+    def _collect(
+        self,
+        mapping: Mapping,
+        service: Service | None = None,
+        route: Route | None = None,
+        owner: str = "",
+    ) -> None:
+        for plugin in mappings(mapping.get("plugins"), "plugins", self._problems):
+            self._entries.append(_PluginEntry(plugin, service, route, owner))
+
+    # --- Consumers ---
+
+    def _read_consumers(self) -> None:
+        unsendable: list[Consumer] = []
+        for mapping in self._content.entries("consumers"):
+            consumer = entities.read_consumer(mapping, self._problems)
+            if consumer is None:
+                continue
+            self._consumers.add(consumer, mapping)
+            names = filter(None, (consumer.username, consumer.custom_id))
+            if not all(map(checks.carried_by_header, names)):
+                unsendable.append(consumer)
+            self._collect(mapping, owner="consumer")
+        if unsendable:
+            self._problems.notice(
+                unsendable[0].place,
+                "consumers",
+                f"{len(unsendable)} of them have a username or custom_id that no header can carry: "
+                "visible ASCII, spaces only inside",
+            )
+
+    def _read_consumer_groups(self) -> None:
+        first: Mapping | None = None
+        for mapping in self._content.entries("consumer_groups"):
+            first = first or mapping
+            values = schema.read_fields(mapping, entities.CONSUMER_GROUP, self._problems)
+            if "name" not in values and mapping.get("name") is None:
+                self._problems.error(mapping.place, "name", "is required")
+            self._collect(mapping, owner="consumer_group")
+        if first is not None:
+            message = "groups of consumers have no effect here"
+            self._problems.notice(first.place, "consumer_groups", message)
+
+    def _check_ignored_case(self, found: list[Plugin]) -> None:
+        """Two consumers must not be the same one to a plugin that ignores case."""
+        concerned = [plugin for plugin in found if plugin.config.by_username_ignore_case]
+        if not concerned:
+            return
+        alike: defaultdict[str, list[Consumer]] = defaultdict(list)
+        for consumer in self._consumers.all:
+            if consumer.username is not None:
+                alike[consumer.username.casefold()].append(consumer)
+        for consumers in alike.values():
+            for other in consumers[1:]:
+                self._problems.error(
+                    other.place,
+                    "username",
+                    f"differs only in case from the one at {consumers[0].place}, and the plugin at "
+                    f"{concerned[0].place} sets by_username_ignore_case",
+                )
+
+    # --- Plugins ---
+
+    def _read_clones(self) -> None:
+        for mapping in self._content.entries("cloned_plugins"):
+            name, origin = (self._text(mapping, field) for field in ("name", "ref"))
+            if origin == plugins.OPENID_CONNECT:
+                message = "clones of openid-connect are not done here; use the plugin by its name"
+                self._problems.error(mapping.place, "cloned_plugins", message)
+            if name and origin:
+                self._clones[name] = origin
+
+    def _text(self, mapping: Mapping, name: str) -> str | None:
+        node = mapping.get(name)
+        return schema.Text().read(node, name, self._problems) if node is not None else None
+
+    def _read_plugins(self) -> list[Plugin]:
+        found: list[Plugin] = []
+        read_past: dict[str, Place] = {}
+        seen: dict[tuple[object, ...], Place] = {}
+        labels: dict[str, Place] = {}
+        for entry in self._entries:
+            values = schema.read_fields(entry.mapping, plugins.FIELDS, self._problems)
+            name = values.get("name")
+            if name is None:
+                if entry.mapping.get("name") is None:
+                    self._problems.error(entry.mapping.place, "name", "is required")
+                continue
+            scope = self._scope(entry)
+            label = values.get("instance_name")
+            self._check_unique(entry.mapping, (name, *map(_key, scope)), seen, "name")
+            if label is not None:
+                self._check_unique(entry.mapping, label, labels, "instance_name")
+            if name == plugins.OPENID_CONNECT:
+                if plugin := self._openid_connect(entry.mapping, values, scope):
+                    found.append(plugin)
+            elif values.get("enabled", True) and self._is_read_past(entry.mapping, name):
+                read_past.setdefault(name, entry.mapping.place)
+        self._notice_read_past(read_past)
+        return found
+
+    def _scope(self, entry: _PluginEntry) -> _Scope:
+        owner = entry.owner
+        for field in ("consumer", "consumer_group"):
+            node = entry.mapping.get(field)
+            if node is not None:
+                owner = f"{field} {shape(node)}"
+            elif owner == field:  # every consumer may have its own
+                owner = f"{field} at {entry.mapping.place}"
+        return _Scope(
+            self._reference(entry.mapping, "service", self._services, entry.service),
+            self._reference(entry.mapping, "route", self._routes, entry.route),
+            owner,
+        )
+
+    def _check_unique(
+        self, mapping: Mapping, key: _Key, seen: dict[_Key, Place], field: str
+    ) -> None:
+        place = mapping.place_of(field)
+        first = seen.setdefault(key, place)
+        if first is not place:
+            where = " with the same scope" if field == "name" else ""
+            self._problems.error(place, field, f"another plugin{where} has the same, at {first}")
+
+    def _openid_connect(
+        self, mapping: Mapping, values: dict[str, object], scope: _Scope
+    ) -> Plugin | None:
+        enabled = bool(values.get("enabled", True))
+        config = openid_connect.read(
+            self._config(mapping, values),
+            mapping.place,
+            self._environ,
+            self._problems,
+            enabled=enabled,
+        )
+        if not enabled:
+            return None
+        self._check_plugin(mapping, values, scope)
+        if config is None:
+            return None
+        label = values.get("instance_name")
+        return Plugin(
+            mapping.place, config, scope.service, scope.route, None if label is None else str(label)
+        )
+
+    def _config(self, mapping: Mapping, values: dict[str, object]) -> Mapping:
+        """Return the plugin's ``config`` over the shared one that ``_config`` names."""
+        node = mapping.get("config")
+        own = schema.as_mapping(node, "config", self._problems) if node is not None else None
+        own = own or mapping.emptied()
+        source = values.get("_config")
+        if source is None:
+            return own
+        shared = self._configs.get(str(source))
+        if shared is None:
+            hint = did_you_mean(str(source), self._configs)
+            message = f"is none of _plugin_configs{hint}"
+            self._problems.error(mapping.place_of("_config"), "_config", message)
+            return own
+        return own.merged_over(shared)
+
+    def _check_plugin(self, mapping: Mapping, values: dict[str, object], scope: _Scope) -> None:
+        if scope.owner:
+            message = "openid-connect finds the consumer and cannot depend on one"
+            self._problems.error(mapping.place, "consumer", message)
+        for field, message in plugins.UNRESOLVED.items():
+            if not is_empty(mapping.get(field)):
+                self._problems.error(mapping.key_place(field), field, message)
+        protocols = values.get("protocols")
+        if isinstance(protocols, tuple) and not set(plugins.HTTP_PROTOCOLS) <= set(protocols):
+            self._problems.notice(
+                mapping.place_of("protocols"),
+                "protocols",
+                "the plugin applies to requests of every protocol, as in Kong",
+            )
+
+    def _is_read_past(self, mapping: Mapping, name: str) -> bool:
+        """Tell whether a plugin may be ignored; report it if not."""
+        standing = plugins.standing(self._clones.get(name, name))
+        place = mapping.place_of("name")
+        if standing is Standing.DECIDES:
+            message = f"{name} decides who gets in and is not done here; remove or disable it"
+            self._problems.error(place, "name", message)
+        elif standing is Standing.UNKNOWN:
+            message = (
+                f"'{name}' is no plugin of Kong's and may decide who gets in; remove or disable it"
+                f"{did_you_mean(name, plugins.known())}"
+            )
+            self._problems.error(place, "name", message)
+        return standing is Standing.READ_PAST
+
+    def _notice_read_past(self, read_past: dict[str, Place]) -> None:
+        if read_past:
+            self._problems.notice(
+                next(iter(read_past.values())),
+                "plugins",
+                f"these do not decide who gets in and are left to Envoy: {', '.join(read_past)}",
+            )
+
+
+_Key = TypeVar("_Key")
+
+
+def _key(part: Service | Route | str | None) -> object:
+    return part.id if isinstance(part, Service | Route) else part

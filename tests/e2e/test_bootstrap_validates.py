@@ -1,0 +1,279 @@
+"""A real Envoy takes the bootstrap, and routes as Kong's router does."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from authz.envoy import check
+from authz.envoy.bootstrap import BootstrapOptions, render
+from authz.errors import RouteNotFound
+from authz.kong.router import Router
+from authz.model import Gateway, OpenIDConnect, Place, Plugin, Request, Route, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ENVOY = Path(os.environ.get("AUTHZ_ENVOY", Path(__file__).parents[2] / ".parts/bin/envoy"))
+PLACE = Place("kong.yaml", 1, 1)
+PLAIN = Service(id="s1", name="plain", place=PLACE, host="plain.test", port=8000)
+BASED = Service(id="s2", name="based", place=PLACE, host="based.test", path="/base")
+VERIFIED = Service(id="s3", name="verified", place=PLACE, host="a.test", protocol="https", port=443)
+TRUSTING = Service(
+    id="s4", name="trusting", place=PLACE, host="127.0.0.1", protocol="grpcs", tls_verify=False
+)
+SERVICES = (PLAIN, BASED, VERIFIED, TRUSTING)
+
+
+def route(name: str, **fields: Any) -> Route:
+    return Route(id=f"id-of-{name}", name=name, place=PLACE, **{"service": PLAIN, **fields})
+
+
+ROUTES = (
+    route("stripped", paths=("/a",)),
+    route("kept", paths=("/a/b", "/kept"), strip_path=False),
+    route("based", paths=("/based",), service=BASED),
+    route("post", paths=("/a",), methods=("POST", "PATCH")),
+    route("host", hosts=("h.test",), paths=("/",), preserve_host=True),
+    route("ending", hosts=("*.x.test",), paths=("/e", "/a"), service=BASED),
+    route("beginning", hosts=("api.*",), methods=("GET",)),
+    route("secure", paths=("/secure",), service=VERIFIED),
+    route("grpc", paths=("/p.S/",), protocols=("grpc",), strip_path=False, service=TRUSTING),
+)
+GATEWAY = Gateway(
+    services=SERVICES,
+    routes=ROUTES,
+    plugins=(
+        Plugin(
+            PLACE,
+            OpenIDConnect(
+                issuer="https://idp.test",
+                client_credentials_param_type=("header", "body"),
+                hide_credentials=False,
+            ),
+        ),
+    ),
+)
+
+
+def validate(bootstrap: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(ENVOY), "--mode", "validate", "--disable-hot-restart", "-c", str(bootstrap)]
+    return subprocess.run(  # noqa: S603 - the part under test
+        command, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("gateway", "options"),
+    [
+        (GATEWAY, BootstrapOptions()),
+        (GATEWAY, BootstrapOptions(authz="/run/authz.sock", listen=("::1", 0), admin=("::1", 0))),
+        (Gateway(plugins=GATEWAY.plugins), BootstrapOptions(upstream=("127.0.0.1", 8080))),
+        (Gateway(), BootstrapOptions()),
+    ],
+    ids=["routes", "sockets", "no routes", "nothing"],
+)
+def test_envoy_accepts_the_bootstrap(
+    tmp_path: Path, gateway: Gateway, options: BootstrapOptions
+) -> None:
+    file = tmp_path / "envoy.yaml"
+    file.write_text(render(gateway, options))
+    done = validate(file)
+    assert done.returncode == 0, done.stderr
+    assert "deprecated" not in done.stderr
+
+
+# --- A running Envoy, between an upstream and an authz that let everything be seen -------
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with the path, the headers and the method that arrived."""
+
+    protocol_version = "HTTP/1.1"
+
+    def answer(self) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        body = json.dumps({"path": self.path, "headers": headers}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_PUT = answer  # noqa: N815 - the names are http.server's
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as above
+        """Say nothing."""
+
+
+@contextmanager
+def upstream() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+
+
+class Allowing(grpc.GenericRpcHandler):
+    """Allows everything, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.seen: list[Request] = []
+
+    def service(
+        self, details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+        if details.method != "/envoy.service.auth.v3.Authorization/Check":
+            return None  # no health service: Envoy must go on all the same
+        return grpc.unary_unary_rpc_method_handler(self.check)
+
+    def check(self, wire: bytes, context: grpc.ServicerContext) -> bytes:
+        self.seen.append(check.parse(wire))
+        return b"\x0a\x00\x1a\x00"  # status {} (0: OK), ok_response {}
+
+
+@contextmanager
+def envoy(bootstrap: str, directory: Path) -> Iterator[int]:
+    """Run Envoy; yield the port of its listener."""
+    (directory / "envoy.yaml").write_text(bootstrap)
+    admin = directory / "admin"
+    command = [
+        *(str(ENVOY), "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"),
+        *("-c", str(directory / "envoy.yaml"), "--admin-address-path", str(admin)),
+    ]
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - the part under test
+            command, stdout=log, stderr=log
+        )
+        try:
+            yield listening(admin, process, directory / "log")
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+
+
+def listening(admin: Path, process: subprocess.Popen[bytes], log: Path) -> int:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with closing(http.client.HTTPConnection(admin.read_text(), timeout=1)) as connection:
+                connection.request("GET", "/ready")  # listed does not mean listening yet
+                ready = connection.getresponse()
+                ready.read()
+                connection.request("GET", "/listeners?format=json")
+                found = json.loads(connection.getresponse().read())["listener_statuses"]
+            if ready.status == HTTPStatus.OK:
+                return int(found[0]["local_address"]["socket_address"]["port_value"])
+        except (OSError, KeyError, IndexError, http.client.HTTPException):
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)
+    pytest.fail(log.read_text())
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Allowing]]:
+    with ExitStack() as stack:
+        port = stack.enter_context(upstream())
+        allowing = Allowing()
+        server = grpc.server(ThreadPoolExecutor(2), handlers=[allowing])
+        authz_port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        stack.callback(lambda: server.stop(None).wait())
+        options = BootstrapOptions(
+            authz=("127.0.0.1", authz_port),
+            listen=("127.0.0.1", 0),
+            admin=("127.0.0.1", 0),
+            connect_to={(s.host, s.port): ("127.0.0.1", port) for s in SERVICES},
+        )
+        directory = tmp_path_factory.mktemp("envoy")
+        yield stack.enter_context(envoy(render(GATEWAY, options), directory)), allowing
+
+
+def ask(
+    port: int, method: str, host: str, path: str, **headers: str
+) -> tuple[int, dict[str, str], dict[str, Any]]:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request(method, path, headers={"host": host, **headers})
+        answer = connection.getresponse()
+        sent = {name.lower(): value for name, value in answer.getheaders()}
+        text = answer.read()
+    return answer.status, sent, json.loads(text) if text.startswith(b"{") else {}
+
+
+@pytest.mark.parametrize("host", ["h.test", "H.test:99", "b.x.test", "api.x.test", "api.org", "o"])
+@pytest.mark.parametrize(
+    "path", ["/", "/a", "/ab/c", "/a/b/c", "/based/x", "/e", "/kept", "/a/../e"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_envoy_takes_the_route_that_the_router_takes(
+    running: tuple[int, Allowing], host: str, path: str, method: str
+) -> None:
+    port, allowing = running
+    try:
+        asked = Request(method=method, scheme="http", host=host, path=path)
+        route = Router(GATEWAY).match(asked).route
+        expected = None if route is None else route.name
+    except RouteNotFound:
+        expected = None
+    allowing.seen.clear()
+    status, headers, body = ask(port, method, host, path)
+    assert [seen.context_extensions.get("route") for seen in allowing.seen] == (
+        [expected] if expected else []
+    )
+    if expected is None:
+        assert (status, body) == (404, {"message": "no Route matched with those values"})
+        assert headers["content-type"] == "application/json; charset=utf-8"
+    else:
+        assert status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "arrives", "host"),
+    [
+        ("/a/get?x=1", "/get?x=1", "plain.test:8000"),
+        ("/a", "/", "plain.test:8000"),
+        ("/abc", "/bc", "plain.test:8000"),
+        ("/a../secret", "/secret", "plain.test:8000"),
+        ("//a//get/../x%20c", "/x%20c", "plain.test:8000"),
+        ("/kept/x", "/kept/x", "plain.test:8000"),
+        ("/based", "/base", "based.test"),
+        ("/based/x", "/base/x", "based.test"),
+        ("/based../x", "/base/x", "based.test"),
+    ],
+)
+def test_the_upstream_sees_what_kong_would_send(
+    running: tuple[int, Allowing], path: str, arrives: str, host: str
+) -> None:
+    spoofed = {"x-forwarded-host": "evil", "x-forwarded-prefix": "/evil", "x-real-ip": "1.1.1.1"}
+    status, _, body = ask(running[0], "GET", "o.test", path, **spoofed)
+    assert (status, body["path"], body["headers"]["host"]) == (200, arrives, host)
+    assert body["headers"]["x-forwarded-host"] == "o.test"
+    assert body["headers"]["x-real-ip"] == "127.0.0.1"
+    assert "/evil" not in body["headers"].values()
+
+
+def test_a_request_that_is_no_grpc_does_not_reach_a_grpc_route(
+    running: tuple[int, Allowing],
+) -> None:
+    status, _, body = ask(running[0], "POST", "o.test", "/p.S/M")
+    assert (status, body) == (415, {"message": "Non-gRPC request matched gRPC route"})
+
+
+def test_https_to_an_upstream_that_proves_nothing_is_answered_with_503(
+    running: tuple[int, Allowing],
+) -> None:
+    assert ask(running[0], "GET", "o.test", "/secure")[0] == 503

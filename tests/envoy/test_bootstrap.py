@@ -1,0 +1,424 @@
+"""Kong's file as an Envoy bootstrap: what is written, and what is refused with its place."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from authz.envoy.bootstrap import EXT_AUTHZ, BootstrapOptions, build, render
+from authz.errors import ConfigurationError
+from authz.model import Gateway, OpenIDConnect, Place, Plugin, Route, Service
+
+PLACE = Place("kong.yaml", 1, 1)
+FIELD = Place("kong.yaml", 9, 7)
+
+
+def service(name: str = "orders", **fields: Any) -> Service:
+    return Service(id=f"id-of-{name}", name=name, place=PLACE, **{"host": "orders.test", **fields})
+
+
+def route(name: str = "r", **fields: Any) -> Route:
+    return Route(id=f"id-of-{name}", name=name, place=PLACE, **{"service": service(), **fields})
+
+
+def plugin(route: Route | None = None, **config: Any) -> Plugin:
+    return Plugin(PLACE, OpenIDConnect(issuer="https://idp.test", **config), route=route)
+
+
+def gateway(*routes: Route, plugins: tuple[Plugin, ...] = ()) -> Gateway:
+    services = {r.service.id: r.service for r in routes if r.service}
+    return Gateway(services=tuple(services.values()), routes=routes, plugins=plugins)
+
+
+def built(*routes: Route, plugins: tuple[Plugin, ...] = (), **options: Any) -> dict[str, Any]:
+    return build(gateway(*routes, plugins=plugins), BootstrapOptions(**options))
+
+
+def manager(bootstrap: dict[str, Any]) -> dict[str, Any]:
+    chain = bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]
+    config: dict[str, Any] = chain["filters"][0]["typed_config"]
+    return config
+
+
+def virtual_hosts(bootstrap: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    hosts = manager(bootstrap)["route_config"]["virtual_hosts"]
+    assert all(host["domains"] == [host["name"]] for host in hosts)
+    return {host["name"]: host["routes"] for host in hosts}
+
+
+def clusters(bootstrap: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {each["name"]: each for each in bootstrap["static_resources"]["clusters"]}
+
+
+def names(routes: list[dict[str, Any]]) -> list[str | None]:
+    return [each.get("name") for each in routes]
+
+
+# --- The filter -------------------------------------------------------------------
+
+
+def test_authz_is_asked_and_the_filter_fails_closed() -> None:
+    config = manager(built(route(paths=("/a",))))["http_filters"][0]["typed_config"]
+    assert config["grpc_service"]["timeout"] == "5s"
+    assert config["status_on_error"] == {"code": "ServiceUnavailable"}
+    assert config["transport_api_version"] == "V3"
+    assert config["validate_mutations"] is True
+    assert not {"failure_mode_allow", "clear_route_cache", "with_request_body"} & set(config)
+
+
+def test_each_route_is_named_to_authz_by_name_or_else_by_id() -> None:
+    unnamed = Route(id="77", name=None, place=PLACE, service=service(), paths=("/b",))
+    routes = virtual_hosts(built(route(paths=("/a",)), unnamed))["*"]
+    settings = [r["typed_per_filter_config"][EXT_AUTHZ].get("check_settings") for r in routes]
+    assert settings == [
+        {"context_extensions": {"route": "r"}},
+        {"context_extensions": {"route": "77"}},
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config", "sent"),
+    [
+        ({}, False),
+        ({"client_credentials_param_type": ("header", "body")}, True),
+        ({"bearer_token_param_type": ("body",)}, True),
+        ({"auth_methods": ("bearer",), "client_credentials_param_type": ("body",)}, False),
+    ],
+)
+def test_CP_26_only_a_route_whose_plugin_reads_the_body_has_it_sent(
+    config: dict[str, Any], sent: bool
+) -> None:
+    reading, other = route(paths=("/a",)), route("other", paths=("/b",))
+    found = built(reading, other, plugins=(plugin(reading, **config),))
+    settings = [
+        each["typed_per_filter_config"][EXT_AUTHZ]["check_settings"].get("with_request_body")
+        for each in virtual_hosts(found)["*"][:2]
+    ]
+    body = {"max_request_bytes": 8192, "allow_partial_message": True}
+    assert settings == [body if sent else None, None]
+
+
+def test_what_no_route_takes_is_answered_by_envoy_in_kongs_words_without_authz() -> None:
+    for routes in virtual_hosts(built(route(hosts=("a.test",)))).values():
+        last = routes[-1]
+        assert last["match"] == {"prefix": "/"}
+        assert last["direct_response"]["status"] == 404
+        body = last["direct_response"]["body"]["inline_string"]
+        assert body == '{"message":"no Route matched with those values"}'
+        assert last["typed_per_filter_config"][EXT_AUTHZ]["disabled"] is True
+
+
+# --- Routes -----------------------------------------------------------------------
+
+
+def test_routes_stand_in_kongs_order() -> None:
+    found = virtual_hosts(
+        built(
+            route("short", paths=("/a",)),
+            route("method", paths=("/a",), methods=("GET", "PUT")),
+            route("long", paths=("/a/b", "/")),
+        )
+    )["*"]
+    assert names(found) == ["method", "long", "short", "long", None]
+    assert found[0]["match"]["headers"] == [
+        {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|PUT"}}}
+    ]
+
+
+def test_a_route_without_hosts_stands_in_every_virtual_host() -> None:
+    found = virtual_hosts(
+        built(
+            route("exact", hosts=("A.test", "c.test"), paths=("/",)),
+            route("wild", hosts=("*.test",), paths=("/",)),
+            route("open", paths=("/a",)),
+        )
+    )
+    assert {host: names(routes) for host, routes in found.items()} == {
+        "a.test": ["exact", "wild", "open", None],
+        "c.test": ["exact", "wild", "open", None],
+        "*.test": ["wild", "open", None],
+        "*": ["open", None],
+    }
+
+
+def test_a_beginning_is_asked_of_the_hosts_of_an_ending() -> None:
+    found = virtual_hosts(
+        built(
+            route("ending", hosts=("*.test", "*.x.test"), paths=("/",)),
+            route("beginning", hosts=("a.*",), paths=("/b",)),
+        )
+    )
+    assert names(found["a.*"]) == ["beginning", None]
+    for host in ("*.test", "*.x.test"):
+        assert names(found[host]) == ["beginning", "ending", None]
+        (asked,) = found[host][0]["match"]["headers"]
+        assert asked["name"] == ":authority"
+        regex = asked["string_match"]["safe_regex"]["regex"]
+        assert re.fullmatch(regex, "A.test")
+        assert not re.fullmatch(regex, "b.test")
+
+
+def rewritten(found: list[dict[str, Any]], path: str) -> str | None:
+    """Take a path through Envoy's routes: what the upstream would see."""
+    for each in found:
+        match, action = each["match"], each.get("route")
+        fits = match.get("path") == path or path.startswith(match.get("prefix", "\0"))
+        if fits and action is None:
+            return None
+        if fits and action is not None:
+            if "regex_rewrite" not in action:
+                return path
+            rewrite = action["regex_rewrite"]
+            return re.sub(rewrite["pattern"]["regex"], rewrite["substitution"], path, count=1)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("base", "strip", "prefix", "sent", "upstream"),
+    [
+        (None, True, "/foo", "/foo", "/"),
+        (None, True, "/foo", "/foo/get", "/get"),
+        (None, True, "/foo", "/foobar", "/bar"),
+        (None, True, "/foo/", "/foo/get", "/get"),
+        (None, True, "/", "/get", "/get"),
+        (None, False, "/foo", "/foo/get", "/foo/get"),
+        ("/s", True, "/tv0", "/tv0/req", "/s/req"),
+        ("/s", True, "/tv0", "/tv0", "/s"),
+        ("/s", True, "/tv0", "/tv0/", "/s/"),
+        ("/s", True, "/tv0", "/tv0req", "/s/req"),
+        ("/s/", True, "/tv0", "/tv0", "/s"),
+        ("/s/", True, "/tv0", "/tv0/req", "/s/req"),
+        ("/s", False, "/fv0", "/fv0/req", "/s/fv0/req"),
+        ("/s", False, "/", "/", "/s"),
+        ("/s", False, "/", "/req", "/s/req"),
+        ("/s/", False, "/", "/", "/s/"),
+        ("/s", True, "/", "/", "/s"),
+        (r"/s\1", True, "/a", "/a/b", r"/s\1/b"),
+        ("/s", True, "/foo", "/foo../admin", "/s/admin"),
+        (None, True, "/foo", "/foo..", "/"),
+        (None, True, "/foo", "/foo.hidden", "/.hidden"),
+        (None, True, "/a.b+(c)", "/a.b+(c)/d", "/d"),
+    ],
+)
+def test_the_upstream_sees_the_path_that_kong_would_send(
+    base: str | None, strip: bool, prefix: str, sent: str, upstream: str
+) -> None:
+    r = route(paths=(prefix,), strip_path=strip, service=service(path=base))
+    assert rewritten(virtual_hosts(built(r))["*"], sent) == upstream
+
+
+@pytest.mark.parametrize(
+    ("fields", "preserve", "sent"),
+    [
+        ({}, False, "orders.test"),
+        ({"port": 8000}, False, "orders.test:8000"),
+        ({"port": 443}, False, "orders.test:443"),
+        ({"port": 443, "protocol": "https"}, False, "orders.test"),
+        ({"port": 8000}, True, None),
+    ],
+)
+def test_host_is_the_services_unless_preserved(
+    fields: dict[str, Any], preserve: bool, sent: str | None
+) -> None:
+    r = route(paths=("/",), preserve_host=preserve, service=service(**fields))
+    assert virtual_hosts(built(r))["*"][0]["route"].get("host_rewrite_literal") == sent
+
+
+def test_timeouts_and_retries_are_the_services() -> None:
+    fast = service(connect_timeout=500, read_timeout=2000, write_timeout=1500, retries=0)
+    found = built(route(paths=("/",), service=fast))
+    action = virtual_hosts(found)["*"][0]["route"]
+    assert (action["timeout"], action["idle_timeout"]) == ("0s", "2s")
+    assert "retry_policy" not in action
+    assert clusters(found)["orders"]["connect_timeout"] == "0.500s"
+    kept = virtual_hosts(built(route(paths=("/",))))["*"][0]["route"]["retry_policy"]
+    assert kept["num_retries"] == 5
+
+
+def test_a_grpc_route_takes_grpc_over_http2_and_answers_the_rest() -> None:
+    r = route(
+        paths=("/p.S/",),
+        protocols=("grpc", "grpcs"),
+        strip_path=False,
+        service=service(protocol="grpc"),
+    )
+    found = built(r)
+    taken, refused, _ = virtual_hosts(found)["*"]
+    assert taken["match"] == {"prefix": "/p.S/", "grpc": {}}
+    assert refused["match"] == {"prefix": "/p.S/"}
+    assert refused["direct_response"]["status"] == 415
+    assert "http2_protocol_options" in str(clusters(found)["orders"])
+
+
+def test_a_disabled_service_has_neither_cluster_nor_routes() -> None:
+    off = service("off", enabled=False, protocol="tcp")
+    found = built(route(paths=("/",)), route("off", service=off, paths=("~/x",)))
+    assert set(clusters(found)) == {"authz", "orders"}
+    assert names(virtual_hosts(found)["*"]) == ["r", None]
+
+
+# --- Clusters ----------------------------------------------------------------------
+
+
+def address(cluster: dict[str, Any]) -> dict[str, Any]:
+    endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+    found: dict[str, Any] = endpoint["address"]
+    return found
+
+
+def test_https_is_verified_by_the_systems_store_and_the_services_name() -> None:
+    r = route(paths=("/",), service=service(protocol="https", port=443))
+    context = clusters(built(r))["orders"]["transport_socket"]["typed_config"]
+    validation = context["common_tls_context"]["validation_context"]
+    assert context["sni"] == "orders.test"
+    assert validation["trusted_ca"] == {"filename": "/etc/ssl/certs/ca-certificates.crt"}
+    assert validation["match_typed_subject_alt_names"] == [
+        {"san_type": "DNS", "matcher": {"exact": "orders.test"}}
+    ]
+
+
+def test_https_to_an_address_has_no_sni_and_verifies_the_address() -> None:
+    r = route(paths=("/",), service=service(host="10.0.0.1", protocol="https", port=443))
+    context = clusters(built(r))["orders"]["transport_socket"]["typed_config"]
+    assert "sni" not in context
+    assert "IP_ADDRESS" in str(context)
+
+
+def test_only_the_files_own_false_turns_verification_off() -> None:
+    for verify, verified in ((None, True), (True, True), (False, False)):
+        r = route(paths=("/",), service=service(protocol="https", port=443, tls_verify=verify))
+        context = clusters(built(r))["orders"]["transport_socket"]["typed_config"]
+        assert ("validation_context" in context["common_tls_context"]) is verified
+
+
+def test_connect_to_changes_where_the_connection_goes_and_nothing_else() -> None:
+    r = route(paths=("/",), service=service(protocol="https", port=443))
+    moved = built(r, connect_to={("orders.test", 443): ("127.0.0.1", 8443)})
+    cluster = clusters(moved)["orders"]
+    assert address(cluster) == {"socket_address": {"address": "127.0.0.1", "port_value": 8443}}
+    assert cluster["type"] == "STATIC"
+    assert cluster["transport_socket"]["typed_config"]["sni"] == "orders.test"
+    assert virtual_hosts(moved)["*"][0]["route"]["host_rewrite_literal"] == "orders.test"
+    assert clusters(built(r))["orders"]["type"] == "STRICT_DNS"
+
+
+@pytest.mark.parametrize(
+    ("authz", "expected"),
+    [
+        (("::1", 9191), {"socket_address": {"address": "::1", "port_value": 9191}}),
+        ("/run/authz/authz.sock", {"pipe": {"path": "/run/authz/authz.sock"}}),
+    ],
+)
+def test_authz_is_reached_over_tcp_or_a_unix_socket(authz: Any, expected: dict[str, Any]) -> None:
+    cluster = clusters(built(route(paths=("/",)), authz=authz))["authz"]
+    assert address(cluster) == expected
+    assert cluster["type"] == "STATIC"
+    assert "grpc_health_check" in cluster["health_checks"][0]
+    assert cluster["connect_timeout"] == "0.250s"
+
+
+def test_a_service_named_like_our_own_clusters_goes_by_its_id() -> None:
+    found = built(route(paths=("/",), service=service("authz")))
+    assert set(clusters(found)) == {"authz", "id-of-authz"}
+
+
+# --- Without routes -----------------------------------------------------------------
+
+
+def test_without_routes_everything_goes_to_the_given_upstream_and_authz_is_certain() -> None:
+    found = built(plugins=(plugin(),), upstream=("127.0.0.1", 8080))
+    everything, _ = virtual_hosts(found)["*"]
+    assert everything["match"] == {"prefix": "/"}
+    assert everything["route"]["cluster"] == "upstream"
+    assert "host_rewrite_literal" not in everything["route"]
+    assert "context_extensions" not in str(everything)
+
+
+def test_without_routes_an_upstream_must_be_given() -> None:
+    with pytest.raises(ConfigurationError, match=r"kong\.yaml:1:1: routes: .*--upstream"):
+        built(plugins=(plugin(),))
+
+
+def test_without_routes_and_without_a_global_plugin_nothing_passes() -> None:
+    assert names(virtual_hosts(built())["*"]) == [None]
+
+
+def test_a_route_without_a_service_goes_to_the_given_upstream() -> None:
+    bare = route(paths=("/a",), service=None)
+    found = built(bare, upstream=("127.0.0.1", 8080))
+    assert virtual_hosts(found)["*"][0]["route"]["cluster"] == "upstream"
+
+
+# --- What is refused -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("headers", {"x-a": ("1",)}),
+        ("snis", ("a.test",)),
+        ("sources", (("10.0.0.1", None),)),
+        ("destinations", ((None, 80),)),
+        ("paths", ("/ok", r"~/a/\d+")),
+        ("paths", ("/café",)),
+        ("paths", ("/a%2Fb",)),
+        ("hosts", ("a.test:8080",)),
+        ("hosts", ("a.*.test",)),
+        ("protocols", ("https",)),
+        ("protocols", ("tcp",)),
+        ("path_handling", "v1"),
+        ("service", None),
+    ],
+)
+def test_what_envoy_cannot_do_as_kong_is_refused_at_its_place(field: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        built(route(**{field: value}, places={field: FIELD}))
+    (problem,) = caught.value.problems
+    assert (problem.place, problem.parameter) == (FIELD, field)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("protocol", "tcp"), ("client_certificate", "x"), ("ca_certificates", ("x",))],
+)
+def test_what_envoy_cannot_do_for_a_service_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        built(route(paths=("/",), service=service(**{field: value})))
+    assert [problem.parameter for problem in caught.value.problems] == [field]
+
+
+def test_every_problem_is_said_at_once() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        built(route(snis=("a",), paths=("~/a", "~/b")), route("s", headers={"x": ("1",)}))
+    assert len(caught.value.problems) == 4
+
+
+# --- The edge, and YAML --------------------------------------------------------------
+
+
+def test_the_listener_is_alone_on_its_port_and_admin_on_loopback() -> None:
+    found = built(route(paths=("/",)))
+    assert found["static_resources"]["listeners"][0]["enable_reuse_port"] is False
+    listen = found["static_resources"]["listeners"][0]["address"]["socket_address"]
+    assert listen == {"address": "127.0.0.1", "port_value": 8000}
+    assert found["admin"]["address"]["socket_address"]["address"] == "127.0.0.1"
+    assert manager(found)["normalize_path"] is True
+    assert manager(found)["merge_slashes"] is True
+    assert "headers_with_underscores_action" not in str(found)
+
+
+def test_the_access_log_has_neither_queries_nor_credentials() -> None:
+    line = str(manager(built(route(paths=("/",))))["access_log"])
+    assert "%PATH(NQ:ORIG_OR_PATH)%" in line
+    assert not re.search(r"REQ\((?:authorization|cookie|:path)", line, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("name", ["r", "yes", "1", "a: b", 'it\'s "x" \\', "- x", "ö", "tab\t", ""])
+def test_the_yaml_says_what_the_json_says(name: str) -> None:
+    file = gateway(route(name, paths=("/a-b/",), service=service(path="/s")))
+    options = BootstrapOptions()
+    assert yaml.safe_load(render(file, options)) == build(file, options)

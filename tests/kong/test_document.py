@@ -1,0 +1,166 @@
+"""YAML as authz reads it: places, types, and everything that is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.configuration import FORMAT, complaints
+
+from authz.errors import ConfigurationError
+from authz.kong import document
+from authz.kong.document import Mapping, Node, Scalar, Sequence
+from authz.kong.problems import Problems
+from authz.model import Place
+
+
+def parsed(text: str | bytes, **environ: str) -> Mapping:
+    problems = Problems()
+    data = text if isinstance(text, bytes) else text.encode()
+    node = document.parse(data, "kong.yaml", environ, problems)
+    problems.raise_errors()
+    assert isinstance(node, Mapping)
+    return node
+
+
+def plain(node: Node) -> Any:
+    if isinstance(node, Mapping):
+        return {name: plain(entry.value) for name, entry in node.entries.items()}
+    return [plain(item) for item in node.items] if isinstance(node, Sequence) else node
+
+
+def scalar(text: str) -> Scalar:
+    node = parsed(f"key: {text}").get("key")
+    assert isinstance(node, Scalar)
+    return node
+
+
+def test_every_key_and_value_knows_its_line_and_column() -> None:
+    root = parsed("a:\n  - b: x\n    ü: [1, 22]\n")
+    items = root.get("a")
+    assert isinstance(items, Sequence)
+    first = items.items[0]
+    assert isinstance(first, Mapping)
+    assert first.key_place("ü") == Place("kong.yaml", 3, 5)
+    numbers = first.get("ü")
+    assert isinstance(numbers, Sequence)
+    assert numbers.items[1].place == Place("kong.yaml", 3, 12)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("true", True), ("False", False), ("no", None), ("on", None), ("'true'", None)],
+)
+def test_booleans_are_those_of_yaml_1_2(text: str, value: bool | None) -> None:
+    assert scalar(text).boolean is value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("7", 7), ("-1.5", -1.5), ("0o17", 15), ("0xff", 255), ("1e3", 1000.0), ("010", 10)],
+)
+def test_numbers_are_those_of_yaml_1_2(text: str, value: float) -> None:
+    assert scalar(text).number == value
+
+
+@pytest.mark.parametrize("text", ["1_000", "12:30", "'7'", "5m", "2024-01-01", "+"])
+def test_what_only_yaml_1_1_takes_for_a_number_is_text(text: str) -> None:
+    assert scalar(text).number is None
+
+
+def test_a_number_with_more_digits_than_python_reads_is_infinite() -> None:
+    assert scalar("9" * 5000).number == float("inf")
+
+
+def test_a_merge_key_gives_way_to_what_is_written() -> None:
+    root = parsed("base: &b {x: 1, y: 2}\nuse: {<<: *b, y: 3}\n")
+    use = root.get("use")
+    assert isinstance(use, Mapping)
+    assert {
+        name: e.value.text for name, e in use.entries.items() if isinstance(e.value, Scalar)
+    } == {
+        "y": "3",
+        "x": "1",
+    }
+
+
+def test_CF_01_a_duplicate_key_is_reported_with_both_lines() -> None:
+    assert complaints(FORMAT + "services: []\nservices: []\n") == [
+        "3:1: services: stands here a second time; first on line 2"
+    ]
+
+
+def test_CF_01_a_python_tag_builds_nothing() -> None:
+    [complaint, *_] = complaints(FORMAT + "_ignore: !!python/object/apply:os.system [id]\n")
+    assert complaint.startswith("2:10: file: the YAML tag")
+
+
+def test_CF_01_anchors_that_multiply_are_stopped() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
+    [complaint] = complaints("\n".join(lines))
+    assert f"grows beyond {document.MAX_NODES} values" in complaint
+
+
+def test_CF_01_an_anchor_inside_itself_is_refused() -> None:
+    assert complaints("a: &a [*a]") == ["1:8: file: the anchor 'a' stands inside itself"]
+
+
+def test_CF_01_deep_nesting_is_stopped_before_the_stack_is() -> None:
+    [complaint] = complaints("[" * 100_000)
+    assert complaint == f"1:65: file: is nested deeper than {document.MAX_DEPTH} levels"
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"", "1:1: file: is empty"),
+        (b"# nothing\n", "1:1: file: is empty"),
+        (b"a: \0", "1:4: file: the character U+0000 cannot stand in YAML"),
+        (b"a: b\nc: \xff", "2:4: file: is not UTF-8 from here on"),
+        ("a: b".encode("utf-16"), "1:1: file: is not UTF-8 from here on"),
+        (b"- 1", "1:1: file: must be a mapping, not a list"),
+        (b"a: 1\n---\nb: 2\n", "2:1: file: a second document begins here: one file, one document"),
+        (b"a: *b", "1:4: file: the anchor 'b' is not defined above"),
+        (b"? [a]\n: b\n", "1:3: file: a key must be text"),
+        (b"<<: 1\n", "1:5: <<: must name one mapping, or a list of them"),
+        ("a: \ue000".encode(), "1:4: file: U+E000 and U+E001 cannot stand in a file"),
+    ],
+)
+def test_CF_01_what_is_no_document_is_said_with_its_place(data: bytes, complaint: str) -> None:
+    assert complaint in complaints(data)
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: b: c", "\t- a", "{a: 1}}", "%YAML 3.0\n---\na"])
+def test_CF_01_bad_yaml_is_one_complaint_with_a_place(text: str) -> None:
+    [complaint] = complaints(text)
+    assert ": file: is no YAML: " in complaint
+
+
+def test_CF_01_a_byte_order_mark_is_read_past() -> None:
+    assert parsed(b"\xef\xbb\xbfa: b").place == Place("kong.yaml", 1, 1)
+
+
+def test_CF_01_a_file_that_is_too_large_is_not_parsed() -> None:
+    problems = Problems()
+    assert document.parse(b" " * (document.MAX_FILE_BYTES + 1), "f", {}, problems) is None
+    with pytest.raises(ConfigurationError, match=f"larger than {document.MAX_FILE_BYTES} bytes"):
+        problems.raise_errors()
+
+
+def test_with_defaults_fills_what_is_absent_or_null() -> None:
+    own, defaults = parsed("a: 1\nb: null\n"), parsed("a: 2\nb: 3\nc: 4\n")
+    merged = own.with_defaults(defaults)
+    assert {name: node.text for name in "abc" if isinstance(node := merged.get(name), Scalar)} == {
+        "a": "1",
+        "b": "3",
+        "c": "4",
+    }
+    assert own.with_defaults(None) is own
+
+
+def test_merged_over_goes_into_mappings_and_keeps_an_explicit_null() -> None:
+    own, base = parsed("m: {x: 1}\nn: null\n"), parsed("m: {x: 0, y: 2}\nn: 5\n")
+    merged = own.merged_over(base)
+    assert plain(merged)["m"].keys() == {"x", "y"}
+    assert merged.get("n") is None

@@ -1,0 +1,161 @@
+"""``${{ env }}`` and ``{vault://env}``: values come in, and never become YAML or messages."""
+
+from __future__ import annotations
+
+import pytest
+from support.configuration import PLUGIN, complaints, config, load, with_parameters
+
+from authz.kong.environment import vault_value
+from authz.model import Secret
+
+CANARY = "hunter2-canary"
+
+
+def test_a_template_inside_of_quotes_is_filled_in() -> None:
+    read = config('scopes: ["${{ env "DECK_SCOPE" }}"]', DECK_SCOPE="orders")
+    assert read.scopes == ("orders",)
+
+
+def test_a_plain_template_takes_the_type_that_is_asked_for() -> None:
+    read = config(
+        'leeway: ${{ env "DECK_LEEWAY" }}',
+        'ssl_verify: ${{ env "DECK_VERIFY" | toBool }}',
+        'client_id: [${{ env "DECK_ID" }}]',
+        'client_secret: [${{ env "DECK_SECRET" }}]',
+        DECK_LEEWAY="5",
+        DECK_VERIFY="0",
+        DECK_ID="12345",
+        DECK_SECRET="true",
+    )
+    assert (read.leeway, read.ssl_verify) == (5, False)
+    assert read.client_id == ("12345",)
+    assert read.client_secret == (Secret("true"),)
+
+
+def test_a_value_never_becomes_yaml() -> None:
+    read = config('client_id: ${{ env "DECK_ID" }}', DECK_ID="[a, b] # &x: {{")
+    assert read.client_id == ("[a, b] # &x: {{",)
+
+
+def test_text_around_a_template_stays() -> None:
+    read = config('issuer: https://${{ env "DECK_H" }}/x', instead_of="issuer", DECK_H="idp.test")
+    assert read.issuer == "https://idp.test/x"
+
+
+def test_columns_after_a_template_are_those_of_the_file() -> None:
+    text = '_format_version: "3.0"\n_konnect: {a: "${{ env "DECK_A" }}"}\n'
+    assert complaints(text + '_ignore: ["${{ env "DECK_A" }}", *x]', {"DECK_A": "1"}) == [
+        "3:34: file: the anchor 'x' is not defined above"
+    ]
+
+
+def test_templates_in_comment_lines_are_left_alone() -> None:
+    load(PLUGIN + '  # ${{ env "DECK_NOWHERE" }}\n')
+
+
+@pytest.mark.parametrize(
+    ("template", "complaint"),
+    [
+        ('${{ env "DECK_NO" }}', "the environment variable DECK_NO is not set"),
+        ('${{ env "HOME" }}', "'HOME' must start with DECK_, as decK wants it: DECK_HOME"),
+        ("${{ DECK_A }}", "this template is not understood"),
+        ('${{ env "DECK_A" | upper }}', "this template is not understood"),
+        ("${{ env", "this template is not understood"),
+        ('${{ env "DECK_A" | toInt }}', "the value of DECK_A does not fit toInt"),
+        ('${{ env "DECK_A" | toBool }}', "the value of DECK_A does not fit toBool"),
+        ('${{ env "DECK_A" | toFloat }}', "the value of DECK_A does not fit toFloat"),
+    ],
+)
+def test_a_template_that_cannot_be_filled_is_reported_once(template: str, complaint: str) -> None:
+    [found] = complaints(with_parameters(f"client_id: {template}"), {"DECK_A": "x"})
+    assert found.startswith("9:16: env: ")
+    assert complaint in found
+
+
+def test_several_lines_fill_a_scalar_with_or_without_indent() -> None:
+    for pipe in ("", " | indent 6"):
+        read = config(
+            "unauthorized_error_message: >-",
+            '  ${{ env "DECK_TEXT"' + pipe + " }} please",
+            DECK_TEXT="go away",
+        )
+        assert read.unauthorized_error_message == "go away please"
+
+
+@pytest.mark.parametrize("bare", ["${client-id}", "'${client-id}'"])
+def test_a_bare_variable_gets_the_hint(bare: str) -> None:
+    assert complaints(with_parameters(f"client_id: {bare}")) == [
+        '9:16: client_id: ${…} is no variable of decK: write ${{ env "DECK_CLIENT_ID" }}'
+    ]
+
+
+def test_a_key_cannot_come_from_the_environment() -> None:
+    text = with_parameters('${{ env "DECK_A" }}: 1')
+    assert complaints(text, {"DECK_A": CANARY}) == [
+        "9:5: env: a key cannot come from the environment"
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["issuers_allowed: 1.5", "auth_methods: x", "leeway: x", "token_endpoint: x", "consumer_by: x"],
+)
+def test_LG_06_a_complaint_never_quotes_a_value_of_the_environment(line: str) -> None:
+    name = line.partition(":")[0]
+    found = complaints(
+        with_parameters(f'{name}: ["${{{{ env "DECK_X" }}}}\\x01"]', instead_of=name),
+        {"DECK_X": CANARY},
+    )
+    assert found
+    assert CANARY not in "".join(found)
+
+
+def test_LG_06_a_secret_prints_nowhere() -> None:
+    read = config(
+        'client_id: ["a"]',
+        'client_secret: ["${{ env "DECK_X" }}"]',
+        f"cache_tokens_salt: {CANARY}",
+        DECK_X=CANARY,
+    )
+    assert read.client_secret[0].reveal() == CANARY
+    assert CANARY not in repr(read)
+
+
+# --- {vault://env/…} ------------------------------------------------------------
+
+
+def test_a_reference_reads_the_upper_case_variable() -> None:
+    read = config(
+        'client_id: "{vault://env/my-id}"',
+        'client_secret: ["{vault://env/pair/secret}"]',
+        MY_ID="me",
+        PAIR='{"secret": "s"}',
+    )
+    assert read.client_id == ("me",)
+    assert read.client_secret == (Secret("s"),)
+
+
+@pytest.mark.parametrize(
+    ("reference", "complaint"),
+    [
+        ("{vault://hcv/x}", "the vault 'hcv' cannot be read here: only env"),
+        ("{vault://env/nowhere}", "the environment variable NOWHERE is not set"),
+        ("{vault://env/x", "write a reference as"),
+        ("{vault://env/text/key}", "TEXT must be a JSON object with the text 'key' in it"),
+        ("{vault://env/list/key}", "LIST must be a JSON object with the text 'key' in it"),
+        ("{vault://env/object/number}", "OBJECT must be a JSON object with the text 'number'"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_reported(reference: str, complaint: str) -> None:
+    environ = {"TEXT": CANARY, "LIST": "[1]", "OBJECT": '{"number": 1}'}
+    [found] = complaints(with_parameters(f'client_id: ["{reference}"]'), environ)
+    assert complaint in found
+    assert CANARY not in found
+    with pytest.raises(LookupError) as caught:
+        vault_value(reference, environ)
+    assert CANARY not in str(caught.value)
+
+
+def test_a_reference_where_kong_resolves_none_is_refused() -> None:
+    [found] = complaints(with_parameters('token_endpoint: "{vault://env/x}"'), {"X": "y"})
+    assert "cannot be a {vault://…} reference" in found

@@ -1,0 +1,410 @@
+"""The plugin's parameters: what takes effect, what is refused, what is only noticed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from support.configuration import (
+    FORMAT,
+    PLUGIN,
+    complaints,
+    config,
+    load,
+    notices,
+    with_parameters,
+)
+
+from authz.kong import document
+from authz.kong.document import Mapping, Node
+from authz.kong.parameters import LEGACY, PARAMETERS, Status
+from authz.kong.problems import Problems
+from authz.kong.schema import Array, Object
+from authz.model import OpenIDConnect
+
+
+def refused(*lines: str, instead_of: str = "") -> str:
+    [complaint] = complaints(with_parameters(*lines, instead_of=instead_of))
+    return complaint.split(": ", 1)[1]
+
+
+# --- The table --------------------------------------------------------------------
+
+
+def test_all_234_parameters_of_kong_3_15_are_known_and_the_older_consumer_claim() -> None:
+    assert len(PARAMETERS.keys() - LEGACY - {"consumer_claim"}) == 234
+
+
+def test_every_field_of_the_model_is_a_parameter_that_is_done() -> None:
+    done = {name for name, p in PARAMETERS.items() if p.status is Status.DONE}
+    assert set(OpenIDConnect.__slots__) <= done
+
+
+def test_the_model_has_the_defaults_of_the_table() -> None:
+    # Where they differ, Kong's default is read as something narrower, with a notice.
+    narrower = {"auth_methods", "bearer_token_param_type", "client_credentials_param_type"}
+    model = OpenIDConnect(issuer="https://idp.example")
+    for name in set(OpenIDConnect.__slots__) - narrower - {"issuer"}:
+        assert getattr(model, name) == (PARAMETERS[name].default or getattr(model, name)), name
+
+
+def default_of(name: str) -> Any:
+    """Return Kong's default as a dump has it: objects with all of their fields."""
+    parameter = PARAMETERS[name]
+    if isinstance(parameter.type, Object):
+        return {field: f.default for field, f in parameter.type.fields.items()}
+    return parameter.default
+
+
+def test_a_full_dump_of_kongs_defaults_is_never_refused() -> None:
+    values = {name: default_of(name) for name in PARAMETERS} | {"issuer": "https://idp.example"}
+    dump = {
+        "_format_version": "3.0",
+        "plugins": [{"name": "openid-connect", "config": values}],
+    }
+    read = load(json.dumps(dump)).plugins[0].config
+    assert read.auth_methods == ("bearer", "client_credentials")
+    assert read.client_credentials_param_type == ("header", "query")
+    assert read.scopes == ("openid",)
+
+
+@pytest.mark.parametrize("older", [False, None])
+def test_defaults_of_older_versions_are_never_refused(older: bool | None) -> None:
+    text = json.dumps(older)
+    load(
+        with_parameters(
+            f"session_memcached_ssl_verify: {text}",
+            f"cluster_cache_redis: {{ssl_verify: {text}, timeout: 2000, cluster_addresses: null}}",
+            f"redis: {{ssl_verify: {text}}}",
+        )
+    )
+
+
+def other_than_default(name: str) -> Any:
+    """Return the first value that the parameter's type takes and that is not the default."""
+    parameter = PARAMETERS[name]
+    listed = isinstance(parameter.type, Array)
+    kind = parameter.type.of if isinstance(parameter.type, Array) else parameter.type
+    for value in (*getattr(kind, "allowed", ()), "x", 7, not parameter.default, {}):
+        taken = parameter.type.read(node(value), name, Problems())
+        if taken is not None and taken != () and not parameter.is_default(taken):
+            return [value] if listed else value
+    raise AssertionError(name)
+
+
+def node(value: Any) -> Node:
+    root = document.parse(json.dumps({"value": value}).encode(), "f", {}, Problems())
+    assert isinstance(root, Mapping)
+    return root.entries["value"].value
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, parameter in PARAMETERS.items()
+        # An object counts as set once something in it does: tested below.
+        if parameter.status is Status.REFUSED and not isinstance(parameter.type, Object)
+    ],
+)
+def test_what_is_not_done_is_refused_by_name_when_it_is_set(name: str) -> None:
+    message = refused(f"{name}: {json.dumps(other_than_default(name))}")
+    assert message == f"{name}: is not done here and not ignored in silence: remove it"
+
+
+def test_an_object_that_is_not_done_is_refused_when_something_in_it_is_set() -> None:
+    assert refused("principals: {enabled: true}").startswith("principals: is not done here")
+    assert complaints(with_parameters("principals: {enabled: false}")) == []
+
+
+def test_browser_parameters_stand_in_one_notice() -> None:
+    [notice] = notices(
+        with_parameters("session_secret: x", "logout_methods: [GET]", "session_redis_host: h")
+    )
+    assert notice == (
+        "9:5: session_secret: of logins and sessions, changes nothing for machine callers: "
+        "session_secret, logout_methods and 1 of older versions"
+    )
+
+
+def test_legacy_names_alone_are_only_noticed() -> None:
+    [notice] = notices(with_parameters("session_cookie_renew: 600"))
+    assert notice.endswith("changes nothing for machine callers: legacy names")
+
+
+def test_CF_01_an_unknown_parameter_is_an_error_with_a_hint() -> None:
+    assert refused("audiance: x") == "audiance: is not known here; did you mean 'audience'?"
+
+
+def test_an_unknown_key_of_a_nested_object_is_an_error_too() -> None:
+    assert refused("redis: {hots: x}") == "redis.hots: is not known here; did you mean 'host'?"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("consumer_by: [usrname]", "or id, not 'usrname'; did you mean 'username'?"),
+        ("leeway: [1]", "must be a number, not a list"),
+        ("client_id: 7", "must be a string, not a number: put it in quotes"),
+        ("client_id: [null]", "a list cannot hold null"),
+        ("client_id: ['']", "must not be empty"),
+        ("client_id: [{}]", "must be a string, not a mapping"),
+        ("credential_claim: []", "must not be empty"),
+        ("redis: 1", "must be a mapping, not a number"),
+        ("verify_claims: no", "must be true or false, without quotes"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(line: str, message: str) -> None:
+    assert refused(line).endswith(message)
+
+
+def test_a_disabled_plugin_is_checked_for_grammar_only() -> None:
+    text = PLUGIN.replace("  config:", "  enabled: false\n  config:")
+    assert load(text + "    anonymous: guest\n").plugins == ()
+    assert complaints(text + "    anonymos: guest\n") != []
+
+
+# --- Numbers and texts --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "leeway: -1", "leeway: 121", "cache_ttl: 0", "cache_ttl: -1", "cache_ttl: .nan",
+        "cache_ttl: .inf", "cache_ttl: 5m", "cache_ttl: 1e12", "cache_ttl_max: 0",
+        "cache_ttl_min: -1", "cache_ttl_neg: 0", "rediscovery_lifetime: -1", "timeout: 0",
+        "timeout: 0.5",
+    ],
+)  # fmt: skip
+def test_CF_08_a_number_that_makes_no_sense_is_refused(line: str) -> None:
+    assert refused(line).startswith(line.partition(":")[0])
+
+
+def test_CF_08_leeway_up_to_two_minutes_and_rediscovery_at_once_are_fine() -> None:
+    read = config("leeway: 120", "rediscovery_lifetime: 0")
+    assert (read.leeway, read.rediscovery_lifetime) == (120, 0)
+
+
+def test_cache_ttl_min_cannot_exceed_cache_ttl_max() -> None:
+    assert refused("cache_ttl_min: 5", "cache_ttl_max: 4").startswith("cache_ttl_min: must not")
+
+
+@pytest.mark.parametrize("name", ["unauthorized_error_message", "forbidden_error_message"])
+@pytest.mark.parametrize("text", ['"a\\nb"', '"\\x85"', "x" * 1001])
+def test_an_error_message_is_bounded_and_printable(name: str, text: str) -> None:
+    assert refused(f"{name}: {text}").startswith(f"{name}: must not")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "host", ":path", "content-length", "Content_Length", "transfer-encoding", "connection",
+        "te", "upgrade", "x-envoy-original-path", "x-consumer-id", "a b", "authorization:b c",
+    ],
+)  # fmt: skip
+def test_CF_06_a_reserved_or_impossible_token_header_is_refused(header: str) -> None:
+    assert refused(f'upstream_access_token_header: "{header}"').startswith("upstream_access_")
+
+
+@pytest.mark.parametrize("nothing", ["null", '""'])
+def test_an_empty_token_header_switches_the_header_off(nothing: str) -> None:
+    assert config(f"upstream_access_token_header: {nothing}").upstream_access_token_header is None
+
+
+@pytest.mark.parametrize("nothing", ["null", '""', "[]"])
+def test_empty_scopes_send_none(nothing: str) -> None:
+    assert config(f"scopes: {nothing}").scopes == ()
+
+
+# --- URLs ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "idp.example", "//idp.example", "ftp://idp.example", "https://", "https:///x",
+        '" https://idp.example"', '"https://idp.example "', '"https://idp.example/#x"',
+        "https://idp.example:0/", "https://idp.example:x/", "https://idp.example:/",
+        "https://[::1/", "https://idp..example", '"https://idp\\u00e9.example"',
+        '"https://idp.example\\\\@evil"',
+    ],
+)  # fmt: skip
+def test_CF_02_what_is_no_absolute_url_with_a_host_is_refused(url: str) -> None:
+    assert refused(f"issuer: {url}", instead_of="issuer").startswith("issuer: must")
+
+
+@pytest.mark.parametrize("name", ["issuer", "token_endpoint", "jwks_endpoint", "extra_jwks_uris"])
+def test_LG_03_a_password_in_a_url_is_refused_and_not_repeated(name: str) -> None:
+    message = refused(f"{name}: https://user:hunter2@idp.example/", instead_of=name)
+    assert message == f"{name}: must not hold a user name or a password"
+
+
+@pytest.mark.parametrize(
+    "realm", ["https://a\\\\b/", 'https://a\\"b/', "https://a\\r\\nb/", "https://\\u00fc/"]
+)
+def test_CF_12_an_issuer_that_no_challenge_can_carry_is_refused(realm: str) -> None:
+    assert refused(f'issuer: "{realm}"', instead_of="issuer").startswith("issuer: must")
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        "https://idp.example/.well-known/openid-configuration",
+        "https://idp.example/.well-known/oauth-authorization-server/x",
+        "https://[::1]:8443/realms/kong/",
+    ],
+)
+def test_an_issuer_may_be_written_as_its_discovery_url(issuer: str) -> None:
+    assert config(f"issuer: {issuer}", instead_of="issuer").issuer == issuer
+
+
+def test_CF_02_plain_http_beyond_loopback_is_one_notice() -> None:
+    [notice] = notices(
+        with_parameters(
+            "issuer: http://keycloak.keycloak:8080/realms/kong",
+            "extra_jwks_uris: ['http://keycloak/certs', 'http://127.0.0.1/certs']",
+            instead_of="issuer",
+        )
+    )
+    assert "(issuer, extra_jwks_uris)" in notice
+
+
+@pytest.mark.parametrize("host", ["localhost", "idp.localhost", "127.0.0.2:80", "[::1]"])
+def test_CF_02_plain_http_to_loopback_goes_without_saying(host: str) -> None:
+    assert notices(with_parameters(f"issuer: http://{host}/x", instead_of="issuer")) == []
+
+
+def test_the_issuer_is_required() -> None:
+    text = FORMAT + "plugins:\n- name: openid-connect\n"
+    assert complaints(text) == ["3:3: issuer: is required: the URL of the identity provider"]
+
+
+def test_a_pseudo_issuer_needs_its_endpoints() -> None:
+    found = complaints(with_parameters("using_pseudo_issuer: true"))
+    assert [line.split(": ")[2] for line in found] == [
+        "needs jwks_endpoint or extra_jwks_uris for the keys",
+        "needs token_endpoint",
+    ]
+    read = config(
+        "using_pseudo_issuer: true",
+        "token_endpoint: https://idp.example/token",
+        "extra_jwks_uris: https://idp.example/certs",
+    )
+    assert read.using_pseudo_issuer
+
+
+# --- Methods, credentials, clients ----------------------------------------------------
+
+
+def test_methods_of_browsers_are_noticed_even_when_named() -> None:
+    text = with_parameters(
+        "auth_methods: [session, authorization_code, client_credentials]",
+        instead_of="auth_methods",
+    )
+    assert load(text).plugins[0].config.auth_methods == ("client_credentials",)
+    [notice] = notices(text)
+    assert notice.endswith("authorization_code, session: for browsers, not done here")
+
+
+@pytest.mark.parametrize(
+    "method", ["introspection", "password", "kong_oauth2", "userinfo", "refresh_token"]
+)
+def test_a_method_that_is_named_and_not_done_is_refused(method: str) -> None:
+    text = with_parameters(f"auth_methods: [bearer, {method}]", instead_of="auth_methods")
+    [found] = complaints(text)
+    assert found == f"8:28: auth_methods: '{method}' is not done here; remove it"
+
+
+def test_methods_that_let_nobody_in_are_refused() -> None:
+    message = refused("auth_methods: [session]", instead_of="auth_methods")
+    assert message == "auth_methods: lets nobody in: name bearer or client_credentials"
+
+
+def test_the_default_places_are_header_and_query_with_one_notice() -> None:
+    name = "client_credentials_param_type"
+    for lines in ((), (f"{name}: [query, body, header]",)):
+        text = with_parameters(*lines, instead_of=name)
+        assert load(text).plugins[0].config.client_credentials_param_type == ("header", "query")
+        [notice] = notices(text)
+        assert f"{name}: header and query are read, not the body" in notice
+
+
+def test_the_body_is_read_only_where_it_may_stay() -> None:
+    name = "client_credentials_param_type"
+    assert "body cannot be hidden" in refused(f"{name}: [header, body]", instead_of=name)
+    read = config(f"{name}: [body]", "hide_credentials: false", instead_of=name)
+    assert read.client_credentials_param_type == ("body",)
+
+
+def test_tokens_in_cookies_are_refused() -> None:
+    found = refused(
+        "auth_methods: [bearer]", "bearer_token_param_type: [cookie]", instead_of="auth_methods"
+    )
+    assert found == "bearer_token_param_type: cookie is not done here; use header or query"
+
+
+def test_no_place_at_all_is_refused() -> None:
+    name = "client_credentials_param_type"
+    assert refused(f"{name}: []", instead_of=name).endswith("must name a place: header or query")
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["client_secret_jwt", "private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"],
+)
+@pytest.mark.parametrize("name", ["client_auth", "token_endpoint_auth_method"])
+def test_client_authentication_that_is_not_done_is_refused(name: str, method: str) -> None:
+    assert refused(f"{name}: {method}").startswith(f"{name}: '{method}' is not done here")
+
+
+@pytest.mark.parametrize("name", ["client_auth", "token_endpoint_auth_method"])
+def test_client_authentication_none_would_let_everybody_in(name: str) -> None:
+    assert "skip the caller's secret" in refused(f"{name}: none")
+
+
+def test_secrets_belong_to_client_ids() -> None:
+    assert refused("client_id: [a]", "client_secret: [b, c]").startswith("client_secret: has more")
+
+
+@pytest.mark.parametrize("name", ["verify_signature", "verify_claims"])
+def test_verification_cannot_be_switched_off(name: str) -> None:
+    assert refused(f"{name}: false").startswith(f"{name}: must stay true")
+
+
+@pytest.mark.parametrize("action", ["response", "redirect"])
+def test_a_login_action_for_machine_callers_is_refused(action: str) -> None:
+    found = refused(f"login_action: {action}", "login_methods: [client_credentials]")
+    assert found == "login_action: other than upstream is not done here for client_credentials"
+    assert len(notices(with_parameters(f"login_action: {action}"))) == 1
+
+
+# --- Consumers, audience, cache ---------------------------------------------------------
+
+
+def test_consumer_claim_is_one_path() -> None:
+    assert config("consumer_claim: [realm, id]").consumer_claims == (("realm", "id"),)
+    assert config("consumer_claim: client_id").consumer_claims == (("client_id",),)
+
+
+def test_consumer_claims_are_several_paths() -> None:
+    read = config("consumer_claims: [[client_id], [a, b]]", "consumer_by: [id, username]")
+    assert read.consumer_claims == (("client_id",), ("a", "b"))
+    assert read.consumer_by == ("id", "username")
+
+
+def test_both_spellings_must_agree() -> None:
+    both = "consumer_claim: [azp]", "consumer_claims: [[azp]]"
+    assert config(*both).consumer_claims == (("azp",),)
+    assert refused(both[0], "consumer_claims: [[client_id]]").startswith("consumer_claim: says")
+
+
+def test_CF_04_an_audience_that_is_not_set_is_one_notice() -> None:
+    [notice] = notices(with_parameters(instead_of="audience_required"))
+    assert notice.startswith("3:3: audience: is not set")
+
+
+def test_a_scope_that_is_to_stay_out_of_the_key_is_noticed() -> None:
+    [notice] = notices(with_parameters("token_cache_key_include_scope: false"))
+    assert "scopes are part of the key" in notice
+    assert notices(with_parameters("token_cache_key_include_scope: true")) == []

@@ -1,0 +1,69 @@
+"""What several test files ask of a provider and of a house before it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from support.house import KONG_CONSUMER, plugin
+
+from authz.demo.script import Answer as Scripted
+from authz.model import Gateway, Place, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from support.house import Answer, RunningHouse
+    from support.idp import RunningIdp
+
+OTHER_ID = "other_id"
+OTHER_SECRET = "R8mZ0cYkq3pWvT5nXb7JdL2sFh9GuEaQ"
+"""A client of the provider that no consumer stands for."""
+
+JSON = ("content-type", "application/json")
+
+
+def says(
+    body: Any, status: int = 200, *headers: tuple[str, str], times: int | None = 1
+) -> Scripted:
+    """A scripted answer: bytes as they are, anything else as JSON."""
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Scripted(status, text, (JSON, *headers), times=times)
+
+
+def verdict(answer: Answer) -> str:
+    return f"{answer.status} {answer.reason}"
+
+
+async def landed(authz: RunningHouse) -> None:
+    """Return once nothing is under way to a provider, not even in the background."""
+    flights = [provider._flights for provider in authz.house._providers]
+    flights.append(authz.house._store.exchanges)
+    tasks = [task for flight in flights for task in flight._tasks.values()]
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def at(issuer: str, **parameters: Any) -> Gateway:
+    """A file without routes whose plugin spells the issuer this way."""
+    return Gateway(plugins=(plugin(issuer, **parameters),), consumers=(KONG_CONSUMER,))
+
+
+def routes(**plugins: tuple[RunningIdp, Mapping[str, Any]]) -> Gateway:
+    """A file with one route a name; each has a plugin for this provider, with these parameters."""
+    built = []
+    for line, (name, (idp, parameters)) in enumerate(plugins.items(), start=10):
+        place = Place("kong.yaml", line, 1)
+        route = Route(f"id-{name}", name, place, None, paths=(f"/{name}",))
+        built.append(replace(plugin(idp.issuer, **parameters), place=place, route=route))
+    return Gateway(
+        routes=tuple(one.route for one in built if one.route),
+        plugins=tuple(built),
+        consumers=(KONG_CONSUMER,),
+    )
+
+
+def on(name: str) -> dict[str, Any]:
+    """What makes a request Envoy's for the route of this name."""
+    return {"context": {"route": name}, "path": f"/{name}"}
