@@ -74,7 +74,7 @@ class Pipeline:
             return UNPROTECTED
         trail.policy = policy = self._policies[trail.match.plugin.place]
         if policy.exempts(request):
-            return UNPROTECTED
+            return policy.headers.unasked
         trail.method, credential = policy.credential(request)
         trail.token = await trail.method.obtain(credential)
         trail.claims = await trail.method.verify(trail.token, credential)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class ReadyAnswer(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ReadyAnswer:
     """An answer that holds for the same credential on the same route.
 
     ``expires_at`` is wall time: the token's own end.  ``fresh_until`` is
     monotonic time.  ``keys_version`` is the provider's when it was verified.
     """
 
-    wire: bytes
+    wire: bytes = field(repr=False)
     expires_at: float
     fresh_until: float
     keys_version: int
@@ -33,12 +35,14 @@ class ReadyAnswers:
         self.get = self._answers.get
 
     def put(self, key: bytes, answer: ReadyAnswer) -> None:
-        """Remember an answer; the oldest ones make room for it.
+        """Remember an answer, unless it could never fit; the oldest ones make room for it.
 
         Oldest and not least recently used, so that reading changes nothing.  One
         that was pushed out comes back from the token cache at its next use.
         """
         self._drop(key)
+        if len(answer.wire) > self._bytes_max:
+            return
         self._answers[key] = answer
         self._bytes += len(answer.wire)
         while len(self._answers) > self._entries_max or self._bytes > self._bytes_max:

@@ -8,6 +8,7 @@ another distribution could overwrite.  Parsing and rendering are protobuf's upb.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +30,9 @@ Message = Any
 
 SERVICE = "envoy.service.auth.v3.Authorization"
 """The full name of the gRPC service; its one method is ``Check``."""
+
+# The names that we write come from the configuration, so they are few.
+NAMES_CHECKED_MAX = 1024
 
 
 def _load_pool() -> DescriptorPool:
@@ -250,6 +254,7 @@ def _put_header(headers: Message, name: str, value: str, action: int) -> None:
     option.header.value = value
 
 
+@lru_cache(maxsize=NAMES_CHECKED_MAX)
 def _check_name(name: str) -> None:
     """Refuse what is no field name, and ``host``: Envoy would rewrite it, and ``:path``, for us."""
     if name == "host" or not _NAME.fullmatch(name):

@@ -159,7 +159,8 @@ class ClaimRules:
         for name in ("sub", "jti", "typ"):
             if not isinstance(claims.get(name, ""), str):
                 raise Unauthenticated(Reason.TOKEN_CLAIM_INVALID, f"token: {name} is no string")
-        if claims.get("typ") in _OTHER_TOKENS:
+        # RFC 8417: a security event, such as a logout, signed with the same key.
+        if claims.get("typ") in _OTHER_TOKENS or "events" in claims:
             raise Unauthenticated(Reason.TOKEN_UNSUPPORTED, "token: not an access token")
         if "cnf" in claims:
             # RFC 7800: bound to a key of the caller's, which nobody has checked.

@@ -67,7 +67,9 @@ class UpstreamHeaders:
         self._credential_claim = config.credential_claim
         self._hide_credentials = config.hide_credentials
         managed = {*IDENTITY_HEADERS, *CREDENTIAL_HEADERS, self._token_header} - {""}
-        self._managed = spellings(managed)
+        self._managed = tuple(sorted(spellings(managed)))
+        self.unasked = Allow(headers_to_remove=self._managed, metadata={"reason": "unprotected"})
+        """The answer for a preflight that is not asked: whatever it presented, nobody checked."""
 
     def upstream(
         self, token: AccessToken, claims: Claims, consumer: Consumer | None, credential: Credential
@@ -86,7 +88,9 @@ class UpstreamHeaders:
         hidden = credential.names if stood_in_query and self._hide_credentials else ()
         return Allow(
             headers=headers,
-            headers_to_remove=tuple(sorted(self._managed - headers.keys() - set(kept))),
+            headers_to_remove=tuple(
+                name for name in self._managed if name not in headers and name not in kept
+            ),
             query_parameters_to_remove=hidden,
             metadata=_announced(consumer),
         )

@@ -1,0 +1,764 @@
+"""What the claims of a well-signed token must say, and whose token that makes it."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from support.house import KONG_CONSUMER, KONG_ID, PLACE, gateway, logged
+from support.verdicts import ALLOWED, UNASKED, calls, each, verdicts
+
+from authz.demo.idp import ABSENT
+from authz.errors import ConfigurationError, Unauthenticated
+from authz.kong import state
+from authz.methods.base import client_of
+from authz.model import Claims, Consumer, OpenIDConnect
+from authz.oauth import jwt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from support.clock import Clock
+    from support.house import RunningHouse
+    from support.idp import RunningIdp
+
+    House = Callable[..., RunningHouse]
+
+CLAIM_INVALID: Final = "401 token_claim_invalid"
+EXPIRED: Final = "401 token_expired"
+NOT_YET_VALID: Final = "401 token_not_yet_valid"
+ISSUER_REFUSED: Final = "401 token_issuer_refused"
+AUDIENCE_REFUSED: Final = "401 token_audience_refused"
+AUDIENCE_MISSING: Final = "403 audience_missing"
+SCOPE_MISSING: Final = "403 scope_missing"
+CLAIM_MISSING: Final = "403 consumer_claim_missing"
+CONSUMER_UNKNOWN: Final = "403 consumer_unknown"
+HEADER_REFUSED: Final = "403 header_value_refused"
+
+LEEWAY_S: Final = 60
+
+Tokens = dict[str, str]
+
+
+@pytest.fixture
+def now(idp: RunningIdp, clock: Clock) -> float:
+    """The time at which house and IdP stand still, in seconds since 1970."""
+    idp.now = clock.now
+    return clock.now()
+
+
+def saying(idp: RunningIdp, name: str, values: Mapping[str, Any]) -> Tokens:
+    """A token for each value of one claim; the keys name the cases."""
+    return {case: idp.issue(**{name: value}) for case, value in values.items()}
+
+
+def literally(idp: RunningIdp, name: str, numbers: Mapping[str, str]) -> Tokens:
+    """As :func:`saying`, with values written as JSON that Python would not write."""
+    claims = idp.access_claims(KONG_ID, "openid")
+    claims.pop(name, None)
+    members = json.dumps(claims)[1:-1]
+    return {
+        case: idp.sign({}, f'{{"{name}": {text}, {members}}}'.encode())
+        for case, text in numbers.items()
+    }
+
+
+# --- Issuer --------------------------------------------------------------------------
+
+ISSUER: Final = "https://idp.example/realms/kong"
+OTHER_ISSUERS: Final[Mapping[str, Any]] = {
+    "missing": ABSENT,
+    "null": None,
+    "empty": "",
+    "slash": "/",
+    "other realm": "https://idp.example/realms/other",
+    "two slashes": f"{ISSUER}//",
+    "upper-case host": "https://IDP.example/realms/kong",
+    "upper-case scheme": "HTTPS://idp.example/realms/kong",
+    "upper-case realm": "https://idp.example/realms/KONG",
+    "http": "http://idp.example/realms/kong",
+    "default port": "https://idp.example:443/realms/kong",
+    "query": f"{ISSUER}?",
+    "fragment": f"{ISSUER}#",
+    "space behind": f"{ISSUER} ",
+    "space in front": f" {ISSUER}",
+    "list": [ISSUER],
+    "object": {ISSUER: 1},
+    "number": 5,
+    "prefix": ISSUER[:-1],
+    "suffix": ISSUER.removeprefix("https://"),
+    "something behind": f"{ISSUER}.evil.example",
+    "something in front": f"https://evil.example/{ISSUER}",
+    "part": "idp.example",
+    "letter like an ASCII one": ISSUER.replace("o", "\u043e"),
+}
+
+
+async def test_CL_01_the_issuer_is_compared_exactly(idp: RunningIdp, house: House) -> None:
+    tokens = saying(idp, "iss", OTHER_ISSUERS)
+
+    assert await verdicts(house(issuers_allowed=(ISSUER,)), tokens) == each(tokens, ISSUER_REFUSED)
+    # The issuer is looked at before any key.
+    assert calls(idp) == UNASKED
+
+
+async def test_CL_01_one_trailing_slash_is_forgiven_on_either_side(
+    idp: RunningIdp, house: House
+) -> None:
+    tokens = saying(idp, "iss", {"without": ISSUER, "with": f"{ISSUER}/"})
+
+    for configured in (ISSUER, f"{ISSUER}/"):
+        authz = house(issuers_allowed=(configured,))
+        assert await verdicts(authz, tokens) == each(tokens, ALLOWED)
+
+
+async def test_CL_01_each_allowed_issuer_counts_and_the_discovered_one_only_by_default(
+    idp: RunningIdp, house: House
+) -> None:
+    tokens = saying(idp, "iss", {"discovered": idp.issuer, "first": ISSUER, "second": "urn:idp"})
+
+    assert await verdicts(house(), tokens) == {
+        "discovered": ALLOWED,
+        "first": ISSUER_REFUSED,
+        "second": ISSUER_REFUSED,
+    }
+    assert await verdicts(house(issuers_allowed=(ISSUER, "urn:idp")), tokens) == {
+        "discovered": ISSUER_REFUSED,
+        "first": ALLOWED,
+        "second": ALLOWED,
+    }
+
+
+# --- Audience ------------------------------------------------------------------------
+
+
+async def test_CL_02_the_audience_is_checked_only_where_the_file_says_so(
+    idp: RunningIdp, house: House
+) -> None:
+    tokens = saying(idp, "aud", {"missing": ABSENT, "Keycloak's default": "account", "odd": 5})
+
+    assert await verdicts(house(), tokens) == each(tokens, ALLOWED)
+    strict = house(audience=("api",))
+    assert await verdicts(strict, tokens) == each(tokens, AUDIENCE_REFUSED)
+
+
+AUDIENCES: Final[Mapping[str, tuple[Any, bool]]] = {
+    "string": ("api", True),
+    "list": (["x", "api"], True),
+    "second of ours": ("other", True),
+    "missing": (ABSENT, False),
+    "null": (None, False),
+    "empty list": ([], False),
+    "empty string": ("", False),
+    "list with a number": (["api", 1], False),
+    "list in a list": ([["api"]], False),
+    "object": ({"api": 1}, False),
+    "upper case": ("API", False),
+    "space behind": ("api ", False),
+    "prefix": ("api-admin", False),
+    "number": (1, False),
+    "true": (True, False),
+}
+
+
+async def test_CL_03_one_audience_must_be_ours_exactly(idp: RunningIdp, house: House) -> None:
+    tokens = saying(idp, "aud", {case: value for case, (value, _) in AUDIENCES.items()})
+    # A spaced string is one audience, not two: aud is no list of words.
+    tokens["words"] = idp.issue(aud="x api")
+
+    assert await verdicts(house(audience=("api", "other")), tokens) == {
+        **{c: ALLOWED if good else AUDIENCE_REFUSED for c, (_, good) in AUDIENCES.items()},
+        "words": AUDIENCE_REFUSED,
+    }
+
+
+async def test_CL_03_a_required_audience_that_is_missing_is_forbidden(
+    idp: RunningIdp, house: House
+) -> None:
+    tokens = saying(idp, "aud", {case: value for case, (value, _) in AUDIENCES.items()})
+
+    assert await verdicts(house(audience_required=("api", "other")), tokens) == {
+        **{c: ALLOWED if good else AUDIENCE_MISSING for c, (_, good) in AUDIENCES.items()},
+        # Kong reads what is required of a claim as words, whichever claim it is.
+        "space behind": ALLOWED,
+    }
+
+
+async def test_CL_03_all_words_of_one_required_audience_are_needed(
+    idp: RunningIdp, house: House
+) -> None:
+    tokens = saying(idp, "aud", {"one": ["api"], "both": ["b", "api", "a"], "other": "other"})
+
+    assert await verdicts(house(audience_required=("api a", "other")), tokens) == {
+        "one": AUDIENCE_MISSING,
+        "both": ALLOWED,
+        "other": ALLOWED,
+    }
+
+
+# --- Times ---------------------------------------------------------------------------
+
+NO_TIMES: Final[Mapping[str, Any]] = {
+    "null": None,
+    "true": True,
+    "digits": "1795288676",
+    "digits with spaces": " 1 ",
+    "digits with underscores": "9_999",
+    "Arabic-Indic digits": "٩٩",
+    "date": "2030-01-01T00:00:00Z",
+    "list": [1_795_288_676],
+    "object": {},
+    "over 2^53": 2**53 + 2,
+    "1e18": 10**18,
+    "10^400": 10**400,
+    "under -2^53": -(2**53) - 2,
+}
+
+
+@pytest.mark.parametrize("claim", ["exp", "nbf", "iat"])
+async def test_CL_04_CL_06_CL_07_a_time_is_a_json_number_of_sane_size(
+    idp: RunningIdp, house: House, claim: str
+) -> None:
+    tokens = saying(idp, claim, NO_TIMES)
+    authz = house()
+
+    assert await verdicts(authz, tokens) == each(tokens, CLAIM_INVALID)
+    beyond = literally(idp, claim, {"1e400": "1e400", "NaN": "NaN", "Infinity": "Infinity"})
+    assert await verdicts(authz, beyond) == each(beyond, "401 token_malformed")
+
+
+async def test_CL_04_a_token_without_an_end_is_refused(idp: RunningIdp, house: House) -> None:
+    tokens = {"exp missing": idp.issue(exp=ABSENT)}
+
+    assert await verdicts(house(), tokens) == each(tokens, CLAIM_INVALID)
+
+
+async def test_CL_05_a_token_ends_at_exp_plus_leeway(
+    idp: RunningIdp, house: House, clock: Clock, now: float
+) -> None:
+    ends = {
+        "now + 1": (now + 1, ALLOWED, ALLOWED),
+        "now + half": (now + 0.5, ALLOWED, ALLOWED),
+        "now": (now, EXPIRED, ALLOWED),
+        "now - leeway + 1": (now - LEEWAY_S + 1, EXPIRED, ALLOWED),
+        "now - leeway": (now - LEEWAY_S, EXPIRED, EXPIRED),
+        "now - leeway - 1": (now - LEEWAY_S - 1, EXPIRED, EXPIRED),
+        "1970": (0, EXPIRED, EXPIRED),
+        "before": (-1, EXPIRED, EXPIRED),
+    }
+    tokens = saying(idp, "exp", {case: end for case, (end, _, _) in ends.items()})
+
+    found = await verdicts(house(clock=clock), tokens)
+    assert found == {case: strict for case, (_, strict, _) in ends.items()}
+    found = await verdicts(house(clock=clock, leeway=LEEWAY_S), tokens)
+    assert found == {case: lenient for case, (_, _, lenient) in ends.items()}
+
+
+async def test_CL_05_the_latest_time_that_json_holds_exactly_is_a_time(
+    idp: RunningIdp, house: House, clock: Clock, now: float
+) -> None:
+    authz = house(clock=clock)
+    tokens = saying(idp, "exp", {"2^53": 2**53}) | literally(idp, "exp", {"9e15": "9e15"})
+
+    assert await verdicts(authz, tokens) == each(tokens, ALLOWED)
+    # A second time: now from memory, whose lifetimes had to hold it too.
+    assert await verdicts(authz, tokens) == each(tokens, ALLOWED)
+
+
+async def test_CL_05_an_exchanged_token_may_last_for_ever(
+    idp: RunningIdp, house: House, clock: Clock, now: float
+) -> None:
+    idp.claims["exp"] = 2**53
+    idp.members["expires_in"] = 10**400
+    authz = house(clock=clock)
+
+    assert (await authz.basic()).allowed
+    assert (await authz.basic()).allowed
+    assert idp.counters["token"] == 1
+
+
+async def test_CL_05_a_remembered_token_ends_when_it_ends(
+    idp: RunningIdp, house: House, clock: Clock, now: float
+) -> None:
+    authz = house(clock=clock)
+    token = idp.issue(exp=now + 10)
+
+    assert (await authz.bearer(token)).allowed
+    clock.advance(9)
+    assert (await authz.bearer(token)).allowed
+    clock.advance(1)
+    assert (await authz.bearer(token)).reason == "token_expired"
+
+
+async def test_CL_06_a_token_begins_at_nbf_less_the_leeway(
+    idp: RunningIdp, house: House, clock: Clock, now: float
+) -> None:
+    begins = {
+        "missing": (ABSENT, ALLOWED, ALLOWED),
+        "1970": (0, ALLOWED, ALLOWED),
+        "now": (now, ALLOWED, ALLOWED),
+        "now + 1": (now + 1, NOT_YET_VALID, ALLOWED),
+        "now + leeway": (now + LEEWAY_S, NOT_YET_VALID, ALLOWED),
+        "now + leeway + 1": (now + LEEWAY_S + 1, NOT_YET_VALID, NOT_YET_VALID),
+    }
+    tokens = saying(idp, "nbf", {case: begin for case, (begin, _, _) in begins.items()})
+
+    found = await verdicts(house(clock=clock), tokens)
+    assert found == {case: strict for case, (_, strict, _) in begins.items()}
+    found = await verdicts(house(clock=clock, leeway=LEEWAY_S), tokens)
+    assert found == {case: lenient for case, (_, _, lenient) in begins.items()}
+
+
+async def test_CL_07_a_token_may_be_old_and_not_from_the_future(
+    idp: RunningIdp, house: House, clock: Clock, now: float
+) -> None:
+    issued = {
+        "missing": (ABSENT, ALLOWED),
+        "now": (now, ALLOWED),
+        "a year ago": (now - 31_536_000, ALLOWED),
+        "1970": (1, ALLOWED),
+        "before": (-1, ALLOWED),
+        "now + leeway": (now + LEEWAY_S, ALLOWED),
+        "now + leeway + 1": (now + LEEWAY_S + 1, NOT_YET_VALID),
+    }
+    tokens = saying(idp, "iat", {case: at for case, (at, _) in issued.items()})
+
+    found = await verdicts(house(clock=clock, leeway=LEEWAY_S), tokens)
+    assert found == {case: verdict for case, (_, verdict) in issued.items()}
+
+
+@pytest.mark.parametrize(("leeway", "starts"), [(0, True), (60, True), (120, True), (3600, False)])
+def test_CL_08_a_leeway_above_two_minutes_is_refused_at_start(leeway: int, *, starts: bool) -> None:
+    plugin = {"name": "openid-connect", "config": {"issuer": ISSUER, "leeway": leeway}}
+    file = json.dumps({"_format_version": "3.0", "plugins": [plugin]}).encode()
+
+    def read() -> float:
+        found = state.load(["-"], {}, io.BytesIO(file).read)
+        return found.plugins[0].config.leeway
+
+    if starts:
+        assert read() == leeway
+    else:
+        with pytest.raises(ConfigurationError, match=r"leeway"):
+            read()
+
+
+# --- Subject, scope, roles -----------------------------------------------------------------
+
+
+async def test_CL_09_subject_and_token_id_are_strings(idp: RunningIdp, house: House) -> None:
+    wrong: Mapping[str, Any] = {"number": 5, "null": None, "list": ["a"], "true": True}
+    tokens = {
+        f"{name} {case}": idp.issue(**{name: value})
+        for name in ("sub", "jti")
+        for case, value in wrong.items()
+    }
+    authz = house()
+
+    assert await verdicts(authz, tokens) == each(tokens, CLAIM_INVALID)
+    absent = {"sub": idp.issue(sub=ABSENT), "jti": idp.issue(jti=ABSENT)}
+    assert await verdicts(authz, absent) == each(absent, ALLOWED)
+
+
+async def test_CL_09_a_subject_that_no_header_carries_is_forbidden(
+    idp: RunningIdp, house: House
+) -> None:
+    subjects = {
+        "5 kB": "s" * 5_000,
+        "line break": "a\r\nx-admin: 1",
+        "NUL": "a\x00",
+        "lone surrogate": "a\ud800",
+        "beyond ASCII": "é",
+        "space behind": "a ",
+        "empty": "",
+    }
+    tokens = saying(idp, "sub", subjects)
+
+    assert await verdicts(house(), tokens) == each(tokens, HEADER_REFUSED)
+
+
+SCOPES: Final[Mapping[str, tuple[Any, bool]]] = {
+    "alone": ("admin", True),
+    "first": ("admin read", True),
+    "last": ("read admin", True),
+    "two spaces": ("read  admin", True),
+    "spaces around": (" admin ", True),
+    "list": (["read", "admin"], True),
+    "missing": (ABSENT, False),
+    "null": (None, False),
+    "empty": ("", False),
+    "longer word": ("administrator", False),
+    "part of a word": ("sysadmin", False),
+    "upper case": ("ADMIN", False),
+    "TAB": ("read\tadmin", False),
+    "line break": ("read\nadmin", False),
+    "no-break space": ("read\u00a0admin", False),
+    "comma": ("read,admin", False),
+    "NUL": ("admin\x00", False),
+    "list of words": (["read admin"], False),
+    "list with a number": (["admin", 1], False),
+    "object": ({"admin": True}, False),
+    "true": (True, False),
+}
+
+
+async def test_CL_09_CL_10_a_scope_is_a_whole_word(idp: RunningIdp, house: House) -> None:
+    tokens = saying(idp, "scope", {case: scope for case, (scope, _) in SCOPES.items()})
+
+    assert await verdicts(house(scopes_required=("admin",)), tokens) == {
+        case: ALLOWED if good else SCOPE_MISSING for case, (_, good) in SCOPES.items()
+    }
+
+
+async def test_CL_10_one_alternative_is_needed_with_all_its_words(
+    idp: RunningIdp, house: House
+) -> None:
+    scopes = {"both": "write read", "one": "read", "other": "admin", "none": "openid"}
+    tokens = saying(idp, "scope", scopes)
+
+    assert await verdicts(house(scopes_required=("read write", "admin")), tokens) == {
+        "both": ALLOWED,
+        "one": SCOPE_MISSING,
+        "other": ALLOWED,
+        "none": SCOPE_MISSING,
+    }
+
+
+async def test_CL_10_the_caller_learns_that_its_scope_is_insufficient(
+    idp: RunningIdp, house: House
+) -> None:
+    answer = await house(scopes_required=("admin",)).bearer(idp.issue())
+
+    assert (answer.status, answer.reason) == (403, "scope_missing")
+    assert (
+        answer.header("www-authenticate") == 'Bearer realm="127.0.0.1", error="insufficient_scope"'
+    )
+    assert json.loads(answer.body) == {"message": "Forbidden"}
+
+
+async def test_CL_10_roles_are_found_by_their_path_and_type(idp: RunningIdp, house: House) -> None:
+    accesses: Mapping[str, Any] = {
+        "there": {"roles": ["user", "admin"]},
+        "string": {"roles": "admin"},
+        "null": None,
+        "list": ["admin"],
+        "no roles": {},
+        "roles null": {"roles": None},
+        "numbers": {"roles": [1]},
+        "longer word": {"roles": ["administrator"]},
+        "longer string": {"roles": "administrator"},
+        "object": {"roles": {"admin": 1}},
+        "deeper": {"roles": [["admin"]]},
+    }
+    tokens = saying(idp, "realm_access", accesses)
+    authz = house(scopes_claim=("realm_access", "roles"), scopes_required=("admin",))
+
+    # A string of words counts as in scope itself.
+    assert await verdicts(authz, tokens) == {
+        **each(tokens, SCOPE_MISSING),
+        "there": ALLOWED,
+        "string": ALLOWED,
+    }
+
+
+# --- Whose token it is -------------------------------------------------------------------
+
+STRANGERS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "client_id of another": {"client_id": "other"},
+    "client_id of another, azp ours": {"client_id": "other", "azp": KONG_ID},
+    "azp of another": {"client_id": ABSENT, "azp": "other"},
+    "client_id null, azp of another": {"client_id": None, "azp": "other"},
+    "clientId of another": {"client_id": ABSENT, "azp": ABSENT, "clientId": "other"},
+    "cid of another": {"client_id": ABSENT, "azp": ABSENT, "cid": "other"},
+    "appid of another": {"client_id": ABSENT, "azp": ABSENT, "appid": "other"},
+    "upper case": {"client_id": KONG_ID.upper()},
+    "space behind": {"client_id": f"{KONG_ID} "},
+    "empty": {"client_id": ""},
+    "list": {"client_id": [KONG_ID]},
+    "number": {"client_id": 0},
+    "false": {"client_id": False},
+}
+
+
+async def test_CL_11_an_exchanged_token_of_another_client_is_the_providers_fault(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house()
+    found = {}
+    for case, claims in STRANGERS.items():
+        idp.claims = dict(claims)
+        answer = await authz.basic()
+        found[case] = f"{answer.status} {answer.reason}"
+
+    assert found == each(STRANGERS, "503 identity_mismatch")
+    # None of them was kept: each question was an exchange.
+    assert idp.counters["token"] == len(STRANGERS)
+    assert f'reason="identity_mismatch",verdict="deny"}} {len(STRANGERS)}.0' in authz.metrics()
+
+    idp.claims = {}
+    assert (await authz.basic()).allowed
+
+
+async def test_CL_11_an_exchanged_token_that_names_no_client_is_the_callers(
+    idp: RunningIdp, house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    idp.claims = {"client_id": ABSENT, "azp": ABSENT, "name": KONG_ID}
+    authz = house(consumer_claims=(("name",),))
+
+    assert (await authz.basic()).allowed
+    assert logged(caplog.records).count("do not say whose they are") == 1
+
+
+async def test_CL_11_the_identity_of_a_given_token_is_its_own(
+    idp: RunningIdp, house: House
+) -> None:
+    tokens = {"two clients": idp.issue(client_id=KONG_ID, azp="other")}
+
+    assert await verdicts(house(), tokens) == each(tokens, ALLOWED)
+
+
+# --- Which consumer it is ------------------------------------------------------------------
+
+OTHER_CONSUMER: Final = Consumer("b1c8d5a1-6a53-5f05-a7a8-3d2a9a3a4d11", "other", "kong_id", PLACE)
+ONE_CONSUMER: Final = Consumer("c2f1e6b0-9f0e-5c38-8f55-0c4f8a1f2e22", "1", None, PLACE)
+E_ACUTE_CONSUMER: Final = Consumer("d3a2f7c1-8e1d-5b47-9e66-1d5f9b203f33", "caf\u00e9", None, PLACE)
+
+NO_CONSUMERS: Final[Mapping[str, Any]] = {
+    "unknown": "nobody",
+    "upper case": "KONG_ID",
+    "space behind": "kong_id ",
+    "space in front": " kong_id",
+    "NUL behind": "kong_id\x00",
+    "decomposed": "cafe\u0301",
+    "full width": "\uff4bong_id",
+    "Kelvin sign": "\u212aong_id",
+    "dunder": "__proto__",
+    "empty": "",
+    "number": 1,
+    "true": True,
+    "list": ["kong_id"],
+    "object": {"kong_id": 1},
+    "id": KONG_CONSUMER.id,
+}
+
+
+async def test_CL_12_a_consumer_is_found_by_an_exact_string_only(
+    idp: RunningIdp, house: House
+) -> None:
+    consumers = (KONG_CONSUMER, ONE_CONSUMER, E_ACUTE_CONSUMER)
+    authz = house(gateway(idp, consumers=consumers))
+    tokens = saying(idp, "client_id", NO_CONSUMERS)
+    absent = saying(idp, "client_id", {"absent": ABSENT, "null": None})
+
+    assert await verdicts(authz, tokens) == each(tokens, CONSUMER_UNKNOWN)
+    assert await verdicts(authz, absent) == each(absent, CLAIM_MISSING)
+    assert await verdicts(authz, {"string": idp.issue(client_id="1")}) == {"string": ALLOWED}
+
+
+async def test_CL_12_the_first_field_of_consumer_by_that_matches_decides(
+    idp: RunningIdp, house: House
+) -> None:
+    # "kong_id" is the username of one consumer and the custom_id of another.
+    consumers = (OTHER_CONSUMER, KONG_CONSUMER)
+    token = idp.issue()
+    for consumer_by, username in (
+        (("username", "custom_id"), "kong_id"),
+        (("custom_id", "username"), "other"),
+    ):
+        authz = house(gateway(idp, consumers=consumers, consumer_by=consumer_by))
+        assert (await authz.bearer(token)).header("x-consumer-username") == username
+
+
+async def test_CL_12_case_is_ignored_only_in_usernames_and_only_when_asked(
+    idp: RunningIdp, house: House
+) -> None:
+    spellings = {"upper": "KONG_ID", "mixed": "Kong_Id"}
+    tokens = saying(idp, "client_id", spellings)
+
+    assert await verdicts(house(by_username_ignore_case=True), tokens) == each(tokens, ALLOWED)
+    by_custom_id = gateway(
+        idp,
+        consumers=(OTHER_CONSUMER,),
+        consumer_by=("custom_id",),
+        by_username_ignore_case=True,
+    )
+    assert await verdicts(house(by_custom_id), tokens) == each(tokens, CONSUMER_UNKNOWN)
+
+
+async def test_CL_12_the_first_claim_that_a_token_has_decides(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house(consumer_claims=(("client_id",), ("azp",)))
+    tokens = {
+        "first": idp.issue(azp="nobody"),
+        "second": idp.issue(client_id=ABSENT),
+        "second after null": idp.issue(client_id=None),
+        "first unknown": idp.issue(client_id="nobody"),
+        "first no string": idp.issue(client_id=5),
+        "first empty": idp.issue(client_id=""),
+        "neither": idp.issue(client_id=ABSENT, azp=ABSENT),
+    }
+
+    assert await verdicts(authz, tokens) == {
+        "first": ALLOWED,
+        "second": ALLOWED,
+        "second after null": ALLOWED,
+        "first unknown": CONSUMER_UNKNOWN,
+        "first no string": CONSUMER_UNKNOWN,
+        "first empty": CONSUMER_UNKNOWN,
+        "neither": CLAIM_MISSING,
+    }
+
+
+async def test_CL_12_an_optional_consumer_that_is_not_found_is_not_announced(
+    idp: RunningIdp, house: House
+) -> None:
+    answer = await house(consumer_optional=True).bearer(idp.issue("other_id"))
+
+    assert answer.allowed
+    assert answer.header("x-consumer-username") is None
+    assert {"x-consumer-id", "x-consumer-username", "x-consumer-custom-id"} <= answer.removed
+
+
+async def test_CL_13_a_dot_in_a_path_is_part_of_a_name(idp: RunningIdp, house: House) -> None:
+    authz = house(consumer_claims=(("resource_access", "my.client", "name"),))
+    one_name: dict[str, Any] = {"resource_access.my.client.name": KONG_ID}
+    tokens = {
+        "there": idp.issue(resource_access={"my.client": {"name": KONG_ID}}),
+        "dot taken apart": idp.issue(resource_access={"my": {"client": {"name": KONG_ID}}}),
+        "one name": idp.issue(**one_name),
+        "last missing": idp.issue(resource_access={"my.client": {}}),
+        "middle missing": idp.issue(resource_access={}),
+        "middle null": idp.issue(resource_access={"my.client": None}),
+        "middle no object": idp.issue(resource_access={"my.client": KONG_ID}),
+        "first missing": idp.issue(resource_access=ABSENT),
+        "first a list": idp.issue(resource_access=[{"my.client": {"name": KONG_ID}}]),
+    }
+
+    assert await verdicts(authz, tokens) == {**each(tokens, CLAIM_MISSING), "there": ALLOWED}
+
+
+async def test_CL_13_an_item_of_an_array_is_named_by_its_position(
+    idp: RunningIdp, house: House
+) -> None:
+    names = saying(idp, "names", {"ours second": ["x", KONG_ID], "ours first": [KONG_ID]})
+
+    assert await verdicts(house(consumer_claims=(("names", "2"),)), names) == {
+        "ours second": ALLOWED,
+        "ours first": CLAIM_MISSING,
+    }
+
+
+def user_token(idp: RunningIdp, **claims: Any) -> str:
+    """A person's token by way of a client: Keycloak puts the client into azp only."""
+    return idp.issue(client_id=ABSENT, **claims)
+
+
+async def test_CL_14_a_user_with_a_service_accounts_name_is_not_the_client(
+    idp: RunningIdp, house: House
+) -> None:
+    token = user_token(idp, azp="web", preferred_username=f"service-account-{KONG_ID}")
+
+    assert await verdicts(house(), {"user": token}) == {"user": CLAIM_MISSING}
+
+
+async def test_CL_15_a_users_token_is_the_clients_only_if_the_file_maps_azp(
+    idp: RunningIdp, house: House
+) -> None:
+    token = {"user": user_token(idp, preferred_username="alice", sub="alice")}
+
+    assert await verdicts(house(), token) == {"user": CLAIM_MISSING}
+    by_azp = house(consumer_claims=(("azp",),))
+    assert await verdicts(by_azp, token) == {"user": ALLOWED}
+
+
+async def test_CL_16_a_consumer_that_is_gone_is_refused_at_once(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house()
+    token = idp.issue()
+    assert (await authz.bearer(token)).allowed
+    assert (await authz.basic()).allowed
+
+    before = authz.house
+    authz.reload(gateway(idp, consumers=()))
+
+    assert (await authz.bearer(token)).reason == "consumer_unknown"
+    answer = await authz.basic()
+    assert (answer.status, answer.reason) == (403, "consumer_unknown")
+    assert idp.counters["discovery"] == idp.counters["certs"] == 1
+    await before.aclose()
+
+
+# --- What claims are not for ------------------------------------------------------------------
+
+
+async def test_CL_17_a_thousand_other_claims_are_read_past(
+    idp: RunningIdp, house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    many: dict[str, Any] = {f"{number:03x}": 1 for number in range(1_000)}
+    token = idp.issue(**many, note="canary-of-a-claim")
+    assert len(token) < jwt.TOKEN_BYTES_MAX
+    authz = house(settings={"log_decisions": "all"})
+
+    answer = await authz.bearer(token)
+    assert answer.allowed
+    assert (await authz.bearer(token)).wire == answer.wire
+    told = logged(caplog.records) + authz.metrics() + json.dumps(dict(answer.metadata))
+    assert "canary-of-a-claim" not in told
+    assert set(answer.headers) == {
+        "authorization",
+        "x-consumer-id",
+        "x-consumer-username",
+        "x-credential-identifier",
+    }
+
+
+async def test_CL_18_where_the_token_was_fetched_from_says_nothing_about_the_caller(
+    idp: RunningIdp, house: House
+) -> None:
+    # Keycloak puts the address of whoever asked into the token: that is us.
+    idp.claims = {"clientAddress": "192.0.2.7", "clientHost": "192.0.2.7"}
+    answer = await house(consumer_claims=OpenIDConnect(ISSUER).consumer_claims).basic()
+
+    assert answer.allowed
+    others = {name: v for name, v in answer.headers.items() if name != "authorization"}
+    assert "192.0.2.7" not in json.dumps(others)
+    assert "x-consumer-username" in answer.removed
+
+
+# --- Whatever the claims ----------------------------------------------------------------------
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+KNOWN_NAMES = st.sampled_from(
+    ("iss", "exp", "nbf", "iat", "aud", "sub", "jti", "typ", "cnf", "client_id", "azp")
+)
+
+
+@given(st.dictionaries(KNOWN_NAMES | st.text(), JSON_VALUES))
+@example({"iss": ISSUER, "exp": 2, "typ": ["ID"]})
+@example({"iss": ISSUER, "exp": 2, "aud": [[]]})
+@example({"iss": ISSUER, "exp": float("nan")})
+@example({"iss": ISSUER, "exp": -(10**400)})
+def test_CL_05_whatever_the_claims_there_is_a_verdict(found: dict[str, Any]) -> None:
+    claims = Claims(found)
+    rules = jwt.ClaimRules(jwt.issuers((ISSUER,)), audience=frozenset(("api",)), leeway_s=1)
+    client_of(claims)
+    for check in (rules, replace(rules, audience=frozenset())):
+        try:
+            check.check_issuer(claims)
+            check.check(claims, 1.0)
+        except Unauthenticated:
+            continue
+        # What passes has an issuer and an end.
+        assert claims["iss"].rstrip("/") == ISSUER
+        assert claims["exp"] > 0

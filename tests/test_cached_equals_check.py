@@ -1,0 +1,323 @@
+"""The hot path may be silent; when it answers, it says what the whole way says."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+from google.protobuf import message_factory
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from support.clock import Clock
+from support.house import (
+    KONG_CONSUMER,
+    KONG_ID,
+    KONG_SECRET,
+    PLACE,
+    RunningHouse,
+    basic,
+    check_request,
+    plugin,
+)
+from support.idp import RunningIdp
+
+from authz.credentials import QUERY_BYTES_MAX
+from authz.envoy.check import POOL
+from authz.model import Gateway, Place, Plugin, Route, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+T = TypeVar("T")
+
+# Filled in when a request is encoded: a bearer token that only the running provider
+# can sign, and more bytes than a query may have.
+TOKEN, LONG = "{token}", "{long}"
+EVERYWHERE = ("header", "query")
+SERVICE = Service("s1", "orders", PLACE, host="orders.internal")
+OFF = Service("s2", "off", PLACE, host="off.internal", enabled=False)
+
+# One route for each way in which a plugin can read, or not read, a credential.
+PLUGINS: Mapping[str, Mapping[str, Any]] = {
+    "header": {},
+    "query": {
+        "client_credentials_param_type": EVERYWHERE,
+        "bearer_token_param_type": EVERYWHERE,
+    },
+    "bearer": {"auth_methods": ("bearer",), "bearer_token_param_type": EVERYWHERE},
+    "exchange": {
+        "auth_methods": ("client_credentials",),
+        "client_credentials_param_type": EVERYWHERE,
+    },
+    "body": {"client_credentials_param_type": ("header", "body"), "hide_credentials": False},
+    "preflight": {"run_on_preflight": False},
+    "kept": {"hide_credentials": False, "upstream_access_token_header": "x-token"},
+    "strict": {"scopes_required": ("missing",)},
+}
+
+
+def route(name: str, service: Service = SERVICE) -> Route:
+    return Route(f"id-of-{name}", name, PLACE, service, paths=(f"/{name}",))
+
+
+def routed(issuer: str) -> Gateway:
+    """A file with a route of each kind, one without any plugin, and one of a disabled service."""
+    routes = {name: route(name) for name in PLUGINS}
+    plugins = [
+        replace(plugin(issuer, **PLUGINS[name]), place=Place("kong.yaml", line, 1), route=at)
+        for line, (name, at) in enumerate(routes.items(), start=2)
+    ]
+    others = (route("open", Service("s3", "bare", PLACE, host="bare.internal")), route("off", OFF))
+    return Gateway(
+        services=(SERVICE, OFF),
+        routes=(*routes.values(), *others),
+        plugins=tuple(plugins),
+        consumers=(KONG_CONSUMER,),
+    )
+
+
+def unrouted(issuer: str, **parameters: Any) -> Gateway:
+    """A file without routes: one plugin for everything."""
+    everything: Plugin = plugin(issuer, **parameters)
+    return Gateway(plugins=(everything,), consumers=(KONG_CONSUMER,))
+
+
+@dataclass(frozen=True)
+class Town:
+    """Several houses before one provider, and the loop that they live on."""
+
+    houses: Mapping[str, RunningHouse]
+    runner: asyncio.Runner
+    token: str = field(repr=False)
+
+    def ask(self, house: str, wire: bytes) -> tuple[bytes | None, bytes, bytes | None]:
+        """Ask the hot path, the whole way, and the hot path once more."""
+
+        async def asked() -> tuple[bytes | None, bytes, bytes | None]:
+            service = self.houses[house].service
+            before = service.cached(wire)
+            answer = await service.check(wire, None)
+            return before, answer, service.cached(wire)
+
+        return self.runner.run(asked())
+
+
+@pytest.fixture(scope="module")
+def town() -> Iterator[Town]:
+    clock = Clock()
+
+    async def built(issuer: str) -> dict[str, RunningHouse]:
+        made = {"routed": routed(issuer), "unrouted": unrouted(issuer, **PLUGINS["query"])}
+        return {name: RunningHouse(gateway, clock=clock) for name, gateway in made.items()}
+
+    async def close(houses: Mapping[str, RunningHouse]) -> None:
+        for house in houses.values():
+            await house.house.aclose()
+
+    with RunningIdp(now=clock.now) as idp, asyncio.Runner() as runner:
+        houses = runner.run(built(idp.issuer))
+        yield Town(houses, runner, idp.issue())
+        runner.run(close(houses))
+
+
+# --- Requests around valid credentials --------------------------------------------
+
+PAIR = basic(KONG_ID, KONG_SECRET)
+
+
+def mostly(plain: st.SearchStrategy[T], strange: st.SearchStrategy[T]) -> st.SearchStrategy[T]:
+    """Something plain most of the time: a request with five oddities says little of each."""
+    return st.integers(0, 7).flatmap(lambda number: strange if number == 7 else plain)
+
+
+authorizations = mostly(
+    st.sampled_from([PAIR, f"Bearer {TOKEN}"]),
+    st.sampled_from(
+        [
+            PAIR.replace("Basic", "bASIC "),
+            f"{PAIR},{PAIR}",
+            f"{PAIR},",
+            basic("other_id", "R8mZ0cYkq3pWvT5nXb7JdL2sFh9GuEaQ"),
+            basic(KONG_ID, "wrong"),
+            f"bearer  {TOKEN}",
+            f"Bearer {TOKEN}x",
+            "Digest x",
+            "",
+        ]
+    ),
+)
+other_headers = mostly(
+    st.just({}),
+    st.sampled_from(
+        [
+            {"access-token": TOKEN},
+            {"access-token": "garbage"},
+            {"x-access-token": TOKEN},
+            {"x-access-token": ""},
+            {"Authorization": PAIR},
+            {"Access-Token": TOKEN},
+            {"content-type": "application/grpc"},
+            {"content-type": "application/x-www-form-urlencoded"},
+            {"x-envoy-auth-partial-body": "true"},
+            {"proxy-authorization": PAIR, "cookie": f"access_token={TOKEN}"},
+            {"x-consumer-id": "admin"},
+        ]
+    ),
+)
+arguments = st.sampled_from(
+    [
+        f"client_id={KONG_ID}",
+        f"client_secret={KONG_SECRET}",
+        f"access_token={TOKEN}",
+        "client%5Fid=a",
+        "access%5ftoken=a",
+        "%63lient_secret=",
+        "client_id",
+        "a=client_id",
+        "a=%41",
+        "b",
+        "",
+        LONG,
+    ]
+)
+queries = mostly(
+    st.sampled_from(["", "?a=1", "?", "?a?b=2&c"]),
+    st.lists(arguments, max_size=4).map(lambda parts: "?" + "&".join(parts)),
+)
+paths = mostly(
+    st.sampled_from([f"/{name}/x" for name in PLUGINS]),
+    st.sampled_from(["/open", "/off", "*", "", f"/{LONG}"]),
+)
+contexts = {
+    "unrouted": mostly(st.sampled_from([{}, {"tenant": "b"}]), st.just({"route": "header"})),
+    "routed": mostly(
+        st.sampled_from([{"route": name} for name in PLUGINS]),
+        st.sampled_from(
+            [
+                *({"route": f"id-of-{name}"} for name in PLUGINS),
+                {},
+                {"route": "open"},
+                {"route": "off"},
+                {"route": ""},
+                {"route": "unknown"},
+                {"service": "orders"},
+                {"service": "unknown"},
+                {"service": "orders", "route": "header"},
+                {"service": "off", "route": "header"},
+            ]
+        ),
+    ),
+}
+bodies = st.sampled_from([b"", f"client_id={KONG_ID}&client_secret={KONG_SECRET}".encode()])
+methods = mostly(st.sampled_from(["GET", "POST"]), st.sampled_from(["OPTIONS", "options", ""]))
+
+
+def more(**http: Any) -> bytes:
+    """Bytes that, added to a CheckRequest, set what Envoy itself never sends so."""
+    kind: Any = message_factory.GetMessageClass(
+        POOL.FindMessageTypeByName("envoy.service.auth.v3.CheckRequest")
+    )
+    wire: bytes = kind(attributes={"request": {"http": http}}).SerializeToString()
+    return wire
+
+
+oddities = mostly(
+    st.just(b""),
+    st.sampled_from(
+        [
+            more(query=f"client_id={KONG_ID}"),
+            more(header_map={"headers": [{"key": "authorization", "raw_value": PAIR.encode()}]}),
+            more(header_map={"headers": []}),
+            b"\xff",
+        ]
+    ),
+)
+
+
+@st.composite
+def requests(draw: st.DrawFn, house: str) -> dict[str, Any]:
+    """The arguments of one ``check_request``; ``TOKEN`` and ``LONG`` are not filled in yet."""
+    return {
+        "headers": {"authorization": draw(authorizations)} | draw(other_headers),
+        "method": draw(methods),
+        "path": draw(paths) + draw(queries),
+        "body": draw(bodies),
+        "context": draw(contexts[house]),
+    }
+
+
+def encoded(request: Mapping[str, Any], token: str) -> bytes:
+    """The request as Envoy sends it, with what ``TOKEN`` and ``LONG`` stand for."""
+    filled = {name: value.replace(TOKEN, token) for name, value in request["headers"].items()}
+    path = request["path"].replace(TOKEN, token).replace(LONG, "a" * (QUERY_BYTES_MAX + 1))
+    return check_request(**{**request, "headers": filled, "path": path})
+
+
+# --- The law -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("house", ["routed", "unrouted"])
+@given(data=st.data())
+@settings(max_examples=400, deadline=None)
+def test_whenever_the_hot_path_answers_the_whole_way_says_the_same(
+    town: Town, house: str, data: st.DataObject
+) -> None:
+    wire = encoded(data.draw(requests(house)), town.token) + data.draw(oddities)
+
+    before, answer, after = town.ask(house, wire)
+
+    event(f"answered from memory: {before is not None}")
+    assert before in (None, answer)
+    assert after in (None, answer)
+
+
+@pytest.mark.parametrize("credential", [PAIR, f"Bearer {TOKEN}"], ids=["basic", "bearer"])
+@pytest.mark.parametrize(
+    ("house", "context"),
+    [
+        pytest.param("unrouted", {}, id="one plugin for everything"),
+        pytest.param("routed", {"route": "header"}, id="a route by name"),
+        pytest.param("routed", {"route": "id-of-query"}, id="a route by id"),
+        pytest.param("routed", {"route": "kept"}, id="a route that hides nothing"),
+    ],
+)
+def test_where_the_policy_is_certain_the_second_answer_comes_from_memory(
+    town: Town, house: str, context: Mapping[str, str], credential: str
+) -> None:
+    headers = {"authorization": credential}
+    request = {"headers": headers, "context": context, "path": "/x?a=1", "method": "POST"}
+
+    _, answer, after = town.ask(house, encoded(request, town.token))
+
+    assert after == answer
+
+
+@pytest.mark.parametrize(
+    ("route", "request_"),
+    [
+        pytest.param("query", {"path": "/?client_id=a"}, id="an argument that is read"),
+        pytest.param("query", {"path": "/?client%5Fid=a"}, id="its encoded spelling"),
+        pytest.param("query", {"path": "/?access_token=a"}, id="a token argument"),
+        pytest.param("query", {"path": f"/?{LONG}"}, id="a query that is too long to be read"),
+        pytest.param("header", {"headers": {"access-token": "a"}}, id="a token header"),
+        pytest.param("header", {"headers": {"x-access-token": ""}}, id="an empty token header"),
+        pytest.param("preflight", {"method": "OPTIONS"}, id="a preflight that is not asked"),
+        pytest.param("body", {}, id="a policy that reads bodies"),
+        pytest.param("strict", {}, id="a refusal"),
+        pytest.param("open", {}, id="a route without a plugin"),
+        pytest.param("off", {}, id="a route of a disabled service"),
+    ],
+)
+def test_what_depends_on_more_than_the_credential_is_never_answered_from_memory(
+    town: Town, route: str, request_: dict[str, Any]
+) -> None:
+    plain = {"headers": {"authorization": PAIR}, "context": {"route": route}, "path": "/"}
+    town.ask("routed", encoded(plain, town.token))
+    request = {**plain, **request_}
+    request["headers"] = {"authorization": PAIR} | request_.get("headers", {})
+
+    before, _, after = town.ask("routed", encoded(request, town.token))
+
+    assert (before, after) == (None, None)

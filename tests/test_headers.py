@@ -1,0 +1,405 @@
+"""What the upstream may believe: whatever the caller sends, only we say who calls."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google.protobuf import message_factory
+from support.house import (
+    KONG_CONSUMER,
+    KONG_ID,
+    KONG_SECRET,
+    PLACE,
+    check_request,
+    gateway,
+    plugin,
+)
+
+from authz.envoy.check import POOL
+from authz.model import Consumer, Gateway, Route, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from support.house import Answer, RunningHouse
+    from support.idp import RunningIdp
+
+    House = Callable[..., RunningHouse]
+
+SERVICE = Service("s1", "orders", PLACE, host="orders.internal")
+OPEN = Route("r1", "open", PLACE, SERVICE, paths=("/open",))
+GUARDED = Route("r2", "guarded", PLACE, SERVICE, paths=("/guarded",))
+BLOB = base64.b64encode(f"{KONG_ID}:{KONG_SECRET}".encode()).decode()
+
+
+def said(answer: Answer) -> tuple[int, str]:
+    return answer.status, answer.reason
+
+
+def routed(idp: RunningIdp, **parameters: Any) -> Gateway:
+    """One route with the plugin, and one that is open to everybody."""
+    guard = replace(plugin(idp.issuer, **parameters), route=GUARDED)
+    return Gateway((SERVICE,), (OPEN, GUARDED), (guard,), (KONG_CONSUMER,))
+
+
+def twins(name: str) -> set[str]:
+    """A few spellings that a CGI-style upstream takes for ``name``."""
+    first, separator, rest = name.partition("-")
+    if not separator:
+        return {name}
+    return {name, name.replace("-", "_"), f"{first}_{rest}", f"{first}-{rest.replace('-', '_')}"}
+
+
+# --- On the way in --------------------------------------------------------------------
+
+
+async def test_HS_01_a_spoofed_consumer_is_overwritten(house: House) -> None:
+    authz = house()
+    spoofed = {"x-consumer-id": "admin", "x-consumer-username": "admin"}
+    plain = await authz.basic()
+
+    answer = await authz.ask({"authorization": f"Basic {BLOB}", **spoofed})
+
+    assert answer.headers["x-consumer-id"] == [KONG_CONSUMER.id]
+    assert answer.headers["x-consumer-username"] == [KONG_ID]
+    assert answer.wire == plain.wire
+
+
+async def test_HS_02_what_the_consumer_does_not_have_is_removed(house: House) -> None:
+    answer = await house().basic()
+
+    assert "x-consumer-custom-id" in answer.removed
+
+
+async def test_HS_02_what_the_consumer_has_is_set(idp: RunningIdp, house: House) -> None:
+    named = Consumer("c1", None, "kong_id", PLACE)
+    authz = house(gateway(idp, consumers=[named], consumer_by=("custom_id",)))
+
+    answer = await authz.basic()
+
+    assert answer.header("x-consumer-custom-id") == "kong_id"
+    assert "x-consumer-username" in answer.removed
+
+
+IDENTITY = [
+    "x-anonymous-consumer",
+    "x-authenticated-groups",
+    "x-authenticated-scope",
+    "x-authenticated-userid",
+    "x-consumer-custom-id",
+    "x-consumer-groups",
+    "x-consumer-id",
+    "x-consumer-username",
+    "x-credential-identifier",
+    "x-envoy-auth-failure-mode-allowed",
+]
+
+
+@pytest.mark.parametrize("name", [*IDENTITY, "authorization", "access-token", "x-access-token"])
+async def test_HS_03_06_every_managed_name_is_set_or_removed_in_every_spelling(
+    house: House, name: str
+) -> None:
+    answer = await house().basic()
+
+    assert twins(name) <= answer.removed | set(answer.headers)
+    assert twins(name) - {name} <= answer.removed
+
+
+async def test_HS_03_the_configured_token_header_is_guarded_in_every_spelling(
+    house: House,
+) -> None:
+    answer = await house(upstream_access_token_header="x-upstream-token").basic()
+
+    assert (answer.header("x-upstream-token") or "").startswith("ey")
+    assert twins("x-upstream-token") - {"x-upstream-token"} <= answer.removed
+
+
+@pytest.mark.parametrize(
+    ("client_id", "client_secret", "status"),
+    [
+        pytest.param(KONG_ID, "wrong", 401, id="401"),
+        pytest.param("other_id", "R8mZ0cYkq3pWvT5nXb7JdL2sFh9GuEaQ", 403, id="403"),
+        pytest.param(KONG_ID, KONG_SECRET, 503, id="503"),
+    ],
+)
+async def test_HS_04_a_denial_says_nothing_of_anybody(
+    idp: RunningIdp, house: House, client_id: str, client_secret: str, status: int
+) -> None:
+    if status == 503:
+        idp.stop()
+
+    answer = await house().basic(client_id, client_secret)
+
+    assert answer.status == status
+    assert set(answer.headers) <= {
+        "cache-control",
+        "content-type",
+        "retry-after",
+        "www-authenticate",
+        "x-content-type-options",
+    }
+
+
+async def test_HS_05_a_route_without_a_plugin_announces_nobody_and_keeps_authorization(
+    idp: RunningIdp, house: House
+) -> None:
+    answer = await house(routed(idp)).basic(context={"route": "open"})
+
+    assert said(answer) == (200, "unprotected")
+    assert not answer.headers
+    assert {spelling for name in IDENTITY for spelling in twins(name)} <= answer.removed
+    assert "authorization" not in answer.removed
+    assert idp.counters["token"] == 0
+
+
+async def test_HS_05_a_preflight_that_is_not_asked_announces_nobody(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house(run_on_preflight=False, upstream_access_token_header="x-token")
+
+    answer = await authz.ask({"x-consumer-id": "admin"}, method="OPTIONS")
+
+    assert said(answer) == (200, "unprotected")
+    assert not answer.headers
+    for name in (*IDENTITY, "authorization", "access-token", "x-access-token", "x-token"):
+        assert twins(name) <= answer.removed
+    assert said(await authz.ask(method="GET")) == (401, "credential_missing")
+
+
+async def test_HS_05_a_preflight_is_asked_by_default(house: House) -> None:
+    assert said(await house().ask(method="OPTIONS")) == (401, "credential_missing")
+
+
+# --- What claims may become -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("a\r\nx-admin: 1", id="HS-07 CR LF"),
+        pytest.param("a\x00b", id="HS-07 NUL"),
+        pytest.param("\ud800", id="HS-07 a lone surrogate"),
+        pytest.param("é", id="HS-07 not ASCII"),
+        pytest.param("a" * 9_000, id="HS-07 9 kB"),
+        pytest.param("", id="HS-07 empty"),
+        pytest.param(" a", id="HS-07 a space before"),
+        pytest.param("a\t", id="HS-07 a TAB behind"),
+        pytest.param(["a", "b"], id="HS-08 a list"),
+        pytest.param({"x": 1}, id="HS-08 an object"),
+        pytest.param(True, id="HS-08 a boolean"),
+        pytest.param(1e308, id="HS-08 a number"),
+        pytest.param(["a,b"], id="HS-09 a comma inside of a list"),
+    ],
+)
+async def test_HS_07_08_09_a_claim_that_fits_in_no_header_lets_nobody_pass(
+    idp: RunningIdp, house: House, value: object
+) -> None:
+    authz = house(credential_claim=("nickname",))
+
+    answer = await authz.bearer(idp.issue(nickname=value))
+
+    assert said(answer) == (403, "header_value_refused")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param("é", id="not ASCII"), pytest.param("a" * 4_097, id="too long")]
+)
+async def test_HS_07_a_consumers_name_that_fits_in_no_header_lets_nobody_pass(
+    idp: RunningIdp, house: House, name: str
+) -> None:
+    authz = house(gateway(idp, consumers=[Consumer("c1", name, None, PLACE)]))
+
+    answer = await authz.bearer(idp.issue(client_id=name))
+
+    assert said(answer) == (403, "header_value_refused")
+
+
+async def test_HS_07_a_claim_with_a_line_break_names_no_consumer(
+    idp: RunningIdp, house: House
+) -> None:
+    answer = await house().bearer(idp.issue(client_id="kong_id\r\nx-admin: 1"))
+
+    assert said(answer) == (403, "consumer_unknown")
+
+
+async def test_HS_07_visible_ascii_with_spaces_inside_is_announced_as_it_is(
+    idp: RunningIdp, house: House
+) -> None:
+    answer = await house(credential_claim=("nickname",)).bearer(idp.issue(nickname='a b,"~'))
+
+    assert answer.header("x-credential-identifier") == 'a b,"~'
+
+
+async def test_an_absent_credential_claim_is_no_header(idp: RunningIdp, house: House) -> None:
+    answer = await house(credential_claim=("nickname",)).basic()
+
+    assert answer.allowed
+    assert "x-credential-identifier" in answer.removed
+
+
+# --- What decides nothing ---------------------------------------------------------------
+
+NO_BYPASS: list[Any] = [
+    pytest.param({"connection": "x-consumer-id, authorization"}, id="HS-10 hop-by-hop"),
+    pytest.param({"x-envoy-original-path": "/public"}, id="HS-11 x-envoy-original-path"),
+    pytest.param({"x-envoy-auth-failure-mode-allowed": "true"}, id="HS-11 failure mode"),
+    pytest.param({"x-envoy-auth-partial-body": "true"}, id="HS-11 partial body"),
+    pytest.param({"x-forwarded-uri": "/open", "x-original-url": "/open"}, id="HS-11 other paths"),
+    pytest.param({"user-agent": "kube-probe/1.29"}, id="HS-12 kube-probe"),
+    pytest.param({"user-agent": "GoogleHC/1.0"}, id="HS-12 GoogleHC"),
+    pytest.param({"x-health": "1"}, id="HS-12 x-health"),
+    pytest.param({"tenant": "b", "route": "open"}, id="HS-21 a header named route"),
+]
+
+
+@pytest.mark.parametrize("headers", NO_BYPASS)
+async def test_HS_10_11_12_21_no_header_lets_a_caller_pass(
+    idp: RunningIdp, house: House, headers: Mapping[str, str]
+) -> None:
+    authz = house(routed(idp))
+
+    answer = await authz.ask(headers, path="/guarded", context={"route": "guarded"})
+
+    assert said(answer) == (401, "credential_missing")
+    assert dict(idp.counters) == {"token": 0, "discovery": 0, "certs": 0}
+
+
+@pytest.mark.parametrize("headers", NO_BYPASS)
+async def test_HS_10_11_12_21_no_header_changes_what_the_upstream_hears(
+    idp: RunningIdp, house: House, headers: Mapping[str, str]
+) -> None:
+    authz = house(routed(idp))
+    plain = await authz.basic(context={"route": "guarded"})
+
+    answer = await authz.ask(
+        {"authorization": f"Basic {BLOB}", **headers}, context={"route": "guarded"}
+    )
+
+    assert answer.wire == plain.wire
+    assert twins("x-envoy-auth-failure-mode-allowed") <= answer.removed
+
+
+async def test_HS_13_a_forwarded_certificate_proves_no_bound_token(
+    idp: RunningIdp, house: House
+) -> None:
+    token = idp.issue(cnf={"x5t#S256": "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"})
+
+    answer = await house().ask(
+        {"authorization": f"Bearer {token}", "x-forwarded-client-cert": "Hash=6f070ad1eb1cdc00"}
+    )
+
+    assert said(answer) == (401, "token_unsupported")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.com,for=127.0.0.1", "", "LOCALHOST:8080", "localhost.", "[::1]:80", "a b"],
+)
+async def test_HS_18_the_host_is_no_identity(house: House, host: str) -> None:
+    authz = house()
+    plain = await authz.basic()
+
+    assert (await authz.basic(host=host)).wire == plain.wire
+    assert said(await authz.ask(host=host)) == (401, "credential_missing")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/guarded?x=/open",
+        "/guarded/%2e%2e/guarded",
+        "//guarded",
+        "/guarded;x=1/open",
+        "/guarded#/open",
+    ],
+)
+async def test_HS_19_no_spelling_of_a_path_opens_a_guarded_route(
+    idp: RunningIdp, house: House, path: str
+) -> None:
+    answer = await house(routed(idp)).ask(path=path)
+
+    assert said(answer) == (401, "credential_missing")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("*", (404, "route_unmatched")),
+        ("", (404, "route_unmatched")),
+        ("/a%2e%2e/open", (404, "route_unmatched")),
+        ("/%6Fpen%2f..%2fguarded", (200, "unprotected")),  # Kong: %2f is no separator
+        pytest.param("/" * 20_000, (404, "route_unmatched"), id="20 kB"),
+    ],
+)
+async def test_HS_19_an_odd_path_is_answered_as_kong_reads_it(
+    idp: RunningIdp, house: House, path: str, expected: tuple[int, str]
+) -> None:
+    assert said(await house(routed(idp)).ask(path=path)) == expected
+
+
+async def test_HS_20_claims_that_another_filter_left_are_no_identity(
+    idp: RunningIdp, house: House
+) -> None:
+    kind: Any = message_factory.GetMessageClass(
+        POOL.FindMessageTypeByName("envoy.service.auth.v3.CheckRequest")
+    )
+    left: Any = kind()
+    payload = left.attributes.metadata_context.filter_metadata["envoy.filters.http.jwt_authn"]
+    payload.fields["client_id"].string_value = KONG_ID
+
+    answer = await house().ask_wire(check_request() + left.SerializeToString())
+
+    assert said(answer) == (401, "credential_missing")
+
+
+async def test_HS_21_only_envoys_word_names_a_route(idp: RunningIdp, house: House) -> None:
+    authz = house(routed(idp))
+    headers = {"route": "open", "x-route": "open"}
+
+    assert (await authz.ask(headers, path="/open", context={"route": "guarded"})).status == 401
+    assert (await authz.ask(headers, path="/guarded", context={"route": "open"})).status == 200
+    assert said(await authz.ask(headers, path="/open", context={"route": "other"})) == (
+        404,
+        "route_unknown",
+    )
+
+
+# --- On the way out -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("header", ["authorization:bearer", "x-token", "x-token:bearer", None])
+async def test_HS_14_16_the_callers_secret_is_overwritten_or_removed(
+    house: House, header: str | None
+) -> None:
+    authz = house(upstream_access_token_header=header)
+
+    for answer in (await authz.basic(), await authz.basic()):
+        overwritten = (answer.header("authorization") or "").startswith("Bearer ey")
+        assert overwritten != ("authorization" in answer.removed)
+        assert overwritten == (header == "authorization:bearer")
+        assert BLOB.encode() not in answer.wire
+        assert KONG_SECRET.encode() not in answer.wire
+
+
+async def test_HS_16_a_secret_in_the_query_is_removed_by_its_literal_name(house: House) -> None:
+    authz = house(client_credentials_param_type=("query",))
+
+    answer = await authz.ask(path=f"/?client_id={KONG_ID}&client_secret={KONG_SECRET}")
+
+    assert answer.allowed
+    assert answer.removed_query == ("client_id", "client_secret")
+    assert KONG_SECRET.encode() not in answer.wire
+
+
+async def test_HS_16_a_header_that_is_not_read_is_taken_away_all_the_same(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house(bearer_token_param_type=("query",), upstream_access_token_header="x-token")
+    headers = {"authorization": f"Basic {BLOB}", "access-token": "theirs"}
+
+    answer = await authz.ask(headers)
+
+    assert {"authorization", "access-token"} <= answer.removed
