@@ -221,14 +221,16 @@ class Service:
             return
         glance = wire_format.glance(wire)
         key = None if glance is None else self._key(glance)
-        if key is None or trail.token.fresh_until <= self._clock.monotonic():
+        # Keys age only where somebody looks: so does what they vouch for.
+        fresh_until = min(trail.token.fresh_until, trail.policy.provider.settled_until)
+        if key is None or fresh_until <= self._clock.monotonic():
             return
         self._answers.put(
             key[1],
             ReadyAnswer(
                 answer,
                 expires_at=trail.method.valid_until(trail.claims),
-                fresh_until=trail.token.fresh_until,
+                fresh_until=fresh_until,
                 keys_version=trail.policy.provider.version,
                 log_fields=_log_fields(trail),
             ),

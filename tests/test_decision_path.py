@@ -38,7 +38,7 @@ async def test_DS_01_a_thousand_cold_callers_cost_one_exchange(
     idp: RunningIdp, house: Callable[..., RunningHouse]
 ) -> None:
     authz = house()
-    answers = await asyncio.gather(*(authz.basic(timeout=5) for _ in range(1000)))
+    answers = await asyncio.gather(*(authz.basic(seconds=5) for _ in range(1000)))
 
     assert all(answer.allowed for answer in answers)
     assert dict(idp.counters) == {"token": 1, "discovery": 1, "certs": 1}

@@ -12,6 +12,7 @@ goes to a file, and is shown when it does not become ready.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -22,19 +23,27 @@ import time
 import urllib.request
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from authz.errors import AuthzError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Self
 
 LOOPBACK = "127.0.0.1"
 POLL_S = 0.02
 OUTPUT_LINES_SHOWN = 30
 CHECKOUT = Path(__file__).resolve().parents[2]
+
+_LOWEST_PORT, _EPHEMERAL_PORTS = 15_000, 32_768
+# From a place of its own, so that processes that look at the same time do not meet.
+_FIRST_PORT = _LOWEST_PORT + secrets.randbelow(_EPHEMERAL_PORTS - _LOWEST_PORT)
+_PORTS: Iterator[int] = cycle(
+    (*range(_FIRST_PORT, _EPHEMERAL_PORTS), *range(_LOWEST_PORT, _FIRST_PORT))
+)
 
 
 class PartMissingError(AuthzError):
@@ -64,11 +73,17 @@ def find(name: str, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a loopback port that nobody uses now, another one at each call.
+
+    It lies below the range (ip(7): ip_local_port_range) from which the kernel takes
+    a port for whoever asks for any, and for every outgoing connection: between now
+    and the child's bind, up to a minute later, it would take one of those again.
+    """
+    while True:
+        port = next(_PORTS)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind((LOOPBACK, port))
+            return port
 
 
 def accepts(port: int) -> bool:

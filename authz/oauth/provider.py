@@ -100,6 +100,12 @@ class KeySource:
         """Whether it is time to ask again, even though the keys still serve."""
         return self._clock.monotonic() >= self._fresh_until and self.may_ask
 
+    @property
+    def settled_until(self) -> float:
+        """When the set needs looking into next: it ages, a call is due, or it counts no more."""
+        due = max(self._fresh_until, self._ask_not_before)
+        return min(due, self._fetched_at + STALE_SECONDS_MAX)
+
     def failed(self) -> None:
         """Note that a call failed: the set stays, and the next call waits a little."""
         self._ask_not_before = self._clock.monotonic() + RETRY_SECONDS
@@ -190,6 +196,11 @@ class Provider:
             life_s = jwt.expiry(claims) - self._clock.now()
             self._signatures.put(remembered, claims, lifetime_s=life_s, size_bytes=4 * len(text))
         return claims
+
+    @property
+    def settled_until(self) -> float:
+        """Until when a verdict need not be asked for again, in monotonic seconds."""
+        return min((s.settled_until for s in self._sources() if s.keys is not None), default=0.0)
 
     async def _key(self, kid: str | None, algorithm: str) -> Key:
         """Find a key: among those held, else by asking again where that is not too soon."""

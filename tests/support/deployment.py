@@ -156,6 +156,23 @@ class Deployment:
         self.check_nothing_leaked()
 
 
+def authz_check(
+    config: Path, idp_port: int, user: tuple[str, str], url: str
+) -> tuple[int, list[str]]:
+    """Run ``authz check`` for one request; return its exit code and its lines."""
+    hosts = connect_to(dict.fromkeys(IDP_HOSTS, idp_port))
+    done = subprocess.run(  # noqa: S603 - a list, and no shell
+        [*authz_command("check", "-c", str(config)), *hosts, "-u", user[0], url],
+        # Not on the command line, where every process of the machine could read it.
+        env=authz_environment() | {"AUTHZ_CHECK_SECRET": user[1]},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return done.returncode, done.stdout.splitlines()
+
+
 def assert_no_secret_in(text: str, clients: Iterable[tuple[str, str]]) -> None:
     """No client's secret, no Basic credential of theirs, and no token."""
     for client_id, secret in clients:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from support.house import Answer, RunningHouse
     from support.idp import RunningIdp
 
+    from authz.cache.flight import Flights
+
 OTHER_ID = "other_id"
 OTHER_SECRET = "R8mZ0cYkq3pWvT5nXb7JdL2sFh9GuEaQ"
 """A client of the provider that no consumer stands for."""
@@ -39,7 +41,7 @@ def verdict(answer: Answer) -> str:
 
 async def landed(authz: RunningHouse) -> None:
     """Return once nothing is under way to a provider, not even in the background."""
-    flights = [provider._flights for provider in authz.house._providers]
+    flights: list[Flights[Any]] = [provider._flights for provider in authz.house._providers]
     flights.append(authz.house._store.exchanges)
     tasks = [task for flight in flights for task in flight._tasks.values()]
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,511 @@
+"""The provider's keys: which are taken, when they are asked for, how long they serve."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.idp import RunningIdp, key
+from support.scenes import landed, on, routes, says, verdict
+from support.scripted import answer as sends
+from support.scripted import drip, flood, read_request, send, silence
+
+from authz.demo.keys import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from support.clock import Clock
+    from support.house import RunningHouse
+    from support.scripted import ScriptedServer
+
+    from authz.demo.script import Answer
+
+    House = Callable[..., RunningHouse]
+    Serve = Callable[..., ScriptedServer]
+
+HOUR = 3_600.0
+DAY = 24 * HOUR
+REDISCOVERY_S = 30.0
+
+
+def without(jwk: dict[str, Any], *names: str, **members: Any) -> dict[str, Any]:
+    return {k: v for k, v in jwk.items() if k not in names} | members
+
+
+async def asked_again(authz: RunningHouse, idp: RunningIdp, clock: Clock) -> None:
+    """Let the keys age, so that the next token makes the house ask for them again."""
+    clock.advance(HOUR)
+    assert (await authz.bearer(idp.issue())).allowed
+    await landed(authz)
+
+
+@pytest.fixture
+def warm(idp: RunningIdp, house: House, clock: Clock) -> Callable[..., asyncio.Task[RunningHouse]]:
+    """A maker of houses that have the keys; tokens live for two days."""
+    idp.now, idp.token_lifetime_s = clock.now, int(2 * DAY)
+
+    async def build(**parameters: Any) -> RunningHouse:
+        authz = house(clock=clock, **parameters)
+        assert (await authz.bearer(idp.issue())).allowed
+        assert idp.counters["certs"] == 1
+        return authz
+
+    return lambda **parameters: asyncio.ensure_future(build(**parameters))
+
+
+# --- Rotation ------------------------------------------------------------------------
+
+
+async def test_JK_01_a_new_key_costs_one_refresh_and_the_old_one_stays(
+    idp: RunningIdp, warm: Any, clock: Clock
+) -> None:
+    authz = await warm()
+    old = idp.issue()
+    clock.advance(REDISCOVERY_S)
+    idp.rotate()
+
+    assert (await authz.bearer(idp.issue())).allowed
+    assert (await authz.bearer(old)).allowed
+    assert idp.counters["certs"] == 2
+
+
+async def test_JK_02_a_key_that_is_gone_verifies_nothing_any_more(
+    idp: RunningIdp, warm: Any, clock: Clock
+) -> None:
+    authz = await warm()
+    old = idp.issue()
+    assert (await authz.bearer(old)).allowed  # and is remembered
+    clock.advance(REDISCOVERY_S)
+    idp.rotate(retire=True)
+
+    assert (await authz.bearer(idp.issue())).allowed
+    assert verdict(await authz.bearer(old)) == "401 token_key_unknown"
+
+
+async def test_JK_02_keys_are_asked_for_again_when_they_have_aged(
+    idp: RunningIdp, warm: Any, clock: Clock
+) -> None:
+    authz = await warm()
+    old = idp.issue()
+    idp.rotate(retire=True)
+    clock.advance(HOUR)
+
+    # The last good set serves the request that finds it aged; the refresh is behind it.
+    assert (await authz.bearer(old)).allowed
+    await landed(authz)
+    assert verdict(await authz.bearer(old)) == "401 token_key_unknown"
+    assert idp.counters["certs"] == 2
+
+
+async def test_JK_02_an_exchanged_token_of_a_lost_key_is_exchanged_anew(
+    idp: RunningIdp, warm: Any, clock: Clock
+) -> None:
+    authz = await warm()
+    assert (await authz.basic()).allowed
+    idp.rotate(retire=True)
+    clock.advance(HOUR)
+    assert (await authz.bearer(idp.issue())).allowed
+
+    assert (await authz.basic()).allowed
+    assert idp.counters["token"] == 2
+
+
+@pytest.mark.parametrize(
+    ("parameters", "pause_s"),
+    [
+        pytest.param({}, 30, id="30 s by default"),
+        pytest.param({"rediscovery_lifetime": 2}, 2, id="as configured"),
+        pytest.param({"rediscovery_lifetime": 0}, 0, id="0: always"),
+    ],
+)
+async def test_JK_03_an_unknown_key_is_asked_for_once_per_rediscovery_lifetime(
+    idp: RunningIdp, warm: Any, clock: Clock, parameters: dict[str, Any], pause_s: float
+) -> None:
+    authz = await warm(**parameters)
+    idp.rotate()
+    if pause_s:
+        clock.advance(pause_s - 0.5)
+        assert verdict(await authz.bearer(idp.issue())) == "401 token_key_unknown"
+        assert idp.counters["certs"] == 1
+        clock.advance(0.5)
+
+    assert (await authz.bearer(idp.issue())).allowed
+    assert idp.counters["certs"] == 2
+
+
+async def test_JK_03_after_a_failed_call_the_next_one_waits_5_s(
+    idp: RunningIdp, warm: Any, clock: Clock
+) -> None:
+    authz = await warm()
+    clock.advance(REDISCOVERY_S)
+    idp.rotate()
+    idp.certs_answers.append(says(b"", 500))
+    assert verdict(await authz.bearer(idp.issue())) == "401 token_key_unknown"
+
+    clock.advance(4.5)
+    assert verdict(await authz.bearer(idp.issue())) == "401 token_key_unknown"
+    assert idp.counters["certs"] == 2
+    clock.advance(0.5)
+    assert (await authz.bearer(idp.issue())).allowed
+    assert idp.counters["certs"] == 3
+
+
+async def test_JK_04_a_flood_of_unknown_keys_asks_once(
+    idp: RunningIdp, warm: Any, clock: Clock
+) -> None:
+    authz = await warm()
+    clock.advance(REDISCOVERY_S)
+    tokens = [idp.issue(header={"kid": f"kid-{number}"}) for number in range(300)]
+    answers = await asyncio.gather(*map(authz.bearer, tokens))
+
+    assert {verdict(answer) for answer in answers} == {"401 token_key_unknown"}
+    assert (idp.counters["discovery"], idp.counters["certs"]) == (2, 2)
+    assert (await authz.bearer(idp.issue())).allowed
+
+
+# --- Answers that are no key set -------------------------------------------------------
+
+
+def bad_sets(good: dict[str, Any]) -> dict[str, Answer]:
+    """Answers of the keys' endpoint from which nothing may be taken."""
+    return {
+        "500": says({"keys": [good]}, 500),
+        "404": says({"keys": [good]}, 404),
+        "201": says({"keys": [good]}, 201),
+        "HTML": says(b"<html>"),
+        "empty": says(b""),
+        "array": says([]),
+        "no keys": says({}),
+        "keys null": says({"keys": None}),
+        "keys an object": says({"keys": {}}),
+        "keys a string": says({"keys": "x"}),
+        "keys empty": says({"keys": []}),
+        "keys unusable": says({"keys": [7, {"kty": "oct", "k": "c2VjcmV0"}]}),
+        "keys twice": says(b'{"keys":[],"keys":[]}'),
+        "truncated": says(b'{"keys":['),
+        "not UTF-8": says(b'{"keys":["\xe9"]}'),
+        "BOM": says(b'\xef\xbb\xbf{"keys":[]}'),
+        "deep": says(b'{"keys":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+        "300 kB": says({"keys": [good], "padding": "x" * 300_000}),
+        "101 keys": says({"keys": [good | {"kid": f"k{n}"} for n in range(101)]}),
+        "compressed": says(gzip.compress(b" " * 1_000_000), 200, ("content-encoding", "gzip")),
+    }
+
+
+BAD_SETS = tuple(bad_sets({}))
+
+
+@pytest.mark.parametrize("name", BAD_SETS)
+async def test_JK_06_the_last_good_set_stays(
+    idp: RunningIdp, warm: Any, clock: Clock, name: str
+) -> None:
+    authz = await warm()
+    idp.certs_answers.append(replace(bad_sets(idp.keys[0].jwk)[name], times=None))
+    await asked_again(authz, idp, clock)
+
+    assert (await authz.bearer(idp.issue())).allowed
+    assert idp.counters["certs"] == 2  # and not a third time within 5 s
+
+
+@pytest.mark.parametrize("name", BAD_SETS)
+async def test_JK_06_without_any_set_nobody_is_judged(
+    idp: RunningIdp, house: House, name: str
+) -> None:
+    idp.certs_answers.append(replace(bad_sets(idp.keys[0].jwk)[name], times=None))
+    authz = house()
+    answer = await authz.bearer(idp.issue())
+
+    assert verdict(answer) == "503 keys_unavailable"
+    assert answer.header("retry-after") == "1"
+    assert not authz.house.ready
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_JK_05_a_redirect_of_the_key_set_is_not_followed(
+    idp: RunningIdp, warm: Any, clock: Clock, scripted: Serve, status: int
+) -> None:
+    elsewhere = scripted([read_request, sends(b"{}")])
+    authz = await warm()
+    redirect = says(b"", status, ("location", f"{elsewhere.url}/certs"), times=None)
+    idp.certs_answers.append(redirect)
+    await asked_again(authz, idp, clock)
+
+    assert (await authz.bearer(idp.issue())).allowed
+    assert elsewhere.connections == []
+
+
+async def test_JK_07_bad_members_are_skipped_and_counted(idp: RunningIdp, house: House) -> None:
+    good = idp.keys[0].jwk
+    members: list[Any] = [
+        7,
+        None,
+        [],
+        {},
+        {"kty": "RSA"},
+        {"kty": "xyz"},
+        {"kty": ["RSA"]},
+        without(good, n="!", kid="a"),
+        without(good, e=7, kid="b"),
+        {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
+        {"kty": "EC", "crv": "secp256k1", "x": "AA", "y": "AA"},
+        good,
+    ]
+    idp.certs_answers.append(says({"keys": members}))
+    authz = house()
+
+    assert (await authz.bearer(idp.issue())).allowed
+    told = authz.metrics()
+    assert f'authz_jwks_keys{{issuer="{idp.issuer}",use="usable"}} 1.0' in told
+    assert f'authz_jwks_keys{{issuer="{idp.issuer}",use="skipped"}} 11.0' in told
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(
+            [
+                send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
+                flood(b"8000\r\n" + b" " * 0x8000 + b"\r\n"),
+            ],
+            id="endless chunks",
+        ),
+        pytest.param(
+            [send(b"HTTP/1.1 200 OK\r\ncontent-length: 30000000\r\n\r\n"), flood(b" " * 65_536)],
+            id="30 MB",
+        ),
+        pytest.param(
+            [send(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{}")], id="wrong length"
+        ),
+    ],
+)
+async def test_JK_08_a_set_is_read_up_to_a_cap(
+    idp: RunningIdp, house: House, scripted: Serve, script: list[Any]
+) -> None:
+    server = scripted([read_request, *script])
+    answer = await house(jwks_endpoint=f"{server.url}/certs").bearer(idp.issue())
+
+    assert verdict(answer) == "503 keys_unavailable"
+    assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param([silence], id="silence"),
+        pytest.param(
+            [send(b"HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n"), drip(b" " * 999, 0.01)],
+            id="drip",
+        ),
+    ],
+)
+async def test_JK_09_a_slow_key_set_meets_the_deadline_and_holds_up_nobody(
+    idp: RunningIdp, house: House, scripted: Serve, script: list[Any]
+) -> None:
+    server = scripted([read_request, *script])
+    slow = {"jwks_endpoint": f"{server.url}/certs", "timeout": 200}
+    authz = house(routes(fast=(idp, {}), slow=(idp, slow)))
+    assert (await authz.basic(**on("fast"))).allowed
+    waiting = asyncio.create_task(authz.bearer(idp.issue(), **on("slow")))
+    await idp.reached("discovery", 2)
+
+    assert (await authz.basic(seconds=0.1, **on("fast"))).allowed
+    assert not waiting.done()
+    assert verdict(await waiting) == "503 keys_unavailable"
+
+
+# --- Members that are no keys for signatures ---------------------------------------------
+
+TWO = key("RS256", 2)
+EC = key("ES256")
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        pytest.param([TWO.jwk, key("RS256", 3).jwk | {"kid": TWO.kid}], id="two RSA"),
+        pytest.param([TWO.jwk, EC.jwk | {"kid": TWO.kid}], id="RSA and EC"),
+        pytest.param([TWO.jwk, TWO.jwk | {"alg": "RS512"}], id="one key, two algorithms"),
+        pytest.param([TWO.jwk, TWO.jwk], id="the same twice"),
+    ],
+)
+async def test_JK_10_a_key_id_that_two_keys_have_names_neither(
+    idp: RunningIdp, house: House, members: list[dict[str, Any]]
+) -> None:
+    idp.certs_answers.append(says({"keys": [*members, idp.keys[0].jwk]}, times=None))
+    authz = house()
+
+    assert verdict(await authz.bearer(idp.issue(key=TWO))) == "401 token_key_unknown"
+    assert (await authz.bearer(idp.issue())).allowed
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        pytest.param(TWO.jwk | {"use": "enc"}, id="use enc"),
+        pytest.param(TWO.jwk | {"use": 7}, id="use a number"),
+        pytest.param(TWO.jwk | {"key_ops": ["encrypt"]}, id="key_ops encrypt"),
+        pytest.param(TWO.jwk | {"key_ops": "verify"}, id="key_ops a string"),
+        pytest.param(TWO.jwk | {"alg": "RSA-OAEP"}, id="alg RSA-OAEP"),
+    ],
+)
+async def test_JK_11_a_key_for_something_else_verifies_nothing(
+    idp: RunningIdp, house: House, member: dict[str, Any]
+) -> None:
+    idp.certs_answers.append(says({"keys": [member, idp.keys[0].jwk]}, times=None))
+
+    assert verdict(await house().bearer(idp.issue(key=TWO))) == "401 token_key_unknown"
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        pytest.param(TWO.jwk | {"d": "AQAB"}, id="d"),
+        pytest.param(TWO.jwk | {"p": "AQAB", "q": "AQAB"}, id="p and q"),
+        pytest.param(TWO.jwk | {"alg": "none"}, id="alg none"),
+        pytest.param(TWO.jwk | {"alg": "HS256"}, id="alg HS256"),
+        pytest.param(TWO.jwk | {"alg": ["RS256"]}, id="alg a list"),
+    ],
+)
+async def test_JK_12_a_leaked_or_mislabelled_key_verifies_nothing(
+    idp: RunningIdp, house: House, member: dict[str, Any]
+) -> None:
+    idp.certs_answers.append(says({"keys": [member, idp.keys[0].jwk]}, times=None))
+    authz = house()
+
+    assert verdict(await authz.bearer(idp.issue(key=TWO))) == "401 token_key_unknown"
+    assert (await authz.bearer(idp.issue())).allowed
+    assert 'use="skipped"} 1.0' in authz.metrics()
+
+
+async def test_JK_13_a_key_without_alg_fits_every_algorithm_of_its_type(
+    idp: RunningIdp, house: House
+) -> None:
+    pss = Key("pss", "PS256", key().private)
+    idp.certs_answers.append(says({"keys": [without(pss.jwk, "alg")]}, times=None))
+
+    assert (await house().bearer(idp.issue(key=pss))).allowed
+
+
+async def test_JK_13_a_key_with_alg_fits_that_one_alone(idp: RunningIdp, house: House) -> None:
+    pss = Key(idp.keys[0].kid, "PS256", idp.keys[0].private)
+
+    assert verdict(await house().bearer(idp.issue(key=pss))) == "401 token_key_unknown"
+
+
+@pytest.mark.parametrize("kid", [7, None, ["a"], "x" * 300], ids=["int", "null", "list", "long"])
+async def test_JK_14_a_key_without_a_usable_id_is_not_found_by_id(
+    idp: RunningIdp, house: House, kid: object
+) -> None:
+    member = without(TWO.jwk, kid=kid)
+    idp.certs_answers.append(says({"keys": [member, idp.keys[0].jwk]}, times=None))
+
+    assert verdict(await house().bearer(idp.issue(key=TWO))) == "401 token_key_unknown"
+
+
+# --- How long a set is fresh, and whose it is ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cache_control", "fresh_s"),
+    [
+        pytest.param("max-age=600", 600, id="as said"),
+        pytest.param("public, Max-Age = 600, must-revalidate", 600, id="among others"),
+        pytest.param("max-age=0", 30, id="0: not under 30 s"),
+        pytest.param("max-age=315360000", HOUR, id="10 years: not over 1 h"),
+        pytest.param("no-store", 900, id="no-store: cache_ttl"),
+        pytest.param("max-age=garbage", 900, id="garbage: cache_ttl"),
+        pytest.param("s-maxage=60", 900, id="s-maxage: cache_ttl"),
+    ],
+)
+async def test_JK_17_keys_age_by_cache_control_within_bounds(
+    idp: RunningIdp, warm: Any, clock: Clock, cache_control: str, fresh_s: float
+) -> None:
+    key_set = {"keys": [one.jwk for one in idp.keys]}
+    idp.certs_answers.append(says(key_set, 200, ("cache-control", cache_control), times=None))
+    authz = await warm(cache_ttl=900)
+
+    clock.advance(fresh_s - 1)
+    assert (await authz.bearer(idp.issue())).allowed
+    await landed(authz)
+    assert idp.counters["certs"] == 1
+    clock.advance(1)
+    assert (await authz.bearer(idp.issue())).allowed
+    await landed(authz)
+    assert idp.counters["certs"] == 2
+
+
+async def test_JK_18_a_key_set_belongs_to_one_issuer(idp: RunningIdp, house: House) -> None:
+    with RunningIdp(keys=[Key(idp.keys[0].kid, "RS256", TWO.private)]) as other:
+        authz = house(routes(a=(idp, {}), b=(other, {})))
+
+        assert (await authz.bearer(idp.issue(), **on("a"))).allowed
+        assert (await authz.bearer(other.issue(), **on("b"))).allowed
+        forged = idp.issue(key=other.keys[0])
+        assert verdict(await authz.bearer(forged, **on("a"))) == "401 token_signature_invalid"
+        assert verdict(await authz.bearer(forged, **on("b"))) == "401 token_issuer_refused"
+
+
+async def test_JK_18_what_one_plugin_trusts_says_nothing_to_another(
+    idp: RunningIdp, house: House
+) -> None:
+    with RunningIdp(keys=[TWO]) as partner:
+        trusting = {"extra_jwks_uris": (partner.jwks_uri,)}
+        authz = house(routes(trusting=(idp, trusting), strict=(idp, {})))
+        token = idp.issue(key=TWO)
+
+        assert (await authz.bearer(token, **on("trusting"))).allowed
+        assert verdict(await authz.bearer(token, **on("strict"))) == "401 token_key_unknown"
+
+
+async def test_JK_18_a_reload_that_ends_a_trust_ends_its_verdicts(
+    idp: RunningIdp, house: House
+) -> None:
+    with RunningIdp(keys=[TWO]) as partner:
+        authz = house(routes(a=(idp, {"extra_jwks_uris": (partner.jwks_uri,)})))
+        token = idp.issue(key=TWO)
+        assert (await authz.bearer(token, **on("a"))).allowed
+
+        authz.reload(routes(a=(idp, {})))
+        assert verdict(await authz.bearer(token, **on("a"))) == "401 token_key_unknown"
+
+
+async def test_JK_19_a_thousand_cold_tokens_cost_one_fetch(idp: RunningIdp, house: House) -> None:
+    authz = house()
+    token = idp.issue()
+    answers = await asyncio.gather(*(authz.bearer(token) for _ in range(1000)))
+
+    assert all(answer.allowed for answer in answers)
+    assert dict(idp.counters) == {"token": 0, "discovery": 1, "certs": 1}
+
+
+async def test_JK_02_a_ready_answer_makes_the_keys_be_asked_for_too(
+    idp: RunningIdp, warm: Any, clock: Clock
+) -> None:
+    authz = await warm()
+    old = idp.issue()
+    assert (await authz.bearer(old)).allowed  # and is ready for the hot path
+    idp.rotate(retire=True)
+    clock.advance(HOUR)
+    assert (await authz.bearer(old)).allowed
+    await landed(authz)
+
+    assert verdict(await authz.bearer(old)) == "401 token_key_unknown"
+
+
+async def test_RL_05_a_ready_answer_counts_no_longer_than_its_key(
+    idp: RunningIdp, warm: Any, clock: Clock
+) -> None:
+    authz = await warm()
+    token = idp.issue()
+    assert (await authz.bearer(token)).allowed
+    idp.certs_answers.append(says(b"", 500, times=None))
+    clock.advance(DAY)
+    assert (await authz.bearer(token)).allowed
+    await landed(authz)
+    clock.advance(1)
+
+    assert verdict(await authz.bearer(token)) == "503 keys_unavailable"

@@ -1,0 +1,822 @@
+"""Whatever the token endpoint answers, the caller gets one of three verdicts and no error."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import gzip
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.house import KONG_ID, KONG_SECRET, basic
+from support.idp import RunningIdp, key
+from support.scenes import OTHER_ID, OTHER_SECRET, landed, on, routes, says, verdict
+from support.scripted import (
+    answer as sends,
+)
+from support.scripted import (
+    drip,
+    flood,
+    read_request,
+    reset,
+    send,
+    silence,
+)
+from support.tls import authority, ca_file, server_context
+
+from authz.demo.idp import ABSENT
+from authz.demo.script import Answer
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from support.clock import Clock
+    from support.house import RunningHouse
+    from support.scripted import ScriptedServer
+
+    House = Callable[..., RunningHouse]
+    Serve = Callable[..., ScriptedServer]
+
+
+def refuses(error: Any, status: int = 400, description: str = "") -> Answer:
+    return says({"error": error, "error_description": description}, status)
+
+
+def token_answer(idp: RunningIdp, client_id: str = KONG_ID, **members: Any) -> bytes:
+    """What the endpoint would answer, as bytes to put into a script."""
+    answer = {"access_token": idp.issue(client_id), "token_type": "Bearer", **members}
+    return json.dumps(answer).encode()
+
+
+async def told(idp: RunningIdp, authz: RunningHouse, scripted: Answer) -> str:
+    """Let the endpoint answer once by the script; return the verdict.
+
+    The question is asked only once; and since nothing of the answer may be kept,
+    the same client passes right after.
+    """
+    idp.token_answers.append(scripted)
+    first = await authz.basic()
+    assert idp.counters["token"] == 1
+    assert (await authz.basic()).allowed
+    assert idp.counters["token"] == 2
+    return verdict(first)
+
+
+# --- What a success must look like -------------------------------------------------
+
+
+@pytest.mark.parametrize("spelling", ["Bearer", "bearer", "BEARER"])
+async def test_TE_01_token_type_is_compared_without_case(
+    idp: RunningIdp, house: House, spelling: str
+) -> None:
+    idp.members["token_type"] = spelling
+    authz = house()
+
+    assert (await authz.basic()).allowed
+    assert (await authz.basic()).allowed
+    assert idp.counters["token"] == 1
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(ABSENT, id="missing"),
+        pytest.param("DPoP", id="DPoP"),
+        pytest.param("mac", id="mac"),
+        pytest.param("N_A", id="N_A"),
+        pytest.param(7, id="number"),
+        pytest.param(None, id="null"),
+    ],
+)
+async def test_TE_02_only_a_bearer_token_is_handed_on(
+    idp: RunningIdp, house: House, kind: object
+) -> None:
+    document = {"access_token": idp.issue(), "expires_in": 300}
+    if kind is not ABSENT:
+        document["token_type"] = kind
+    assert await told(idp, house(), says(document)) == "503 idp_answer_invalid"
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param(ABSENT, id="missing"),
+        pytest.param("", id="empty"),
+        pytest.param(None, id="null"),
+        pytest.param(7, id="number"),
+        pytest.param(["a.b.c"], id="list"),
+        pytest.param("a.b.c\r\nx-admin: 1", id="CR LF"),
+        pytest.param("a.b .c", id="space"),
+        pytest.param("a.b.é", id="not ASCII"),
+        pytest.param("a" * 17_000, id="over the header cap"),
+        pytest.param("a" * 65_536, id="64 kB"),
+    ],
+)
+async def test_TE_03_an_unusable_access_token_is_the_providers_fault(
+    idp: RunningIdp, house: House, token: object
+) -> None:
+    document = {"token_type": "Bearer", "expires_in": 300}
+    if token is not ABSENT:
+        document["access_token"] = token
+    assert await told(idp, house(), says(document)) == "503 idp_answer_invalid"
+
+
+@pytest.mark.parametrize(
+    ("members", "claims", "parameters"),
+    [
+        pytest.param({"access_token": "opaque"}, {}, {}, id="not a JWT"),
+        pytest.param({}, {"iss": "https://elsewhere.test"}, {}, id="wrong iss"),
+        pytest.param({}, {}, {"audience": ("api",)}, id="wrong aud"),
+        pytest.param({}, {"exp": 1_500_000_000}, {}, id="expired"),
+        pytest.param({}, {"exp": ABSENT}, {}, id="without exp"),
+    ],
+)
+async def test_TE_04_an_exchanged_token_is_verified_like_any_other(
+    idp: RunningIdp,
+    house: House,
+    members: dict[str, Any],
+    claims: dict[str, Any],
+    parameters: dict[str, Any],
+) -> None:
+    idp.members, idp.claims = members, claims
+    answer = await house(**parameters).basic()
+
+    assert verdict(answer) == "503 exchanged_token_invalid"
+    assert idp.counters["token"] == 1
+
+
+async def test_TE_04_a_token_with_a_wrong_signature_is_the_providers_fault(
+    idp: RunningIdp, house: House
+) -> None:
+    head, _, _ = idp.issue().rpartition(".")
+    _, _, signature = idp.issue(jti="another").rpartition(".")
+    idp.members["access_token"] = f"{head}.{signature}"
+
+    assert verdict(await house().basic()) == "503 exchanged_token_invalid"
+    assert idp.counters["token"] == 1
+
+
+async def test_TE_04_another_clients_token_is_never_handed_on(
+    idp: RunningIdp, house: House
+) -> None:
+    idp.members["access_token"] = idp.issue("other_id")
+
+    assert verdict(await house().basic()) == "503 identity_mismatch"
+
+
+# --- How long it is good -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "exchanges"),
+    [
+        pytest.param("300", 1, id="number"),
+        pytest.param('"300"', 1, id="string of digits"),
+        pytest.param("300.7", 1, id="fraction"),
+        pytest.param("null", 1, id="null"),
+        pytest.param("true", 1, id="true"),
+        pytest.param('"abc"', 1, id="text"),
+        pytest.param('"-5"', 1, id="text with a sign"),
+        pytest.param("315360000", 1, id="10 years"),
+        pytest.param("1" + 400 * "0", 1, id="10**400"),
+        pytest.param("0", 2, id="zero"),
+        pytest.param("-5", 2, id="negative"),
+        pytest.param("-1" + 400 * "0", 2, id="-10**400"),
+    ],
+)
+async def test_TE_05_expires_in_bounds_a_life_or_is_as_good_as_absent(
+    idp: RunningIdp, house: House, expires_in: str, exchanges: int
+) -> None:
+    token = idp.issue()
+    body = f'{{"access_token":"{token}","token_type":"Bearer","expires_in":{expires_in}}}'
+    idp.token_answers.append(says(body.encode(), times=None))
+    authz = house()
+
+    assert (await authz.basic()).allowed
+    assert (await authz.basic()).allowed
+    assert idp.counters["token"] == exchanges
+
+
+async def test_TE_05_without_expires_in_the_tokens_own_end_counts(
+    idp: RunningIdp, house: House, clock: Clock
+) -> None:
+    idp.now = clock.now
+    idp.members["expires_in"] = ABSENT
+    authz = house(clock=clock)
+    await authz.basic()
+
+    clock.advance(269)
+    await authz.basic()
+    assert idp.counters["token"] == 1
+    clock.advance(1)
+    await authz.basic()
+    assert idp.counters["token"] == 2
+
+
+@pytest.mark.parametrize("number", ["1e400", "NaN", "Infinity", "9" * 5000])
+async def test_TE_05_what_is_no_number_of_json_spoils_the_answer(
+    idp: RunningIdp, house: House, number: str
+) -> None:
+    body = f'{{"access_token":"{idp.issue()}","token_type":"Bearer","expires_in":{number}}}'
+
+    assert await told(idp, house(), says(body.encode())) == "503 idp_answer_invalid"
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "life_s"),
+    [pytest.param(3600, 60, id="exp is nearer"), pytest.param(60, 3600, id="expires_in is nearer")],
+)
+async def test_TE_06_the_nearer_of_expires_in_and_exp_wins(
+    idp: RunningIdp, house: House, clock: Clock, expires_in: int, life_s: int
+) -> None:
+    idp.now, idp.token_lifetime_s = clock.now, life_s
+    idp.members["expires_in"] = expires_in
+    authz = house(clock=clock)
+    await authz.basic()
+
+    clock.advance(53)
+    await authz.basic()
+    assert idp.counters["token"] == 1
+    clock.advance(1)  # a tenth of 60 s before the end
+    await authz.basic()
+    assert idp.counters["token"] == 2
+
+
+# --- Answers that are no answer ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"<html>Sign in</html>", id="login page"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"[]", id="array"),
+        pytest.param(b"null", id="null"),
+        pytest.param(b'{"access_token":', id="truncated"),
+        pytest.param(b'\xef\xbb\xbf{"token_type":"Bearer"}', id="BOM"),
+        pytest.param('{"token_type":"Bearer"}'.encode("utf-16"), id="UTF-16"),
+        pytest.param(b'{"expires_in":NaN}', id="NaN"),
+        pytest.param(b'{"access_token":"a","access_token":"b"}', id="name twice"),
+        pytest.param(b'{"token_type":"Bearer"}x', id="trailing bytes"),
+        pytest.param(b'{"a":' * 10_000 + b"1" + b"}" * 10_000, id="deep"),
+        pytest.param('{"scope":"é"}'.encode("latin-1"), id="Latin-1"),
+    ],
+)
+async def test_TE_07_a_success_that_is_no_strict_json_object_is_503(
+    idp: RunningIdp, house: House, body: bytes
+) -> None:
+    assert await told(idp, house(), says(body)) == "503 idp_answer_invalid"
+
+
+async def test_TE_08_an_error_member_wins_over_status_200(idp: RunningIdp, house: House) -> None:
+    idp.token_answers.append(says({"error": "invalid_client", "access_token": idp.issue()}))
+
+    assert verdict(await house().basic()) == "401 secret_rejected"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param([sends(b"x" * 100_000)], id="100 kB"),
+        pytest.param(
+            [send(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n"), flood(b"x" * 65_536)],
+            id="100 GB announced",
+        ),
+        pytest.param(
+            [
+                send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
+                flood(b"8000\r\n" + b" " * 0x8000 + b"\r\n"),
+            ],
+            id="endless chunks",
+        ),
+        pytest.param(
+            [sends(gzip.compress(b" " * 1_000_000), "200 OK", "content-encoding: gzip")],
+            id="gzip bomb",
+        ),
+    ],
+)
+async def test_TE_09_an_answer_is_read_up_to_a_cap_and_never_unpacked(
+    idp: RunningIdp, house: House, scripted: Serve, script: list[Any]
+) -> None:
+    server = scripted([read_request, *script])
+    answer = await house(token_endpoint=f"{server.url}/token").basic()
+
+    assert verdict(answer) == "503 idp_answer_invalid"
+    assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(
+            [send(b"HTTP/1.1 200 OK\r\n"), flood(b"x-junk: " + b"x" * 65_536 + b"\r\n")],
+            id="endless headers",
+        ),
+        pytest.param([send(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), silence], id="another protocol"),
+    ],
+)
+async def test_TE_09_what_is_no_http_is_not_asked_twice(
+    idp: RunningIdp, house: House, scripted: Serve, script: list[Any]
+) -> None:
+    server = scripted([read_request, *script])
+    answer = await house(token_endpoint=f"{server.url}/token").basic()
+
+    assert verdict(answer) == "503 idp_unavailable"
+    assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize("status", [201, 202, 206])
+async def test_TE_10_only_200_is_a_success(idp: RunningIdp, house: House, status: int) -> None:
+    scripted = says(token_answer(idp), status)
+
+    assert await told(idp, house(), scripted) == "503 idp_answer_invalid"
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_TE_10_a_status_without_a_body_is_no_success(
+    idp: RunningIdp, house: House, status: int
+) -> None:
+    assert await told(idp, house(), says(b"", status)) == "503 idp_answer_invalid"
+
+
+# --- Verdicts on the caller ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [400, 401])
+async def test_TE_11_invalid_client_is_the_callers_and_remembered_for_5_s(
+    idp: RunningIdp, house: House, clock: Clock, status: int
+) -> None:
+    idp.token_answers.append(refuses("invalid_client", status))
+    authz = house(clock=clock)
+    idp.now = clock.now
+
+    assert verdict(await authz.basic()) == "401 secret_rejected"
+    clock.advance(4.9)
+    assert verdict(await authz.basic()) == "401 secret_rejected"
+    assert idp.counters["token"] == 1
+    clock.advance(0.1)
+    assert (await authz.basic()).allowed
+    assert idp.counters["token"] == 2
+
+
+async def test_TE_11_exactly_this_pair_is_remembered_as_refused(
+    idp: RunningIdp, house: House
+) -> None:
+    idp.token_answers.append(refuses("invalid_client", 401))
+    authz = house()
+    await authz.basic()
+
+    assert verdict(await authz.basic(OTHER_ID, OTHER_SECRET)) == "403 consumer_unknown"
+    assert verdict(await authz.basic(KONG_ID, "another")) == "401 secret_rejected"
+    assert idp.counters["token"] == 3
+
+
+@pytest.mark.parametrize(
+    ("cache_ttl_neg", "exchanges"),
+    [
+        pytest.param(0, 2, id="0: not at all"),
+        pytest.param(2, 2, id="2: shorter"),
+        pytest.param(60, 1, id="60: never longer than 5 s"),
+    ],
+)
+async def test_TE_11_cache_ttl_neg_may_only_shorten_the_memory(
+    idp: RunningIdp, house: House, clock: Clock, cache_ttl_neg: float, exchanges: int
+) -> None:
+    authz = house(clock=clock, cache_ttl_neg=cache_ttl_neg)
+    await authz.basic(KONG_ID, "wrong")
+    clock.advance(2)
+    await authz.basic(KONG_ID, "wrong")
+    assert idp.counters["token"] == exchanges
+
+    clock.advance(5)
+    await authz.basic(KONG_ID, "wrong")
+    assert idp.counters["token"] == exchanges + 1
+
+
+@pytest.mark.parametrize(
+    ("client_id", "secret"),
+    [
+        pytest.param(KONG_ID, "wrong", id="wrong secret"),
+        pytest.param("nobody", KONG_SECRET, id="unknown client"),
+    ],
+)
+async def test_TE_12_keycloaks_refusals_are_401(
+    idp: RunningIdp, house: House, client_id: str, secret: str
+) -> None:
+    assert verdict(await house().basic(client_id, secret)) == "401 secret_rejected"
+    assert idp.counters["token"] == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "description"),
+    [
+        ("unauthorized_client", "Client not enabled to retrieve service account"),
+        ("unauthorized_client", "Public client not allowed to retrieve service account"),
+        ("unauthorized_client", "Bearer-only not allowed to retrieve service account"),
+        ("invalid_grant", "Account is disabled"),
+        ("access_denied", "Refused by policy"),
+    ],
+)
+async def test_TE_13_any_refusal_of_the_client_is_the_same_401(
+    idp: RunningIdp, house: House, error: str, description: str
+) -> None:
+    idp.token_answers.append(refuses(error, 401, description))
+    authz = house()
+    answer = await authz.basic()
+
+    assert verdict(answer) == "401 secret_rejected"
+    assert answer.body == '{"message":"Unauthorized"}'
+    assert description not in authz.metrics()
+
+
+async def test_TE_14_a_disabled_service_account_is_401(idp: RunningIdp, house: House) -> None:
+    description = "User 'service-account-kong_id' disabled"
+    idp.token_answers.append(refuses("invalid_request", 401, description))
+
+    assert verdict(await house().basic()) == "401 secret_rejected"
+
+
+# --- Faults of the provider, or of ours ----------------------------------------------
+
+
+async def test_TE_15_invalid_scope_is_a_fault_of_the_configuration(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house(scopes=("openid", "no-such-scope"))
+
+    assert verdict(await authz.basic()) == "503 idp_request_refused"
+    assert verdict(await authz.basic()) == "503 idp_request_refused"
+    assert idp.counters["token"] == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        pytest.param("invalid_request", "idp_request_refused", id="invalid_request"),
+        pytest.param("unsupported_grant_type", "idp_request_refused", id="unsupported_grant_type"),
+        pytest.param("no_such_error", "idp_request_refused", id="unknown"),
+        pytest.param("ungültig", "idp_request_refused", id="not ASCII"),
+        pytest.param(["invalid_client"], "idp_answer_invalid", id="list"),
+        pytest.param({"code": "invalid_client"}, "idp_answer_invalid", id="object"),
+        pytest.param(None, "idp_answer_invalid", id="null"),
+    ],
+)
+async def test_TE_16_any_other_error_is_503(
+    idp: RunningIdp, house: House, error: object, reason: str
+) -> None:
+    assert await told(idp, house(), refuses(error)) == f"503 {reason}"
+
+
+@pytest.mark.parametrize(
+    ("scripted", "pause_s"),
+    [
+        pytest.param(refuses("slow_down"), 1, id="slow_down"),
+        pytest.param(says(b"", 429), 1, id="429 alone"),
+        pytest.param(says(b"", 429, ("retry-after", "5")), 5, id="5"),
+        pytest.param(says(b"", 429, ("retry-after", "0")), 1, id="0"),
+        pytest.param(says(b"", 429, ("retry-after", "1000000000")), 1, id="ten digits"),
+        pytest.param(says(b"", 429, ("retry-after", "999999999")), 60, id="30 years"),
+        pytest.param(says(b"", 429, ("retry-after", "abc")), 1, id="abc"),
+        pytest.param(says(b"", 429, ("retry-after", "-1")), 1, id="negative"),
+        pytest.param(
+            says(b"", 429, ("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT")), 1, id="date"
+        ),
+    ],
+)
+async def test_TE_17_a_throttling_provider_is_left_alone_by_all_clients(
+    idp: RunningIdp, house: House, clock: Clock, scripted: Answer, pause_s: int
+) -> None:
+    idp.now = clock.now
+    idp.token_answers.append(scripted)
+    authz = house(clock=clock)
+    first = await authz.basic()
+    assert verdict(first) == "503 idp_throttled"
+    assert first.header("retry-after") == str(pause_s)
+
+    clock.advance(pause_s - 0.5)
+    during = await authz.basic(OTHER_ID, OTHER_SECRET)
+    assert verdict(during) == "503 idp_throttled"
+    assert during.header("retry-after") == "1"
+    assert idp.counters["token"] == 1
+
+    clock.advance(0.5)
+    assert (await authz.basic()).allowed
+    assert idp.counters["token"] == 2
+
+
+async def test_TE_17_the_pause_holds_for_every_plugin_of_the_provider(
+    idp: RunningIdp, house: House
+) -> None:
+    idp.token_answers.append(says(b"", 429, ("retry-after", "60")))
+    authz = house(routes(a=(idp, {}), b=(idp, {"scopes": ("openid", "email")})))
+
+    assert verdict(await authz.basic(**on("a"))) == "503 idp_throttled"
+    assert verdict(await authz.basic(**on("b"))) == "503 idp_throttled"
+    assert idp.counters["token"] == 1
+
+
+@pytest.mark.parametrize(
+    "scripted",
+    [
+        pytest.param(says(b"", 500), id="500"),
+        pytest.param(says(b"<html>", 502), id="502"),
+        pytest.param(says(b"", 503, ("retry-after", "30")), id="503 with Retry-After"),
+        pytest.param(says(b"", 504), id="504"),
+        pytest.param(says({"error": "invalid_client"}, 500), id="500 with an error object"),
+        pytest.param(says(b"x" * 100_000, 502), id="502 with a long page"),
+        pytest.param(
+            says(gzip.compress(b"<html>"), 502, ("content-encoding", "gzip")), id="502 compressed"
+        ),
+    ],
+)
+async def test_TE_18_a_server_error_is_an_outage_and_not_repeated(
+    idp: RunningIdp, house: House, scripted: Answer
+) -> None:
+    assert await told(idp, house(), scripted) == "503 idp_unavailable"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"<html>401</html>", id="HTML"),
+        pytest.param(b'{"message":"Unauthorized"}', id="JSON without error"),
+        pytest.param(b'"invalid_client"', id="JSON string"),
+        pytest.param(b'{"error":"invalid_client","error":"x"}', id="name twice"),
+    ],
+)
+async def test_TE_19_a_bare_401_is_no_proof_of_a_wrong_secret(
+    idp: RunningIdp, house: House, body: bytes
+) -> None:
+    assert await told(idp, house(), says(body, 401)) == "503 idp_answer_invalid"
+
+
+@pytest.mark.parametrize(
+    ("scripted", "reason"),
+    [
+        pytest.param(says(b"<html>blocked", 403), "idp_answer_invalid", id="403 of a WAF"),
+        pytest.param(refuses("Realm does not exist", 404), "idp_request_refused", id="404"),
+        pytest.param(refuses("HTTP 405", 405), "idp_request_refused", id="405"),
+        pytest.param(says(b"", 415), "idp_answer_invalid", id="415"),
+    ],
+)
+async def test_TE_20_any_other_status_is_503(
+    idp: RunningIdp, house: House, scripted: Answer, reason: str
+) -> None:
+    assert await told(idp, house(), scripted) == f"503 {reason}"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_TE_21_a_redirect_is_never_followed(
+    idp: RunningIdp, house: House, scripted: Serve, status: int
+) -> None:
+    elsewhere = scripted([read_request, sends(b"{}")])
+    redirect = says(b"", status, ("location", f"{elsewhere.url}/token"))
+
+    assert await told(idp, house(), redirect) == "503 idp_answer_invalid"
+    assert elsewhere.connections == []
+
+
+# --- Faults of the network -----------------------------------------------------------
+
+
+async def test_TE_22_a_refused_connection_is_an_outage(idp: RunningIdp, house: House) -> None:
+    authz = house()
+    await authz.bearer(idp.issue())  # the keys are there
+    idp.stop()
+
+    answer = await authz.basic()
+    assert verdict(answer) == "503 idp_unavailable"
+    assert answer.header("retry-after") == "1"
+
+
+@pytest.mark.parametrize(
+    ("script", "connections"),
+    [
+        pytest.param([send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"), reset], 1, id="reset"),
+        pytest.param(
+            [send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}")], 1, id="end in the body"
+        ),
+        pytest.param([reset], 2, id="reset before any answer"),
+        pytest.param([], 2, id="end before any answer"),
+    ],
+)
+async def test_TE_22_a_broken_answer_is_an_outage(
+    idp: RunningIdp, house: House, scripted: Serve, script: list[Any], connections: int
+) -> None:
+    server = scripted([read_request, *script])
+    answer = await house(token_endpoint=f"{server.url}/token").basic()
+
+    assert verdict(answer) == "503 idp_unavailable"
+    # One retry at most, and none once something was answered.
+    assert len(server.connections) == connections
+
+
+@pytest.mark.parametrize(
+    "tls",
+    [
+        pytest.param(lambda: server_context("127.0.0.1"), id="valid"),
+        pytest.param(lambda: server_context("idp.test"), id="wrong name"),
+        pytest.param(lambda: server_context("127.0.0.1", expired=True), id="expired"),
+        pytest.param(lambda: server_context("127.0.0.1", ca=authority("nobody")), id="unknown CA"),
+        pytest.param(lambda: None, id="plaintext"),
+    ],
+)
+async def test_TE_22_only_a_certificate_in_order_gets_the_secret(
+    idp: RunningIdp,
+    house: House,
+    tmp_path: Path,
+    tls: Callable[[], ssl.SSLContext | None],
+    request: pytest.FixtureRequest,
+) -> None:
+    with RunningIdp(tls=tls(), issuer=idp.issuer, keys=idp.keys) as secured:
+        authz = house(
+            settings={"idp_ca_file": str(ca_file(tmp_path))},
+            token_endpoint=secured.token_endpoint.replace("http://", "https://"),
+        )
+        answer = await authz.basic()
+
+        if "valid" in request.node.name:
+            assert answer.allowed
+        else:
+            assert verdict(answer) == "503 idp_unavailable"
+            assert secured.counters["token"] == 0
+
+
+async def test_TE_23_a_kept_connection_that_was_closed_is_replaced_once(
+    idp: RunningIdp, house: House, scripted: Serve
+) -> None:
+    server = scripted(
+        [read_request, sends(token_answer(idp)), read_request],
+        [read_request, sends(token_answer(idp, "other_id"))],
+    )
+    authz = house(token_endpoint=f"{server.url}/token")
+    await authz.basic()
+    answer = await authz.basic(OTHER_ID, OTHER_SECRET)
+
+    assert verdict(answer) == "403 consumer_unknown"
+    assert [received.count(b"POST /token") for received in server.received] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param([silence], id="silence"),
+        pytest.param([drip(b"HTTP/1.1 200 OK\r\nx-junk: " + b"x" * 1_000, 0.01)], id="headers"),
+        pytest.param(
+            [
+                send(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n"),
+                drip(b"x" * 1_000, 0.01),
+            ],
+            id="body",
+        ),
+    ],
+)
+async def test_TE_24_one_deadline_covers_the_whole_exchange(
+    idp: RunningIdp, house: House, scripted: Serve, script: list[Any]
+) -> None:
+    server = scripted([read_request, *script], [read_request, sends(token_answer(idp, "other_id"))])
+    authz = house(
+        token_endpoint=f"{server.url}/token", timeout=150, settings={"idp_concurrency": 1}
+    )
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+
+    assert verdict(await authz.basic()) == "503 idp_unavailable"
+    assert loop.time() - started < 2
+    # The only connection is free again.
+    assert verdict(await authz.basic(OTHER_ID, OTHER_SECRET)) == "403 consumer_unknown"
+
+
+async def test_TE_25_an_answer_that_comes_too_late_serves_the_next_caller(
+    idp: RunningIdp, house: House
+) -> None:
+    hold = threading.Event()
+    idp.token_answers.append(Answer(None, hold=hold))
+    authz = house()
+    caller = asyncio.create_task(authz.basic())
+    await idp.reached("token")
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+
+    hold.set()
+    assert (await authz.basic()).allowed
+    assert idp.counters["token"] == 1
+
+
+async def test_TE_25_a_refusal_that_nobody_waits_for_is_no_unheard_error(
+    idp: RunningIdp, house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    hold = threading.Event()
+    idp.token_answers.append(Answer(500, hold=hold))
+    authz = house()
+    caller = asyncio.create_task(authz.basic())
+    await idp.reached("token")
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+
+    hold.set()
+    await landed(authz)
+    assert len(authz.house._store.exchanges) == 0
+    gc.collect()
+    assert not [r for r in caplog.records if r.name == "asyncio" and r.levelname == "ERROR"]
+
+
+# --- What is sent, and what is kept ----------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+async def test_TE_26_a_token_request_authenticates_the_client_in_one_way(
+    idp: RunningIdp, house: House, method: str
+) -> None:
+    authz = house(token_endpoint_auth_method=method, audience=("account", "api"))
+    await authz.ask(
+        {
+            "authorization": basic(KONG_ID, KONG_SECRET),
+            "cookie": "session=1",
+            "x-forwarded-for": "203.0.113.7",
+        }
+    )
+    request = idp.requests[-1]
+
+    assert request.endpoint == "token"
+    assert request.method == "POST"
+    assert "?" not in request.target
+    assert request.header("content-type") == "application/x-www-form-urlencoded"
+    assert request.header("accept-encoding") == "identity"
+    assert request.header("cookie") is None
+    assert request.header("x-forwarded-for") is None
+    assert request.form["grant_type"] == "client_credentials"
+    assert request.form["scope"] == "openid"
+    if method == "client_secret_basic":
+        assert request.header("authorization") == basic(KONG_ID, KONG_SECRET)
+        assert not {"client_id", "client_secret"} & request.form.keys()
+    else:
+        assert request.header("authorization") is None
+        assert (request.form["client_id"], request.form["client_secret"]) == (KONG_ID, KONG_SECRET)
+
+
+@pytest.mark.parametrize(
+    ("supported", "basic_is_used"),
+    [
+        pytest.param(ABSENT, True, id="unsaid"),
+        pytest.param(["client_secret_post"], False, id="post alone"),
+        pytest.param(["client_secret_post", "client_secret_basic"], True, id="both"),
+        pytest.param(["private_key_jwt"], True, id="none that is done"),
+        pytest.param("client_secret_post", True, id="no list"),
+    ],
+)
+async def test_TE_26_without_a_choice_the_metadata_decide(
+    idp: RunningIdp, house: House, supported: object, basic_is_used: bool
+) -> None:
+    idp.metadata["token_endpoint_auth_methods_supported"] = supported
+    await house().basic()
+
+    assert (idp.requests[-1].header("authorization") is not None) is basic_is_used
+
+
+async def test_TE_26_a_cookie_of_one_exchange_is_not_carried_into_another(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house()
+    idp.token_answers.append(says(token_answer(idp), 200, ("set-cookie", "AUTH_SESSION=kong_id")))
+    await authz.basic()
+    await authz.basic(OTHER_ID, OTHER_SECRET)
+
+    assert [request.header("cookie") for request in idp.requests] == [None] * 4
+
+
+async def test_TE_27_refresh_and_id_tokens_are_dropped(idp: RunningIdp, house: House) -> None:
+    refresh, identity = idp.issue(typ="Refresh"), idp.issue(typ="ID")
+    idp.members.update(refresh_token=refresh, id_token=identity)
+    authz = house()
+
+    for answer in (await authz.basic(), await authz.basic()):
+        assert answer.allowed
+        assert refresh.encode() not in answer.wire
+        assert identity.encode() not in answer.wire
+
+
+@pytest.mark.parametrize(
+    ("claimed", "said", "expected"),
+    [
+        pytest.param("openid orders", "openid", "200 allowed", id="only the token has it"),
+        pytest.param("openid", "openid orders", "403 scope_missing", id="only the answer has it"),
+    ],
+)
+async def test_TE_28_scopes_are_judged_on_the_tokens_own_claim(
+    idp: RunningIdp, house: House, claimed: str, said: str, expected: str
+) -> None:
+    idp.claims["scope"], idp.members["scope"] = claimed, said
+
+    assert verdict(await house(scopes_required=("orders",)).basic()) == expected
+
+
+async def test_keys_of_another_algorithm_verify_exchanged_tokens_too(house: House) -> None:
+    with RunningIdp(keys=[key("ES256")]) as other:
+        authz = house(routes(a=(other, {})))
+        assert (await authz.basic(**on("a"))).allowed

@@ -1,0 +1,640 @@
+"""What is remembered, for how long, for whom; and what happens while the provider is out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.house import KONG_CONSUMER, KONG_ID, KONG_SECRET, PLACE, gateway
+from support.idp import RunningIdp
+from support.scenes import OTHER_ID, OTHER_SECRET, landed, on, routes, says, verdict
+
+from authz.demo.script import Answer
+from authz.model import Consumer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from support.clock import Clock
+    from support.house import Answer as Verdict
+    from support.house import RunningHouse
+
+    House = Callable[..., RunningHouse]
+
+HOUR = 3_600
+OTHER_CONSUMER = Consumer("6f7fca37-1a8c-5b7e-9d5c-5a3f0b6f9b10", OTHER_ID, None, PLACE)
+REFUSED = "401 secret_rejected"
+
+
+@pytest.fixture
+def warm(idp: RunningIdp, house: House, clock: Clock) -> Callable[..., Any]:
+    """A maker of houses in which the workshop's client has a token, on the test's clock."""
+    idp.now = clock.now
+
+    async def build(**parameters: Any) -> RunningHouse:
+        authz = house(clock=clock, **parameters)
+        assert (await authz.basic()).allowed
+        assert idp.counters["token"] == 1
+        return authz
+
+    return build
+
+
+def claims(answer: Verdict) -> dict[str, Any]:
+    """The claims of the token that the upstream gets."""
+    _, token = (answer.header("authorization") or "").split(" ")
+    payload = token.split(".")[1]
+    decoded: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    return decoded
+
+
+# --- Whose entry it is -----------------------------------------------------------------
+
+
+async def test_CA_01_ids_and_secrets_that_join_to_one_text_are_two_callers(
+    idp: RunningIdp, house: House
+) -> None:
+    idp.clients = {"a": "b:c", "ab": ":c", KONG_ID: KONG_SECRET}
+    authz = house(consumers=[Consumer("1", "a", None, PLACE), Consumer("2", "ab", None, PLACE)])
+
+    one, other = await authz.basic("a", "b:c"), await authz.basic("ab", ":c")
+    assert (one.header("x-consumer-username"), other.header("x-consumer-username")) == ("a", "ab")
+    assert (claims(one)["client_id"], claims(other)["client_id"]) == ("a", "ab")
+    assert idp.counters["token"] == 2
+
+
+async def test_CA_02_a_wrong_secret_never_finds_the_right_ones_token(
+    idp: RunningIdp, warm: Any
+) -> None:
+    authz = await warm()
+
+    assert verdict(await authz.basic(KONG_ID, "wrong")) == REFUSED
+    assert (await authz.basic()).allowed
+    assert idp.counters["token"] == 2
+
+
+async def test_CA_03_a_refused_secret_is_no_hindrance_to_the_right_one(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house()
+
+    assert verdict(await authz.basic(KONG_ID, "wrong")) == REFUSED
+    assert (await authz.basic()).allowed
+
+
+async def test_CA_04_a_rotated_secret_ends_with_the_tokens_renewal(
+    idp: RunningIdp, warm: Any, clock: Clock
+) -> None:
+    authz = await warm()
+    idp.clients[KONG_ID] = "the-new-secret"
+
+    assert (await authz.basic(KONG_ID, "the-new-secret")).allowed
+    clock.advance(269)
+    assert (await authz.basic()).allowed
+    clock.advance(1)
+    assert verdict(await authz.basic()) == REFUSED
+    assert (await authz.basic(KONG_ID, "the-new-secret")).allowed
+
+
+@pytest.mark.parametrize(
+    ("parameters", "bound_s"),
+    [
+        pytest.param({}, 270, id="until the renewal"),
+        pytest.param({"cache_ttl_max": 100}, 90, id="cache_ttl_max is nearer"),
+    ],
+)
+async def test_CA_05_a_client_that_is_removed_passes_no_longer_than_its_token_is_kept(
+    idp: RunningIdp, warm: Any, clock: Clock, parameters: dict[str, Any], bound_s: float
+) -> None:
+    authz = await warm(**parameters)
+    del idp.clients[KONG_ID]
+
+    clock.advance(bound_s - 1)
+    assert (await authz.basic()).allowed
+    clock.advance(1)
+    assert verdict(await authz.basic()) == REFUSED
+
+
+async def test_CA_05_a_reload_forgets_every_token_at_once(idp: RunningIdp, warm: Any) -> None:
+    authz = await warm()
+    del idp.clients[KONG_ID]
+    authz.reload(gateway(idp))
+
+    assert verdict(await authz.basic()) == REFUSED
+
+
+async def test_CA_06_one_pair_at_two_providers_is_two_entries(
+    idp: RunningIdp, house: House
+) -> None:
+    with RunningIdp() as other:
+        authz = house(routes(a=(idp, {}), b=(other, {})))
+        for _ in range(2):
+            one, two = await authz.basic(**on("a")), await authz.basic(**on("b"))
+            assert (claims(one)["iss"], claims(two)["iss"]) == (idp.issuer, other.issuer)
+        assert (idp.counters["token"], other.counters["token"]) == (1, 1)
+
+        other.clients[KONG_ID] = "another"
+        authz.reload(routes(a=(idp, {}), b=(other, {})))
+        assert (await authz.basic(**on("a"))).allowed
+        assert verdict(await authz.basic(**on("b"))) == REFUSED
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        pytest.param({"scopes": ("openid", "email")}, id="scopes"),
+        pytest.param({"audience": ("account",)}, id="audience"),
+        pytest.param({"token_endpoint_auth_method": "client_secret_post"}, id="client auth"),
+        pytest.param({"cache_ttl_max": 60}, id="cache_ttl_max"),
+        pytest.param({"cache_tokens": False}, id="cache_tokens"),
+        pytest.param({"leeway": 5}, id="leeway"),
+    ],
+)
+async def test_CA_06_plugins_that_differ_in_what_a_token_depends_on_share_none(
+    idp: RunningIdp, house: House, difference: dict[str, Any]
+) -> None:
+    authz = house(routes(a=(idp, {}), b=(idp, difference)))
+
+    assert (await authz.basic(**on("a"))).allowed
+    assert (await authz.basic(**on("b"))).allowed
+    assert idp.counters["token"] == 2
+
+
+async def test_CA_06_plugins_that_differ_in_nothing_of_it_share_one(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house(routes(a=(idp, {}), b=(idp, {"display_errors": True})))
+
+    assert (await authz.basic(**on("a"))).allowed
+    assert (await authz.basic(**on("b"))).allowed
+    assert idp.counters["token"] == 1
+
+
+async def test_CA_18_flights_of_right_and_wrong_secrets_never_cross(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house()
+    asked = [authz.basic(), *(authz.basic(KONG_ID, "wrong") for _ in range(99))]
+    right, *wrong = await asyncio.gather(*asked)
+
+    assert right.allowed
+    assert {verdict(answer) for answer in wrong} == {REFUSED}
+    assert idp.counters["token"] == 2
+
+
+async def test_CA_19_interleaved_callers_get_each_their_own_identity(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house(consumers=(KONG_CONSUMER, OTHER_CONSUMER))
+    pairs = [(KONG_ID, KONG_SECRET), (OTHER_ID, OTHER_SECRET)] * 100
+    answers = await asyncio.gather(*(authz.basic(*pair) for pair in pairs))
+
+    for (client_id, _), answer in zip(pairs, answers, strict=True):
+        assert answer.header("x-consumer-username") == client_id
+        assert claims(answer)["client_id"] == client_id
+
+
+# --- How long --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("life_s", "renewed_s"),
+    [
+        pytest.param(300, 270, id="30 s before its end"),
+        pytest.param(60, 54, id="a tenth of its life before its end"),
+        pytest.param(10 * HOUR, 10 * HOUR - 30, id="never more than 30 s"),
+    ],
+)
+async def test_CA_07_a_token_is_renewed_before_its_end(
+    idp: RunningIdp, house: House, clock: Clock, life_s: int, renewed_s: int
+) -> None:
+    idp.now, idp.token_lifetime_s = clock.now, life_s
+    authz = house(clock=clock)
+    first = await authz.basic()
+
+    clock.advance(renewed_s - 1)
+    assert (await authz.basic()).wire == first.wire
+    clock.advance(1)
+    assert claims(await authz.basic())["exp"] == clock.now() + life_s
+    assert idp.counters["token"] == 2
+
+
+async def test_CA_08_a_bearer_verdict_ends_with_its_token(
+    idp: RunningIdp, house: House, clock: Clock
+) -> None:
+    idp.now = clock.now
+    authz = house(clock=clock, leeway=10)
+    token = idp.issue()
+    assert (await authz.bearer(token)).allowed
+
+    clock.advance(309)
+    assert (await authz.bearer(token)).allowed
+    clock.advance(1)
+    assert verdict(await authz.bearer(token)) == "401 token_expired"
+
+
+async def test_CA_08_another_token_finds_no_verdict_of_this_one(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house()
+    token = idp.issue()
+    assert (await authz.bearer(token)).allowed
+    head, _, signature = token.rpartition(".")
+    twin = ("B" if signature[0] == "A" else "A") + signature[1:]
+
+    assert verdict(await authz.bearer(f"{head}.{twin}")) == "401 token_signature_invalid"
+
+
+async def test_CA_09_a_flood_of_wrong_secrets_pushes_out_no_token(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house(settings={"cache_entries": 4})
+    await authz.basic()
+    for number in range(20):
+        assert verdict(await authz.basic(KONG_ID, f"wrong-{number}")) == REFUSED
+
+    assert (await authz.basic()).allowed
+    assert idp.counters["token"] == 21
+
+
+@pytest.mark.parametrize("jump_s", [HOUR, -HOUR], ids=["forward", "back"])
+async def test_CA_16_a_jump_of_the_wall_clock_makes_no_token_immortal(
+    idp: RunningIdp, warm: Any, clock: Clock, jump_s: int
+) -> None:
+    authz = await warm()
+    clock.set_wall(clock.now() + jump_s)
+
+    assert (await authz.basic()).allowed
+    clock.advance(270)  # by the clock that never jumps
+    assert (await authz.basic()).allowed
+    assert idp.counters["token"] == (3 if jump_s > 0 else 2)
+
+
+async def test_CA_17_after_a_failed_exchange_the_next_caller_tries_again(
+    idp: RunningIdp, house: House
+) -> None:
+    idp.token_answers.append(says(b"", 500))
+    authz = house()
+
+    assert verdict(await authz.basic()) == "503 idp_unavailable"
+    assert len(authz.house._store.exchanges) == 0
+    assert (await authz.basic()).allowed
+
+
+@pytest.mark.parametrize(
+    ("parameters", "renewed_s"),
+    [
+        pytest.param({"cache_ttl_max": 50}, 45, id="cache_ttl_max shortens"),
+        pytest.param({"cache_ttl_max": 5000}, 270, id="cache_ttl_max lengthens nothing"),
+        pytest.param({"cache_ttl": 10}, 270, id="cache_ttl is for what has no end"),
+        pytest.param({"cache_ttl_min": 5000}, 270, id="cache_ttl_min never lifts past exp"),
+    ],
+)
+async def test_kongs_cache_ttl_parameters_bound_a_tokens_life(
+    idp: RunningIdp, warm: Any, clock: Clock, parameters: dict[str, Any], renewed_s: int
+) -> None:
+    authz = await warm(**parameters)
+
+    clock.advance(renewed_s - 1)
+    await authz.basic()
+    assert idp.counters["token"] == 1
+    clock.advance(1)
+    await authz.basic()
+    assert idp.counters["token"] == 2
+
+
+async def test_cache_ttl_min_lifts_a_short_expires_in(
+    idp: RunningIdp, warm: Any, clock: Clock
+) -> None:
+    idp.members["expires_in"] = 10
+    authz = await warm(cache_ttl_min=100)
+
+    clock.advance(89)
+    await authz.basic()
+    assert idp.counters["token"] == 1
+
+
+async def test_with_cache_tokens_false_every_request_is_a_new_exchange(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house(cache_tokens=False)
+    for count in (1, 2, 3):
+        assert (await authz.basic()).allowed
+        assert idp.counters["token"] == count
+
+
+async def test_with_cache_tokens_false_equal_requests_at_one_time_still_share_one(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house(cache_tokens=False)
+    answers = await asyncio.gather(*(authz.basic() for _ in range(50)))
+
+    assert all(answer.allowed for answer in answers)
+    assert idp.counters["token"] == 1
+
+
+# --- While the provider is out -----------------------------------------------------------
+
+
+async def test_RL_01_while_the_provider_is_down_those_who_are_known_pass(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house(consumers=(KONG_CONSUMER, OTHER_CONSUMER))
+    assert (await authz.basic()).allowed
+    assert (await authz.basic(OTHER_ID, OTHER_SECRET)).allowed
+    idp.stop()
+
+    assert (await authz.basic()).allowed
+    assert (await authz.basic(OTHER_ID, OTHER_SECRET)).allowed
+    assert (await authz.bearer(idp.issue())).allowed
+    unknown = await authz.basic(KONG_ID, "never seen")
+    assert verdict(unknown) == "503 idp_unavailable"
+    assert unknown.header("retry-after") == "1"
+
+    idp.start()
+    assert verdict(await authz.basic(KONG_ID, "never seen")) == REFUSED
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+async def test_CA_07_during_an_outage_a_token_is_served_on_to_its_own_end(
+    idp: RunningIdp, warm: Any, clock: Clock, status: int
+) -> None:
+    authz = await warm()
+    idp.token_answers.append(says(b"", status, times=None))
+
+    clock.advance(270)
+    for _ in range(10):
+        assert (await authz.basic()).allowed
+    assert idp.counters["token"] == 2
+    clock.advance(29.9)
+    assert (await authz.basic()).allowed
+    clock.advance(0.1)
+    assert verdict(await authz.basic()) in {"503 idp_unavailable", "503 idp_throttled"}
+
+
+async def test_CA_07_during_an_outage_the_renewal_is_tried_every_5_s(
+    idp: RunningIdp, warm: Any, clock: Clock
+) -> None:
+    authz = await warm()
+    idp.token_answers.append(says(b"", 500, times=2))
+    clock.advance(270)
+
+    for advance_s, count in ((0, 2), (4.9, 2), (0.1, 3), (4.9, 3), (0.1, 4)):
+        clock.advance(advance_s)
+        assert (await authz.basic()).allowed
+        assert idp.counters["token"] == count
+    # The fourth one has worked: its token serves from here on.
+    clock.advance(269)
+    assert (await authz.basic()).allowed
+    assert idp.counters["token"] == 4
+
+
+@pytest.mark.parametrize(
+    ("parameters", "members", "end_s"),
+    [
+        pytest.param({"cache_ttl_max": 100}, {}, 100, id="cache_ttl_max"),
+        pytest.param({"cache_ttl_resurrect": 3}, {}, 273, id="cache_ttl_resurrect"),
+        pytest.param({}, {"expires_in": 100}, 100, id="expires_in"),
+    ],
+)
+async def test_CA_07_no_answer_is_served_on_past_the_end_of_what_was_kept(
+    idp: RunningIdp,
+    warm: Any,
+    clock: Clock,
+    *,
+    parameters: dict[str, Any],
+    members: dict[str, Any],
+    end_s: float,
+) -> None:
+    idp.members.update(members)
+    authz = await warm(**parameters)
+    idp.token_answers.append(says(b"", 500, times=None))
+
+    clock.advance(end_s - 0.5)
+    assert (await authz.basic()).allowed  # with a renewal that has just failed
+    clock.advance(0.5)
+    assert verdict(await authz.basic()) == "503 idp_unavailable"
+
+
+@pytest.mark.parametrize(
+    "scripted",
+    [
+        pytest.param(says({"error": "unauthorized_client"}, 401), id="the client is refused"),
+        pytest.param(says(b"<html>"), id="nonsense"),
+    ],
+)
+async def test_CA_07_what_is_no_outage_ends_the_old_token(
+    idp: RunningIdp, warm: Any, clock: Clock, scripted: Answer
+) -> None:
+    authz = await warm()
+    idp.token_answers.append(scripted)
+    clock.advance(270)
+
+    assert (await authz.basic()).status in {401, 503}
+
+
+async def test_RL_02_a_silent_provider_costs_each_new_caller_one_deadline(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house(timeout=150)
+    assert (await authz.bearer(idp.issue())).allowed
+    idp.token_answers.append(Answer(None, times=None, hold=threading.Event()))
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    answers = await asyncio.gather(*(authz.basic() for _ in range(20)))
+
+    assert {verdict(answer) for answer in answers} == {"503 idp_unavailable"}
+    assert loop.time() - started < 2
+    assert idp.counters["token"] == 1
+
+
+async def test_RL_02_a_silent_provider_holds_up_no_other(idp: RunningIdp, house: House) -> None:
+    with RunningIdp() as other:
+        authz = house(routes(silent=(idp, {}), other=(other, {})), settings={"idp_concurrency": 1})
+        hold = threading.Event()
+        idp.discovery_answers.append(Answer(None, hold=hold))
+        waiting = asyncio.create_task(authz.basic(**on("silent")))
+        await idp.reached("discovery")
+
+        assert (await authz.basic(**on("other"))).allowed
+        assert not waiting.done()
+        hold.set()
+        assert (await waiting).allowed
+
+
+async def test_RL_03_a_renewal_that_takes_its_time_holds_up_nobody_who_has_a_token(
+    idp: RunningIdp, warm: Any, clock: Clock
+) -> None:
+    authz = await warm()
+    hold = threading.Event()
+    idp.token_answers.append(Answer(None, hold=hold))
+    clock.advance(270)
+    old = await authz.basic(seconds=0.9)
+    assert claims(old)["exp"] == clock.now() + 30
+    assert (await authz.basic()).wire == old.wire
+
+    hold.set()
+    await landed(authz)
+    clock.advance(5)
+    assert claims(await authz.basic())["exp"] > clock.now() + 200
+    assert idp.counters["token"] == 2
+
+
+async def test_DS_03_the_exchange_outlives_the_caller_who_began_it(
+    idp: RunningIdp, house: House
+) -> None:
+    hold = threading.Event()
+    idp.token_answers.append(Answer(None, hold=hold))
+    authz = house()
+    assert (await authz.bearer(idp.issue())).allowed
+
+    late = await authz.basic(seconds=0.2)
+    assert verdict(late) == "503 deadline_exceeded"
+    hold.set()
+    assert (await authz.basic()).allowed
+    assert idp.counters["token"] == 1
+
+
+async def test_RL_03_the_second_try_finds_the_token_of_the_first(
+    idp: RunningIdp, house: House
+) -> None:
+    hold = threading.Event()
+    idp.discovery_answers.append(Answer(None, hold=hold))
+    authz = house()
+
+    assert verdict(await authz.basic(seconds=0.2)) == "503 deadline_exceeded"
+    hold.set()
+    await landed(authz)
+    assert (await authz.basic(seconds=0.2)).allowed
+    assert dict(idp.counters) == {"token": 1, "discovery": 1, "certs": 1}
+
+
+@pytest.mark.parametrize(
+    ("skew_s", "basic", "bearer"),
+    [
+        pytest.param(30, "200 allowed", "200 allowed", id="30 s ahead"),
+        pytest.param(-30, "200 allowed", "200 allowed", id="30 s behind"),
+        pytest.param(
+            600, "503 exchanged_token_invalid", "401 token_not_yet_valid", id="10 min ahead"
+        ),
+        pytest.param(-600, "503 exchanged_token_invalid", "401 token_expired", id="10 min behind"),
+    ],
+)
+async def test_RL_08_leeway_absorbs_a_providers_clock_that_is_off(
+    idp: RunningIdp, house: House, clock: Clock, *, skew_s: int, basic: str, bearer: str
+) -> None:
+    idp.now = lambda: clock.now() + skew_s
+    authz = house(clock=clock, leeway=30)
+
+    assert verdict(await authz.basic()) == basic
+    assert verdict(await authz.bearer(idp.issue())) == bearer
+
+
+# --- Reload ----------------------------------------------------------------------------
+
+
+async def test_RL_13_a_consumer_that_is_removed_is_refused_at_once(
+    idp: RunningIdp, warm: Any
+) -> None:
+    authz = await warm()
+    authz.reload(gateway(idp, consumers=()))
+
+    assert verdict(await authz.basic()) == "403 consumer_unknown"
+
+
+async def test_RL_13_a_changed_audience_holds_at_once_for_known_tokens(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house()
+    token = idp.issue()
+    assert (await authz.bearer(token)).allowed
+    authz.reload(gateway(idp, audience=("api",)))
+
+    assert verdict(await authz.bearer(token)) == "401 token_audience_refused"
+
+
+async def test_a_reload_keeps_keys_and_connections_and_forgets_tokens(
+    idp: RunningIdp, warm: Any
+) -> None:
+    authz = await warm()
+    before = authz.house
+    authz.reload(gateway(idp, display_errors=True))
+    authz.house.start()
+    assert authz.house.ready
+    await before.aclose()
+
+    assert (await authz.basic()).allowed
+    assert dict(idp.counters) == {"token": 2, "discovery": 1, "certs": 1}
+
+
+async def test_a_reload_with_another_provider_closes_the_one_before(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house()
+    before = authz.house
+    with RunningIdp() as other:
+        authz.reload(gateway(other))
+        assert not authz.house.ready
+        await before.aclose()
+
+        assert (await authz.basic()).allowed
+        assert before._providers[0].config not in authz.house.outside._providers
+
+
+async def test_calls_in_a_house_that_was_replaced_end_as_they_began(
+    idp: RunningIdp, house: House
+) -> None:
+    hold = threading.Event()
+    idp.token_answers.append(Answer(None, hold=hold))
+    authz = house()
+    in_flight = asyncio.create_task(authz.basic())
+    await idp.reached("token")
+    with RunningIdp() as other, RunningIdp() as third:
+        first = authz.house
+        authz.reload(gateway(other))
+        second = authz.house
+        authz.reload(gateway(third))
+        await second.aclose()  # retired earlier: no call was in it
+        hold.set()
+
+        assert (await in_flight).allowed
+        await first.aclose()
+        assert (await authz.basic()).allowed
+
+
+async def test_a_house_that_retires_late_leaves_the_newest_ones_providers_alone(
+    idp: RunningIdp, house: House
+) -> None:
+    with RunningIdp() as other:
+        authz = house()
+        first = authz.house
+        authz.reload(gateway(idp, display_errors=True))
+        second = authz.house
+        authz.reload(gateway(other))
+        third = authz.house
+        third.start()
+        async with asyncio.timeout(5):
+            await third.wait_ready()
+        await first.aclose()
+        await second.aclose()
+
+        assert (await authz.basic()).allowed
+        assert set(third.outside._providers) == {p.config for p in third._providers}
+
+
+async def test_a_house_that_closes_tells_who_waits_and_leaves_no_task(
+    idp: RunningIdp, house: House
+) -> None:
+    before = asyncio.all_tasks()
+    idp.token_answers.append(Answer(None, hold=threading.Event()))
+    authz = house()
+    waiting = asyncio.create_task(authz.basic())
+    await idp.reached("token")
+    await authz.house.aclose()
+
+    assert verdict(await waiting) == "503 overloaded"
+    assert asyncio.all_tasks() == before

@@ -1,0 +1,183 @@
+"""The seam: whatever happens inside, bytes come out, and they say nothing they should not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from support.house import KONG_SECRET, basic, check_request, logged, read
+
+from authz.cache.decisions import ReadyAnswers
+from authz.cache.digest import Digester
+from authz.clock import SystemClock
+from authz.decision import Allow
+from authz.service import DEADLINE_SECONDS_DEFAULT, Service
+from authz.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from support.house import RunningHouse
+
+    from authz.pipeline import Pipeline, Trail
+
+SECRET_TEXT = "secret=hunter2"
+
+
+class Deciding:
+    """A pipeline that does what the test says."""
+
+    def __init__(self, decide: Callable[[Trail], Awaitable[Allow]]) -> None:
+        self.decide = decide
+
+
+def service(decide: Callable[[Trail], Awaitable[Allow]]) -> Service:
+    return Service(
+        cast("Pipeline", Deciding(decide)),
+        lanes={},
+        answers=ReadyAnswers(entries_max=1, bytes_max=1_000),
+        digest=Digester(),
+        clock=SystemClock(),
+        telemetry=Telemetry(),
+    )
+
+
+def in_seconds(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ValueError(SECRET_TEXT),
+        RecursionError(SECRET_TEXT),
+        ExceptionGroup(SECRET_TEXT, [KeyError(SECRET_TEXT)]),
+        UnicodeEncodeError("utf-8", SECRET_TEXT, 0, 1, SECRET_TEXT),
+    ],
+    ids=lambda fault: type(fault).__name__,
+)
+async def test_GR_09_a_fault_of_ours_is_a_503_that_does_not_quote_it(
+    fault: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    async def decide(_trail: Trail) -> Allow:
+        raise fault
+
+    wire = await service(decide).check(check_request(), None)
+    answer = read(wire)
+
+    assert (answer.status, answer.code, answer.reason) == (503, 14, "internal_error")
+    assert b"hunter2" not in wire
+    assert "hunter2" not in logged(caplog.records)
+    assert "test_service.py" in logged(caplog.records)
+
+
+async def test_GR_09_an_answer_that_no_header_can_carry_is_a_fault_of_ours() -> None:
+    async def decide(_trail: Trail) -> Allow:
+        return Allow(headers={"x-token": "a\r\nx-admin: 1"}, metadata={"reason": "allowed"})
+
+    assert read(await service(decide).check(check_request(), None)).reason == "internal_error"
+
+
+async def test_GR_08_the_callers_own_cancellation_is_handed_on() -> None:
+    started = asyncio.Event()
+
+    async def decide(_trail: Trail) -> Allow:
+        started.set()
+        await asyncio.Event().wait()
+        return Allow()
+
+    task = asyncio.create_task(service(decide).check(check_request(), None))
+    await started.wait()
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.001, 0.0, -1.0])
+async def test_GR_07_our_503_comes_before_the_callers_deadline(seconds: float) -> None:
+    async def decide(_trail: Trail) -> Allow:
+        await asyncio.Event().wait()
+        return Allow()
+
+    answer = read(await service(decide).check(check_request(), in_seconds(seconds)))
+
+    assert (answer.status, answer.reason) == (503, "deadline_exceeded")
+    assert answer.header("retry-after") == "1"
+
+
+async def test_GR_07_a_caller_without_a_deadline_gets_one_of_ours() -> None:
+    seen: list[float] = []
+
+    async def decide(_trail: Trail) -> Allow:
+        task = asyncio.current_task()
+        assert task is not None
+        scheduled = cast("Any", asyncio.get_running_loop())._scheduled
+        seen.extend(handle.when() for handle in scheduled)
+        return Allow(metadata={"reason": "allowed"})
+
+    now = in_seconds(0)
+    await service(decide).check(check_request(), None)
+
+    assert any(now < when <= in_seconds(DEADLINE_SECONDS_DEFAULT) for when in seen)
+
+
+async def test_GR_02_bytes_that_are_no_question_get_an_answer() -> None:
+    async def decide(_trail: Trail) -> Allow:
+        raise AssertionError("nothing to decide")
+
+    asked = service(decide)
+
+    assert asked.cached(b"\xff\xff") is None
+    assert read(await asked.check(b"\xff\xff", None)).reason == "request_unreadable"
+
+
+async def test_GR_16_a_denial_is_short_and_repeats_nothing_of_the_request(
+    house: Callable[..., RunningHouse],
+) -> None:
+    answer = await house(display_errors=True).ask(
+        {"authorization": 'Basic "><script>', "x-request-id": '"><script>'},
+        path='/"><script>alert(1)</script>',
+        host="<script>",
+    )
+
+    told = answer.body + json.dumps(dict(answer.headers)) + json.dumps(answer.metadata)
+    assert "<script>" not in told
+    assert len(answer.body) <= 1024
+    assert answer.header("content-type") == "application/json; charset=utf-8"
+    assert answer.header("x-content-type-options") == "nosniff"
+    assert answer.header("cache-control") == "no-store"
+
+
+async def test_GR_17_dynamic_metadata_names_the_consumer_and_nothing_secret(
+    house: Callable[..., RunningHouse],
+) -> None:
+    allowed = await house().basic()
+
+    assert allowed.metadata.keys() == {"reason", "consumer_id", "consumer_username"}
+    assert (await house().basic(client_secret="wrong-secret")).metadata == {
+        "reason": "secret_rejected"
+    }
+
+
+async def test_the_hot_path_is_silent_rather_than_wrong_when_it_fails(
+    house: Callable[..., RunningHouse],
+) -> None:
+    class Broken:
+        def now(self) -> float:
+            raise OSError(SECRET_TEXT)
+
+        monotonic = now
+
+    authz = house()
+    await authz.basic()
+    wire = check_request({"authorization": basic("kong_id", KONG_SECRET)})
+    assert authz.service.cached(wire) is not None
+    authz.service._clock = Broken()
+
+    assert authz.service.cached(wire) is None
