@@ -24,6 +24,12 @@ $(PARTS)/.ready: requirements/parts.txt
 	@$(PARTS)/bin/pip install --quiet --require-hashes -r requirements/parts.txt
 	@touch $@
 
+$(PARTS)/.keycloak: tests/support/keycloak.py | $(VENV)/.ready $(PARTS)/.ready
+	@{ command -v java && command -v mvn; } >/dev/null || { echo "Keycloak needs Java and Maven: apt-get install default-jre-headless maven"; exit 1; }
+	@echo "==> fetching Keycloak from Maven Central into $(PARTS)/keycloak"
+	@PYTHONPATH=tests $(BIN)/python -c 'from support.keycloak import distribution; print(distribution())'
+	@touch $@
+
 demo: $(VENV)/.ready $(PARTS)/.ready ## the seed's request through a real Envoy, on embedded parts
 	@$(BIN)/authz demo $(DEMO)
 
@@ -41,8 +47,8 @@ lint: $(VENV)/.ready
 types: $(VENV)/.ready
 	@$(BIN)/mypy
 
-e2e: $(VENV)/.ready $(PARTS)/.ready ## a real Envoy, a real Keycloak, httpbin, grpcurl
-	@$(BIN)/pytest tests/e2e $(TEST)
+e2e: $(VENV)/.ready $(PARTS)/.ready $(PARTS)/.keycloak ## a real Envoy, a real Keycloak, httpbin, grpcurl
+	@$(BIN)/pytest -v --durations=10 tests/e2e $(TEST)
 
 bench: $(VENV)/.ready ## medians and ratios; writes no file
 	@$(BIN)/python -m bench $(BENCH)
