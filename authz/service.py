@@ -173,6 +173,13 @@ class Service:
         ``deadline`` is the caller's, in the event loop's time; ``None``: it has
         none.  Raises nothing but the caller's own cancellation.
         """
+        try:
+            return await self._check(wire, deadline)
+        except Exception as error:  # noqa: BLE001 - beside the decision itself: its record, its bytes
+            _internal(error)
+            return _LAST_RESORT
+
+    async def _check(self, wire: bytes, deadline: float | None) -> bytes:
         started = self._clock.monotonic()
         try:
             request = wire_format.parse(wire)
@@ -261,6 +268,16 @@ class Service:
         duration_ms = round(seconds * 1000, 3)
         extra = {**fields, "request_id": request_id, "duration_ms": duration_ms}
         _log.info(verdict, extra={"fields": extra})
+
+
+_LAST_RESORT: Final = wire_format.render(
+    for_error(
+        Unavailable(Reason.INTERNAL_ERROR),
+        Wording(),
+        grpc=False,
+        metadata={"reason": Reason.INTERNAL_ERROR.value},
+    )
+)
 
 
 def _our_deadline(theirs: float | None) -> float:

@@ -34,14 +34,16 @@ class Deciding:
         self.decide = decide
 
 
-def service(decide: Callable[[Trail], Awaitable[Allow]]) -> Service:
+def service(
+    decide: Callable[[Trail], Awaitable[Allow]], telemetry: Telemetry | None = None
+) -> Service:
     return Service(
         cast("Pipeline", Deciding(decide)),
         lanes={},
         answers=ReadyAnswers(entries_max=1, bytes_max=1_000),
         digest=Digester(),
         clock=SystemClock(),
-        telemetry=Telemetry(),
+        telemetry=telemetry or Telemetry(),
     )
 
 
@@ -81,6 +83,20 @@ async def test_GR_09_an_answer_that_no_header_can_carry_is_a_fault_of_ours() -> 
         return Allow(headers={"x-token": "a\r\nx-admin: 1"}, metadata={"reason": "allowed"})
 
     assert read(await service(decide).check(check_request(), None)).reason == "internal_error"
+
+
+async def test_GR_09_a_fault_beside_the_decision_is_a_503_too() -> None:
+    class Broken(Telemetry):
+        def decided(self, verdict: str, reason: str, seconds: float) -> None:
+            raise OSError(SECRET_TEXT)
+
+    async def decide(_trail: Trail) -> Allow:
+        return Allow(metadata={"reason": "allowed"})
+
+    wire = await service(decide, Broken()).check(check_request(), None)
+
+    assert (read(wire).status, read(wire).reason) == (503, "internal_error")
+    assert b"hunter2" not in wire
 
 
 async def test_GR_08_the_callers_own_cancellation_is_handed_on() -> None:
