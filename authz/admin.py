@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import socket
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import uvicorn
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from authz.settings import TcpAddress
 from authz.transport import ListenError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
 
     from prometheus_client import CollectorRegistry
@@ -32,6 +34,7 @@ DETAIL_CHARACTERS = 256
 CONCURRENT_REQUESTS = 64
 REQUEST_BYTES = 16 * 1024
 IDLE_CONNECTION_SECONDS = 5
+FIRST_REQUEST_SECONDS = 2.0
 STOP_SECONDS = 2.0
 
 _HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
@@ -134,12 +137,29 @@ def _text(*lines: str, status: int = 200) -> Response:
     return PlainTextResponse(body, status, headers=_HEADERS)
 
 
+class _Impatient(H11Protocol):
+    """uvicorn's protocol, which by itself waits for a first request for ever.
+
+    So many silent connections would use up ``CONCURRENT_REQUESTS``, and with it
+    the liveness probe.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's own narrowing
+        super().connection_made(transport)
+        self.loop.call_later(FIRST_REQUEST_SECONDS, self._hang_up_on_the_silent)
+
+    def _hang_up_on_the_silent(self) -> None:
+        # uvicorn declares it without its None.
+        if cast("object", self.cycle) is None:
+            self.transport.close()
+
+
 def _configuration(app: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         # Named, not detected: what happens to be installed must not change how this behaves.
         loop="asyncio",
-        http="h11",
+        http=_Impatient,
         ws="none",
         lifespan="off",
         log_config=None,

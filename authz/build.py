@@ -13,10 +13,11 @@ from authz.cache.memory import BoundedCache
 from authz.cache.tokens import TokenStore
 from authz.clock import SystemClock
 from authz.decision import Wording
-from authz.errors import RouteNotFound
+from authz.errors import ConfigurationError, RouteNotFound
 from authz.kong.router import Router
 from authz.methods import METHODS
 from authz.methods.base import Resources
+from authz.model import Diagnostic, Place
 from authz.oauth.http import HttpClient, tls_context
 from authz.oauth.provider import Provider, ProviderConfig, ProviderStatus
 from authz.oauth.verifier import TokenVerifier
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
         Gateway,
         Match,
         OpenIDConnect,
-        Place,
         Plugin,
         Request,
     )
@@ -96,7 +96,7 @@ class Outside:
 
     def _client(self, *, verify: bool) -> HttpClient:
         if verify not in self._tls:
-            self._tls[verify] = tls_context(self._settings.idp_ca_file, verify=verify)
+            self._tls[verify] = _tls_context(self._settings.idp_ca_file, verify=verify)
         return HttpClient(
             self._tls[verify],
             connect_to=self._settings.connect_to,
@@ -123,10 +123,21 @@ class Outside:
             await provider.aclose()
 
 
+def _tls_context(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
+    try:
+        return tls_context(ca_file, verify=verify)
+    except OSError as error:  # ssl.SSLError is one
+        place = Place(ca_file or "the system's certificates", 1, 1)
+        message = f"cannot be read as PEM certificates: {error.strerror or 'not PEM'}"
+        raise ConfigurationError([Diagnostic(place, "--idp-ca-file", message)]) from error
+
+
 def _provider_config(config: OpenIDConnect) -> ProviderConfig:
+    # With nothing to discover, the first of the extra keys are the only ones.
+    pseudo = config.extra_jwks_uris[:1] if config.using_pseudo_issuer else ()
     return ProviderConfig(
         issuer=config.issuer,
-        jwks_endpoint=config.jwks_endpoint,
+        jwks_endpoint=config.jwks_endpoint or next(iter(pseudo), None),
         extra_jwks_uris=config.extra_jwks_uris,
         using_pseudo_issuer=config.using_pseudo_issuer,
         rediscovery_lifetime=config.rediscovery_lifetime,

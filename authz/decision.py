@@ -14,10 +14,12 @@ from urllib.parse import quote, urlsplit
 from authz.errors import (
     AuthzError,
     Forbidden,
+    Later,
     MalformedRequest,
     Reason,
     Refusal,
     RouteNotFound,
+    Throttled,
     Unauthenticated,
     Unavailable,
 )
@@ -76,6 +78,7 @@ ANSWERS: Final[Mapping[type[BaseException], Answer]] = {
     Unauthenticated: Answer(401, 16, "Unauthorized"),
     Forbidden: Answer(403, 7, "Forbidden"),
     RouteNotFound: Answer(404, 5, "no Route matched with those values"),
+    Throttled: Answer(429, 8, "Too many requests"),
     Unavailable: Answer(503, 14, "Service unavailable"),
 }
 
@@ -121,7 +124,7 @@ def for_error(
         message = f"{message} ({error.detail})"
     headers = [("cache-control", "no-store"), ("x-content-type-options", "nosniff")]
     headers += _challenges(error, wording)
-    if isinstance(error, Unavailable):
+    if isinstance(error, Later):
         headers.append(("retry-after", str(error.retry_after)))
     if grpc:
         # Envoy would put a body into grpc-message; with these two headers set it does not.

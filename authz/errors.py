@@ -10,8 +10,10 @@
         ├── Unauthenticated     nobody has proven who is calling
         ├── Forbidden           the caller is known and not permitted
         ├── RouteNotFound       the configuration has no such route
-        └── Unavailable         we cannot know: the identity provider or we failed
-            └── IdpOutage       the provider is unreachable or says it is down
+        └── Later               not now
+            ├── Throttled       too many wrong guesses
+            └── Unavailable     we cannot know: the identity provider or we failed
+                └── IdpOutage   the provider is unreachable or says it is down
 
 An error says what happened; ``decision.py`` alone says what it answers.
 """
@@ -65,6 +67,9 @@ class Reason(StrEnum):
     # RouteNotFound
     ROUTE_UNKNOWN = "route_unknown"
     ROUTE_UNMATCHED = "route_unmatched"
+
+    # Throttled
+    GUESSING_THROTTLED = "guessing_throttled"
 
     # Unavailable
     IDP_UNAVAILABLE = "idp_unavailable"
@@ -124,12 +129,20 @@ class RouteNotFound(Refusal):
     """The configuration names no route for this request."""
 
 
-class Unavailable(Refusal):
-    """The answer cannot be known now.  ``retry_after`` is in seconds."""
+class Later(Refusal):
+    """Not now.  ``retry_after`` says when to try again, in seconds."""
 
     def __init__(self, reason: Reason, detail: str = "", *, retry_after: int = 1) -> None:
         super().__init__(reason, detail)
         self.retry_after = retry_after
+
+
+class Throttled(Later):
+    """Somebody is guessing at this client's secret."""
+
+
+class Unavailable(Later):
+    """The answer cannot be known now."""
 
 
 class IdpOutage(Unavailable):

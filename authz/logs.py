@@ -34,6 +34,7 @@ CLOSE_SECONDS = 1.0
 
 # httpcore writes headers and httpx whole URLs at the levels below (both would
 # carry credentials); nobody debugs authz by reading gRPC's or the loop's lines.
+DECISIONS = "authz.decision"
 QUIET_LOGGERS = ("asyncio", "grpc", "h11", "httpcore", "httpx", "uvicorn")
 
 _logger = logging.getLogger(__name__)
@@ -47,11 +48,14 @@ class Logs:
         self._handler = handler
         self._writer = writer
         self._before = (root.level, root.handlers[:])
-        self._levels = {name: logging.getLogger(name).level for name in QUIET_LOGGERS}
+        named = (*QUIET_LOGGERS, DECISIONS)
+        self._levels = {name: logging.getLogger(name).level for name in named}
         root.handlers[:] = [handler]
         root.setLevel(level.upper())
         for name in QUIET_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)
+        # Which decisions are told is a setting of its own.
+        logging.getLogger(DECISIONS).setLevel(logging.INFO)
 
     @property
     def dropped(self) -> int:

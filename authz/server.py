@@ -103,6 +103,8 @@ class Server(Generic[H]):
         self._admin = Admin(settings.admin, self, telemetry.registry) if settings.admin else None
         self._serving = False
         self._announcing: asyncio.Task[None] | None = None
+        self._reloading: asyncio.Task[None] | None = None
+        self._reload_wanted = False
         self._retiring: set[asyncio.Task[None]] = set()
 
     @property
@@ -122,7 +124,7 @@ class Server(Generic[H]):
         try:
             await self._listen()
             while await signals.get() == signal.SIGHUP:
-                await self._reload()
+                self._begin_reload()
             return await self._drain(signals)
         finally:
             await self._close()
@@ -153,6 +155,17 @@ class Server(Generic[H]):
             await house.wait_ready()
         await self._set_serving(serving=True)
         _logger.info("serving", extra={"fields": self._summary(house.gateway)})
+
+    def _begin_reload(self) -> None:
+        """Reload beside the signals: a large file must not keep SIGTERM waiting."""
+        self._reload_wanted = True
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.create_task(self._reload_while_wanted())
+
+    async def _reload_while_wanted(self) -> None:
+        while self._reload_wanted:  # again, if a signal came while the files were read
+            self._reload_wanted = False
+            await self._reload()
 
     async def _reload(self) -> None:
         """Put the new configuration in force whole, or keep the old one and say why."""
@@ -187,6 +200,7 @@ class Server(Generic[H]):
 
     async def _stop(self) -> None:
         _logger.info("stopping")
+        await self._stop_reloading()
         self._stop_announcing()
         await self._set_serving(serving=False)
         # Whoever asks health needs time to hear it; until then calls still come.
@@ -196,6 +210,7 @@ class Server(Generic[H]):
 
     async def _close(self) -> None:
         """Release everything, however the run ended; what is stopped already stays so."""
+        await self._stop_reloading()
         self._stop_announcing()
         await self._transport.stop(0)
         if self._admin is not None:
@@ -206,6 +221,11 @@ class Server(Generic[H]):
     async def _set_serving(self, *, serving: bool) -> None:
         self._serving = serving
         await self._transport.set_serving(serving)
+
+    async def _stop_reloading(self) -> None:
+        if self._reloading is not None:
+            self._reloading.cancel()
+            await asyncio.gather(self._reloading, return_exceptions=True)
 
     def _stop_announcing(self) -> None:
         if self._announcing is not None:

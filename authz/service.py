@@ -17,6 +17,8 @@ from authz.cache.decisions import ReadyAnswer
 from authz.decision import Allow, Deny, Wording, for_error
 from authz.envoy import check as wire_format
 from authz.errors import Reason, Refusal, Unavailable
+from authz.logs import DECISIONS
+from authz.methods.base import client_of
 from authz.model import Location, Request
 from authz.pipeline import Trail
 
@@ -31,13 +33,16 @@ if TYPE_CHECKING:
     from authz.pipeline import Pipeline, Policy
     from authz.telemetry import Telemetry
 
-_log = logging.getLogger("authz.decision")
+_log = logging.getLogger(DECISIONS)
 
 # Our answer must leave before Envoy stops waiting.
 MARGIN_SECONDS_MAX: Final = 0.05
 MARGIN_SHARE: Final = 0.25
 # For a caller that names no deadline.
 DEADLINE_SECONDS_DEFAULT: Final = 15.0
+
+# Far above what a provider's outage piles up within its deadline.
+CHECKS_UNDER_WAY_MAX: Final = 20_000
 
 _REQUEST_ID_CHARS_MAX: Final = 128
 
@@ -116,6 +121,7 @@ class Service:
         telemetry: Telemetry,
         log_allowed: bool = False,
         log_denied: bool = True,
+        under_way_max: int = CHECKS_UNDER_WAY_MAX,
     ) -> None:
         self._pipeline = pipeline
         self._lanes = lanes
@@ -125,6 +131,8 @@ class Service:
         self._telemetry = telemetry
         self._log_allowed = log_allowed
         self._log_denied = log_denied
+        self._under_way = 0
+        self._under_way_max = under_way_max
 
     # --- The hot path --------------------------------------------------------------
 
@@ -173,11 +181,16 @@ class Service:
         ``deadline`` is the caller's, in the event loop's time; ``None``: it has
         none.  Raises nothing but the caller's own cancellation.
         """
+        if self._under_way >= self._under_way_max:
+            return _OVERLOADED
+        self._under_way += 1
         try:
             return await self._check(wire, deadline)
         except Exception as error:  # noqa: BLE001 - beside the decision itself: its record, its bytes
             _internal(error)
             return _LAST_RESORT
+        finally:
+            self._under_way -= 1
 
     async def _check(self, wire: bytes, deadline: float | None) -> bytes:
         started = self._clock.monotonic()
@@ -270,14 +283,16 @@ class Service:
         _log.info(verdict, extra={"fields": extra})
 
 
-_LAST_RESORT: Final = wire_format.render(
-    for_error(
-        Unavailable(Reason.INTERNAL_ERROR),
-        Wording(),
-        grpc=False,
-        metadata={"reason": Reason.INTERNAL_ERROR.value},
+def _unavailable(reason: Reason) -> bytes:
+    """Return an answer that is ready for when there is no time or way to make one."""
+    denial = for_error(
+        Unavailable(reason), Wording(), grpc=False, metadata={"reason": reason.value}
     )
-)
+    return wire_format.render(denial)
+
+
+_LAST_RESORT: Final = _unavailable(Reason.INTERNAL_ERROR)
+_OVERLOADED: Final = _unavailable(Reason.OVERLOADED)
 
 
 def _our_deadline(theirs: float | None) -> float:
@@ -296,12 +311,14 @@ def _internal(error: Exception) -> Unavailable:
 
 
 def _log_fields(trail: Trail) -> Mapping[str, Any]:
-    """Return who and where: names from the configuration, and a consumer only once verified."""
+    """Return who and where: names from the configuration, who only once it is verified."""
     match, consumer = trail.match, trail.consumer
     route = match and match.route
+    client = None if trail.claims is None else client_of(trail.claims)
     return {
         "route": route and (route.name or route.id),
         "plugin": str(match.plugin.place) if match and match.plugin else None,
         "method": trail.method and trail.method.name,
+        "client": client if isinstance(client, str) else None,
         "consumer": consumer and (consumer.username or consumer.custom_id or consumer.id),
     }

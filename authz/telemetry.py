@@ -72,6 +72,7 @@ class Telemetry:
             "1 if the configuration in use is the last one that was read.",
             registry=self.registry,
         )
+        self._reload_ok.set(1)  # what is running was read at the start
         Info("authz_build", "What is running.", registry=self.registry).info(
             {"version": __version__}
         )

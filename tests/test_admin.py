@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from authz.admin import Admin
+from authz.admin import CONCURRENT_REQUESTS, Admin
 from authz.settings import TcpAddress
 from authz.transport import ListenError
 
@@ -178,3 +178,14 @@ def test_a_stop_does_not_wait_for_an_idle_connection() -> None:
 
     with idle:
         assert idle.recv(1) == b""
+
+
+def test_silent_connections_do_not_keep_the_probes_out() -> None:
+    with serving(House()) as address, ExitStack() as silent:
+        connections = [
+            silent.enter_context(socket.create_connection((address.host, address.port), timeout=20))
+            for _ in range(CONCURRENT_REQUESTS)
+        ]
+        assert all(connection.recv(1) == b"" for connection in connections)
+
+        assert fetch(address, "/livez").status == 200

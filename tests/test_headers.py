@@ -403,3 +403,14 @@ async def test_HS_16_a_header_that_is_not_read_is_taken_away_all_the_same(
     answer = await authz.ask(headers)
 
     assert {"authorization", "access-token"} <= answer.removed
+
+
+async def test_half_a_pair_in_the_query_goes_to_no_upstream(
+    idp: RunningIdp, house: Callable[..., RunningHouse]
+) -> None:
+    authz = house(client_credentials_param_type=("header", "query"))
+
+    answer = await authz.basic(path=f"/get?client_secret={KONG_SECRET}")
+
+    assert answer.allowed
+    assert answer.removed_query == ("client_secret",)

@@ -236,3 +236,12 @@ def test_a_pipe_gets_whole_lines() -> None:
         logging.getLogger("a").info("x" * 1000)
     with os.fdopen(reader) as stream:
         assert json.loads(stream.read())["message"] == "x" * 1000
+
+
+def test_which_decisions_are_told_does_not_depend_on_the_level() -> None:
+    output = Output()
+    with logging_to(output, level="error"):
+        logging.getLogger("authz.decision").info("denied", extra={"fields": {"reason": "x"}})
+        logging.getLogger("authz.server").info("serving")
+
+    assert [event["message"] for event in output.events] == ["denied"]

@@ -398,3 +398,16 @@ async def test_the_operators_pages_are_served_and_end_with_the_server(lines: Lin
         await run.ended
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(admin.address.host, admin.address.port)
+
+
+async def test_RL_10_sigterm_ends_a_server_that_is_reading_its_files(lines: Lines) -> None:
+    async with running(lines, house()) as run:
+        run.send(signal.SIGHUP)  # and nothing comes of it: the files are still being read
+        run.send(signal.SIGTERM)
+
+        assert await asyncio.wait_for(run.ended, 20) == 0
+
+
+async def test_a_server_that_has_started_has_its_configuration(lines: Lines) -> None:
+    async with running(lines, house()) as run:
+        assert run.reload_metric("authz_config_last_reload_successful") == 1

@@ -14,6 +14,7 @@ from authz.cache.decisions import ReadyAnswers
 from authz.cache.digest import Digester
 from authz.clock import SystemClock
 from authz.decision import Allow
+from authz.policy.headers import UNPROTECTED
 from authz.service import DEADLINE_SECONDS_DEFAULT, Service
 from authz.telemetry import Telemetry
 
@@ -35,7 +36,9 @@ class Deciding:
 
 
 def service(
-    decide: Callable[[Trail], Awaitable[Allow]], telemetry: Telemetry | None = None
+    decide: Callable[[Trail], Awaitable[Allow]],
+    telemetry: Telemetry | None = None,
+    under_way_max: int = 10,
 ) -> Service:
     return Service(
         cast("Pipeline", Deciding(decide)),
@@ -44,6 +47,7 @@ def service(
         digest=Digester(),
         clock=SystemClock(),
         telemetry=telemetry or Telemetry(),
+        under_way_max=under_way_max,
     )
 
 
@@ -197,3 +201,20 @@ async def test_the_hot_path_is_silent_rather_than_wrong_when_it_fails(
     authz.service._clock = Broken()
 
     assert authz.service.cached(wire) is None
+
+
+async def test_DS_02_more_decisions_than_the_bound_are_turned_away_at_once() -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def decide(_trail: Trail) -> Allow:
+        started.set()
+        await go_on.wait()
+        return UNPROTECTED
+
+    asked = service(decide, under_way_max=1)
+    first = asyncio.create_task(asked.check(check_request(), None))
+    await started.wait()
+
+    assert read(await asked.check(check_request(), None)).reason == "overloaded"
+    go_on.set()
+    assert read(await first).allowed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from authz.cache.flight import Flights
+from authz.cache.guesses import Guesses
 from authz.cache.memory import BoundedCache
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class TokenStore:
     """
 
     def __init__(self, *, entries_max: int, bytes_max: int, timer: Callable[[], float]) -> None:
+        self.guesses = Guesses(timer=timer)
         self.exchanges: Flights[AccessToken] = Flights(flights_max=EXCHANGES_MAX)
         self._tokens: BoundedCache[AccessToken] = BoundedCache(
             entries_max=entries_max, bytes_max=bytes_max, timer=timer

@@ -86,6 +86,8 @@ class ClientCredentials(Method):
         if self._store.is_refused(key):
             self._telemetry.cache("refusals", "hit")
             raise Unauthenticated(Reason.SECRET_REJECTED, "the provider refused the client")
+        if held is None:
+            self._store.guesses.check(self._client_key(credential))
         self._telemetry.cache("tokens", "miss")
         try:
             async with within(self._timeout_s if held is None else RENEWAL_PATIENCE_SECONDS):
@@ -97,6 +99,9 @@ class ClientCredentials(Method):
             if held is None or not (fresh := self._fresh(held)):
                 raise
             return fresh
+
+    def _client_key(self, credential: ClientCredential) -> bytes:
+        return self._digest(self._config.issuer, credential.client_id)
 
     async def _shared_exchange(self, key: bytes, credential: ClientCredential) -> AccessToken:
         return await self._store.exchanges.run(key, partial(self._exchange, key, credential))
@@ -134,6 +139,7 @@ class ClientCredentials(Method):
             self._store.forget(key)
             neg = self._config.cache_ttl_neg
             self._store.refuse(key, lifetime_s=math.inf if neg is None else neg)
+            self._store.guesses.wrong(self._client_key(credential))
             raise
         return self._keep(key, token, claims)
 

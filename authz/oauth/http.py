@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 IDLE_CONNECTIONS_MAX: Final = 16
 IDLE_SECONDS_MAX: Final = 60.0
 
+# How long a call waits for one of --idp-concurrency places.
+TURN_SECONDS_MAX: Final = 1.0
+
 HTTP_OK: Final = 200
 
 
@@ -93,7 +96,7 @@ class HttpClient:
             request = self._client.build_request(
                 method, url, content=content, headers={"accept": "application/json", **headers}
             )
-            async with self._turns:
+            async with self._turn():
                 response = await self._client.send(request, stream=True)
                 try:
                     return Answer(
@@ -103,6 +106,19 @@ class HttpClient:
                     )
                 finally:
                     await response.aclose()
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for one of our own places, but not so long that the provider gets the blame."""
+        try:
+            async with asyncio.timeout(TURN_SECONDS_MAX):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise IdpOutage(Reason.OVERLOADED, "too many calls to the provider under way") from None
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -7,6 +7,7 @@ spelling, header, types and times, each strictly and with a bound.
 from __future__ import annotations
 
 import base64
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -153,8 +154,10 @@ class ClaimRules:
         """Check everything else, at ``now`` seconds since 1970."""
         if now >= expiry(claims) + self.leeway_s:
             raise Unauthenticated(Reason.TOKEN_EXPIRED, "token: exp has passed")
+        # Providers write whole seconds: one that is a fraction of a second ahead of
+        # us has not issued its token in the future.
         for name in ("nbf", "iat"):
-            if name in claims and _time(claims, name) > now + self.leeway_s:
+            if name in claims and _time(claims, name) > math.ceil(now) + self.leeway_s:
                 raise Unauthenticated(Reason.TOKEN_NOT_YET_VALID, f"token: {name} is in the future")
         for name in ("sub", "jti", "typ"):
             if not isinstance(claims.get(name, ""), str):

@@ -762,3 +762,16 @@ def test_CL_05_whatever_the_claims_there_is_a_verdict(found: dict[str, Any]) -> 
         # What passes has an issuer and an end.
         assert claims["iss"].rstrip("/") == ISSUER
         assert claims["exp"] > 0
+
+
+@pytest.mark.parametrize("claim", ["iat", "nbf"])
+async def test_CL_07_a_clock_that_is_a_fraction_of_a_second_ahead_is_no_future(
+    idp: RunningIdp, house: House, clock: Clock, now: float, claim: str
+) -> None:
+    clock.set_wall(now + 0.6)
+    tokens = saying(idp, claim, {"the second that we are in": now + 1, "the one after": now + 2})
+
+    assert await verdicts(house(clock=clock), tokens) == {
+        "the second that we are in": ALLOWED,
+        "the one after": NOT_YET_VALID,
+    }

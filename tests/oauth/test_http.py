@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from support.house import RunningHouse, gateway
 from support.idp import RunningIdp
 from support.scenes import at, verdict
 from support.scripted import answer as sends
@@ -17,7 +18,7 @@ from support.scripted import read_request, reset, send, silence
 from support.tls import authority, ca_file, server_context
 
 from authz.demo.script import Answer
-from authz.errors import IdpOutage, Unavailable
+from authz.errors import ConfigurationError, IdpOutage, Unavailable
 from authz.oauth.http import HttpClient, tls_context, within
 from authz.settings import parse_connect_to
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from support.house import RunningHouse
     from support.scripted import Script, ScriptedServer
 
     House = Callable[..., RunningHouse]
@@ -327,3 +327,14 @@ async def test_a_request_that_is_cancelled_gives_its_turn_back(idp: RunningIdp) 
         await asyncio.gather(stuck, waiting, return_exceptions=True)
         async with asyncio.timeout(5):
             assert (await http.get(idp.jwks_uri, bytes_max=9_999)).status == 200
+
+
+@pytest.mark.parametrize("text", ["", "no certificate at all"])
+def test_a_ca_file_that_is_no_pem_is_an_error_that_names_it(
+    idp: RunningIdp, tmp_path: Path, text: str
+) -> None:
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_text(text)
+
+    with pytest.raises(ConfigurationError, match=r"ca\.pem:1:1: --idp-ca-file: cannot be read"):
+        RunningHouse(gateway(idp), idp_ca_file=str(ca_file))

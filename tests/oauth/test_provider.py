@@ -449,3 +449,17 @@ async def test_JK_20_a_fault_in_the_background_is_heard_and_waits_like_a_failure
     assert caplog.messages.count("internal error") == 1
     assert "a fault of authz (RuntimeError)" in faulty.status().detail
     await faulty.aclose()
+
+
+async def test_a_pseudo_issuer_may_have_extra_keys_alone_and_becomes_ready(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house(
+        using_pseudo_issuer=True,
+        token_endpoint=idp.token_endpoint,
+        extra_jwks_uris=(idp.jwks_uri,),
+    )
+
+    assert (await authz.basic()).allowed
+    assert authz.house.ready
+    assert idp.counters["discovery"] == 0
