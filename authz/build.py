@@ -13,7 +13,7 @@ from authz.cache.memory import BoundedCache
 from authz.cache.tokens import TokenStore
 from authz.clock import SystemClock
 from authz.decision import Wording
-from authz.errors import ConfigurationError, RouteNotFound
+from authz.errors import ConfigurationError
 from authz.kong.router import Router
 from authz.methods import METHODS
 from authz.methods.base import Resources
@@ -295,15 +295,8 @@ def _lanes(
     """Return the hot path's index: for each name that Envoy may give, the policy it leads to."""
     names: list[LaneName] = [(n, None) for r in gateway.routes for n in (r.name, r.id) if n]
     names += [(None, n) for s in gateway.services for n in (s.name, s.id) if n]
-    matches = {name: _named(router, name) for name in names}
-    matches[None, None] = router.certain()
+    names.append((None, None))
+    matches = {name: router.certain(*name) for name in names}
     plugins = {name: match.plugin for name, match in matches.items() if match and match.plugin}
     lanes = {name: Lane.of(repr(name), policies[plugin.place]) for name, plugin in plugins.items()}
     return {name: lane for name, lane in lanes.items() if lane is not None}
-
-
-def _named(router: Router, name: LaneName) -> Match | None:
-    try:
-        return router.named(*name)
-    except RouteNotFound:  # of a disabled service
-        return None

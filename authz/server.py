@@ -18,7 +18,7 @@ from authz.envoy.check import POOL
 from authz.errors import ConfigurationError
 from authz.kong import state
 from authz.model import Diagnostic, Place
-from authz.settings import STDIN, TcpAddress, beyond_loopback, resolve
+from authz.settings import TcpAddress, beyond_loopback, resolve
 from authz.telemetry import Telemetry
 from authz.transport import ListenError
 from authz.transport.grpcio import GrpcioTransport
@@ -36,12 +36,6 @@ PATIENCE_SECONDS = 1.0
 """How long readiness may take before a line says why it is not there yet."""
 
 Signals = asyncio.Queue[signal.Signals]
-
-_STDIN_IS_READ_ONCE = Diagnostic(
-    Place(STDIN, 1, 1),
-    "configuration",
-    "standard input was read at the start: use a file to reload",
-)
 
 _logger = logging.getLogger(__name__)
 
@@ -310,8 +304,8 @@ async def _serve(settings: Settings, environ: Mapping[str, str]) -> int:
     telemetry = Telemetry()
 
     async def make(previous: BuiltHouse | None) -> BuiltHouse:
-        if previous is not None and STDIN in settings.config:
-            raise ConfigurationError([_STDIN_IS_READ_ONCE])
+        if previous is not None and (once := _read_once(settings)):
+            raise ConfigurationError(once)
         # In a thread: a large file must not hold up the calls of a server that reloads.
         gateway = await asyncio.to_thread(state.load, settings.config, environ)
         return build(gateway, settings, telemetry, previous=previous)
@@ -319,6 +313,16 @@ async def _serve(settings: Settings, environ: Mapping[str, str]) -> int:
     with _signals() as signals:
         server = Server(settings, await make(None), make, telemetry)
         return await server.run(signals)
+
+
+def _read_once(settings: Settings) -> list[Diagnostic]:
+    """Say which configuration cannot be read again: standard input, a pipe."""
+    message = "was read at the start and is gone: use a file to reload"
+    return [
+        Diagnostic(Place(path, 1, 1), "configuration", message)
+        for path in settings.config
+        if not state.is_rereadable([path])
+    ]
 
 
 @contextmanager

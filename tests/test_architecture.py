@@ -57,6 +57,7 @@ HOMES = {
     "httpx": {"oauth/http.py"},
     "jwt": {"oauth/jwks.py", "demo/keys.py"},
     "prometheus_client": {"telemetry.py", "admin.py"},
+    "re2": {"kong/checks.py"},
     "uvloop": {"server.py"},
     "yaml": {"kong/document.py"},
 }

@@ -20,6 +20,7 @@ from support.house import (
     basic,
     check_request,
     plugin,
+    read,
 )
 from support.idp import RunningIdp
 
@@ -38,6 +39,9 @@ TOKEN, LONG = "{token}", "{long}"
 EVERYWHERE = ("header", "query")
 SERVICE = Service("s1", "orders", PLACE, host="orders.internal")
 OFF = Service("s2", "off", PLACE, host="off.internal", enabled=False)
+# Both have a plugin; a route of the divided one has another, so its name does not tell which.
+EVEN = Service("s4", "even", PLACE, host="even.internal")
+DIVIDED = Service("s5", "divided", PLACE, host="divided.internal")
 
 # One route for each way in which a plugin can read, or not read, a credential.
 PLUGINS: Mapping[str, Mapping[str, Any]] = {
@@ -63,17 +67,29 @@ def route(name: str, service: Service = SERVICE) -> Route:
 
 
 def routed(issuer: str) -> Gateway:
-    """A file with a route of each kind, one without any plugin, and one of a disabled service."""
+    """A file with a route of each kind, some without a plugin, and services with one."""
     routes = {name: route(name) for name in PLUGINS}
+    guarded = route("guarded", DIVIDED)
     plugins = [
-        replace(plugin(issuer, **PLUGINS[name]), place=Place("kong.yaml", line, 1), route=at)
-        for line, (name, at) in enumerate(routes.items(), start=2)
+        *(replace(plugin(issuer, **PLUGINS[name]), route=at) for name, at in routes.items()),
+        replace(plugin(issuer), service=EVEN),
+        replace(plugin(issuer), service=DIVIDED),
+        replace(plugin(issuer, **PLUGINS["strict"]), route=guarded),
     ]
-    others = (route("open", Service("s3", "bare", PLACE, host="bare.internal")), route("off", OFF))
+    others = (
+        route("open", Service("s3", "bare", PLACE, host="bare.internal")),
+        route("off", OFF),
+        route("even", EVEN),
+        guarded,
+        route("free", DIVIDED),
+    )
     return Gateway(
-        services=(SERVICE, OFF),
+        services=(SERVICE, OFF, EVEN, DIVIDED),
         routes=(*routes.values(), *others),
-        plugins=tuple(plugins),
+        plugins=tuple(
+            replace(each, place=Place("kong.yaml", line, 1))
+            for line, each in enumerate(plugins, start=2)
+        ),
         consumers=(KONG_CONSUMER,),
     )
 
@@ -187,13 +203,15 @@ queries = mostly(
     st.lists(arguments, max_size=4).map(lambda parts: "?" + "&".join(parts)),
 )
 paths = mostly(
-    st.sampled_from([f"/{name}/x" for name in PLUGINS]),
+    st.sampled_from([f"/{name}/x" for name in (*PLUGINS, "guarded", "free")]),
     st.sampled_from(["/open", "/off", "*", "", f"/{LONG}"]),
 )
 contexts = {
     "unrouted": mostly(st.sampled_from([{}, {"tenant": "b"}]), st.just({"route": "header"})),
     "routed": mostly(
-        st.sampled_from([{"route": name} for name in PLUGINS]),
+        st.sampled_from(
+            [*({"route": name} for name in PLUGINS), {"service": "even"}, {"service": "divided"}]
+        ),
         st.sampled_from(
             [
                 *({"route": f"id-of-{name}"} for name in PLUGINS),
@@ -281,6 +299,8 @@ def test_whenever_the_hot_path_answers_the_whole_way_says_the_same(
         pytest.param("routed", {"route": "header"}, id="a route by name"),
         pytest.param("routed", {"route": "id-of-query"}, id="a route by id"),
         pytest.param("routed", {"route": "kept"}, id="a route that hides nothing"),
+        pytest.param("routed", {"service": "even"}, id="a service by name"),
+        pytest.param("routed", {"service": "s4"}, id="a service by id"),
     ],
 )
 def test_where_the_policy_is_certain_the_second_answer_comes_from_memory(
@@ -321,3 +341,16 @@ def test_what_depends_on_more_than_the_credential_is_never_answered_from_memory(
     before, _, after = town.ask("routed", encoded(request, town.token))
 
     assert (before, after) == (None, None)
+
+
+def test_the_name_of_a_service_is_not_enough_where_a_route_of_it_has_its_own_plugin(
+    town: Town,
+) -> None:
+    request = {"headers": {"authorization": PAIR}, "context": {"service": "divided"}}
+    statuses = {}
+    for path in ("/free", "/guarded", "/query"):
+        before, answer, after = town.ask("routed", encoded({**request, "path": path}, town.token))
+        assert (before, after) == (None, None)
+        statuses[path] = read(answer).status
+
+    assert statuses == {"/free": 200, "/guarded": 403, "/query": 404}

@@ -497,15 +497,17 @@ def _retries(service: Service) -> envoy_route.RetryPolicy | None:
 
 def _check_settings(route: Route, router: Router) -> ext_authz.ExtAuthzPerRoute:
     """Name the route to authz, and send the body only where a plugin reads it."""
-    match = router.certain() or router.named(label(route), None)
+    everything = router.certain()
+    match = everything or router.certain(label(route))
+    plugin = None if match is None else match.plugin
     body = ext_authz.BufferSettings(
         max_request_bytes=MAX_BODY_BYTES,
         allow_partial_message=True,  # else a longer upload would be answered with 413
     )
     return ext_authz.ExtAuthzPerRoute(
         check_settings=ext_authz.CheckSettings(
-            context_extensions={"route": label(route)} if match.route else {},
-            with_request_body=body if _reads_body(match.plugin) else None,
+            context_extensions={} if everything else {"route": label(route)},
+            with_request_body=body if _reads_body(plugin) else None,
         )
     )
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import warnings
+from itertools import takewhile
 from urllib.parse import SplitResult, urlsplit
+
+import re2
 
 MAX_MESSAGE_CHARACTERS = 1_000
 """Of ``unauthorized_error_message`` and ``forbidden_error_message``."""
@@ -150,13 +152,18 @@ def carried_by_header(text: str) -> bool:
 
 def scopes(text: str) -> str | None:
     """Check one or several scopes, separated by spaces (RFC 6749 section 3.3)."""
+    if text.isspace():
+        return "must not be blank"
     return None if _SCOPES.fullmatch(text) else 'must be scopes of visible ASCII without " and \\'
 
 
 def filled(text: str) -> str | None:
-    """Check that there is something, and nothing invisible in it."""
-    if not text:
-        return "must not be empty"
+    """Check that there is something to see, and nothing invisible in it.
+
+    Blanks alone would be a list of no words, which everybody has.
+    """
+    if not text.strip():
+        return "must not be empty" if not text else "must not be blank"
     return "must not hold control characters" if _CONTROL.search(text) else None
 
 
@@ -238,26 +245,66 @@ def _fixed_path(text: str) -> str | None:
 def pattern(text: str) -> str | None:
     """Check a regular expression of a route."""
     try:
-        compile_pattern(text)
-    except (re.error, RecursionError, OverflowError, Warning) as error:
+        Pattern(text)
+    except ValueError as error:
         return f"is a regular expression that cannot be used here: {error}"
     return None
 
 
-# One token of a regular expression; only those of the dialect matter.
-_PATTERN_TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?<(?![=!])|.", re.DOTALL)
-_DIALECT = {"(?<": "(?P<", "$": r"\Z", r"\z": r"\Z"}
+# --- Regular expressions ----------------------------------------------------------
+
+MAX_PATTERN_BYTES = 256 * 1024
+"""Of one compiled regular expression, and of what RE2 remembers while it matches."""
+_MAX_PREFIX_BYTES = 64
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def compile_pattern(text: str, flags: int = 0) -> re.Pattern[str]:
-    r"""Compile one of Kong's regular expressions (PCRE) with Python's engine.
+class Pattern:
+    """One of Kong's regular expressions, whose time is linear in the text.
 
-    ``(?<name>…)`` becomes ``(?P<name>…)``; ``$`` and ``\z`` become ``\Z``, for a
-    decoded ``%0A`` at the end is no end; ``\d`` and ``\w`` are ASCII, as in PCRE.
-    What Python cannot read raises ``re.error``; what it would read differently
-    (POSIX classes such as ``[[:alpha:]]``) raises ``FutureWarning``.
+    RE2's dialect, that of Kong's own router (Rust's ``regex``) as far as it
+    matters: neither look-around nor back-references, which take a backtracking
+    engine that any caller could keep busy for minutes; ASCII classes, ``$`` only
+    at the very end.
+
+    ValueError: RE2 cannot read it, or it is too large.  The text is not repeated.
     """
-    tokens = _PATTERN_TOKEN.findall(text)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        return re.compile("".join(_DIALECT.get(token, token) for token in tokens), re.ASCII | flags)
+
+    def __init__(self, text: str, *, ignore_case: bool = False) -> None:
+        options = re2.Options()
+        options.case_sensitive = not ignore_case
+        options.log_errors = False  # RE2's own log is standard error, with the text
+        options.max_mem = MAX_PATTERN_BYTES
+        options.never_capture = True
+        try:
+            self._regex = re2.compile(text, options)
+        except re2.error as error:
+            reason = error.args[0].decode().partition(":")[0]
+            raise ValueError(f"RE2 says {reason}") from None
+
+    def begins(self, text: str) -> bool:
+        """Tell whether ``text`` begins with a match."""
+        return self._regex.match(_encodable(text)) is not None
+
+    def is_in(self, text: str) -> bool:
+        """Tell whether there is a match anywhere in ``text``."""
+        return self._regex.search(_encodable(text)) is not None
+
+    def prefix(self) -> str:
+        """Return characters that every match starts with, to index the pattern by.
+
+        May be shorter than it could be, never longer.
+        """
+        try:
+            # Every match lies between these two, so it starts as both of them do.
+            low, high = self._regex.possiblematchrange(_MAX_PREFIX_BYTES)
+        except re2.error:  # a match may be anything
+            return ""
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(low, high, strict=False))
+        return bytes(octet for octet, _ in same).decode(errors="ignore")
+
+
+def _encodable(text: str) -> str:
+    """Return ``text`` with U+FFFD for each byte that was no UTF-8: one character of no name."""
+    return _SURROGATE.sub("\ufffd", text)

@@ -65,6 +65,19 @@ def read_files(
                 yield str(file), data
 
 
+def is_rereadable(paths: Iterable[str]) -> bool:
+    """Tell whether paths can be read again: files and directories, not standard input or pipes.
+
+    A pipe's writer is gone by then, and to open it would wait for another one.
+    What does not exist can be asked for again, and is then reported as such.
+    """
+    return not any(path == STDIN or _is_stream(Path(path)) for path in paths)
+
+
+def _is_stream(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def _files(path: Path, problems: Problems) -> list[Path]:
     if not path.is_dir():
         return [path]
@@ -79,7 +92,10 @@ def _files(path: Path, problems: Problems) -> list[Path]:
     )
     if not found:
         _file_error(path, "is a directory without .yaml, .yml or .json files", problems)
-    return found
+    streams = list(filter(_is_stream, found))
+    for file in streams:
+        _file_error(file, "is no file: a directory is read again at every reload", problems)
+    return [file for file in found if file not in streams]
 
 
 def _file_error(path: Path, message: str, problems: Problems) -> None:

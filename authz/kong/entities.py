@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -23,14 +25,16 @@ from authz.kong.schema import (
 from authz.model import Consumer, Route, Service
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from collections.abc import Mapping as Table
 
     from authz.kong.document import Node
     from authz.kong.problems import Problems
 
 NAMESPACE = uuid.UUID("6f1c2a0e-3f0b-5e55-9d0c-8a2b6f6a7d11")
-"""Of the ids that the file does not give: version 5 UUIDs of ``kind:name``.  Never
-changed: upstreams may keep X-Consumer-ID."""
+"""Of the ids that the file does not give: version 5 UUIDs of ``kind:name``, or of
+``kind:content`` for what has no name either.  Never changed: upstreams may keep
+X-Consumer-ID, and an Envoy that is already running names routes by their ids."""
 
 STREAMS = frozenset({"tcp", "tls", "tls_passthrough", "udp"})
 _MAX_MILLISECONDS = 2_147_483_646
@@ -118,14 +122,29 @@ def identity(kind: str, name: str) -> str:
     return str(uuid.uuid5(NAMESPACE, f"{kind}:{name}"))
 
 
+class Contents:
+    """Names, out of what they say, for the entities of one file that have no name.
+
+    Never out of where they stand: an Envoy that was configured yesterday would
+    name another route today because one was inserted above.  Entities that say
+    the same are counted, and of routes that match the same the first one wins.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def name(self, *content: object) -> str:
+        """Return the name; no person can give one like it, for brackets are in it."""
+        text = json.dumps(content)
+        self._counts[text] += 1
+        return f"{text}#{self._counts[text]}"
+
+
 # --- Services -------------------------------------------------------------------
 
 
-def read_service(mapping: Mapping, ordinal: int, problems: Problems) -> Service | None:
-    """Read a service; None if it has no host, which has been reported.
-
-    ``ordinal`` tells apart those without name and id.
-    """
+def read_service(mapping: Mapping, contents: Contents, problems: Problems) -> Service | None:
+    """Read a service; None if it has no host, which has been reported."""
     values = read_fields(mapping, SERVICE, problems)
     certificate = mapping.get("client_certificate")
     values = {**_from_url(values.pop("url", None)), **values}
@@ -134,10 +153,11 @@ def read_service(mapping: Mapping, ordinal: int, problems: Problems) -> Service 
         return None
     chosen = {name: values[name] for name in _SERVICE_VALUES if name in values}
     name = values.get("name")
+    content = (chosen.get(field, SERVICE[field].default) for field in _SERVICE_CONTENT)
     return Service(
         **chosen,
         name=name,
-        id=values.get("id") or identity("services", name or f"#{ordinal}"),
+        id=values.get("id") or identity("services", name or contents.name(*content)),
         place=mapping.place,
         client_certificate=None if certificate is None else _id_of(certificate, problems),
     )
@@ -147,6 +167,7 @@ _SERVICE_VALUES = (
     "host", "protocol", "port", "path", "retries", "connect_timeout", "read_timeout",
     "write_timeout", "enabled", "tls_verify", "ca_certificates",
 )  # fmt: skip
+_SERVICE_CONTENT = ("protocol", "host", "port", "path")
 _TLS_PORT = 443
 
 
@@ -184,9 +205,9 @@ def _id_of(node: Node, problems: Problems) -> str | None:
 
 
 def read_route(
-    mapping: Mapping, service: Service | None, ordinal: int, problems: Problems
+    mapping: Mapping, service: Service | None, contents: Contents, problems: Problems
 ) -> Route:
-    """Read a route of ``service``; ``ordinal`` tells apart those without name and id."""
+    """Read a route of ``service``."""
     values = read_fields(mapping, ROUTE, problems)
     protocols = values.get("protocols") or ("http", "https")
     _check_route(mapping, values, protocols, problems)
@@ -194,10 +215,11 @@ def read_route(
     if not {"http", "https", "ws", "wss"} & set(protocols):
         chosen["strip_path"] = False  # Kong's default for gRPC, where a path is a method
     name = values.get("name")
+    content = (service and service.id, *_conditions(values, protocols))
     return Route(
         **chosen,
         name=name,
-        id=values.get("id") or identity("routes", name or f"#{ordinal}"),
+        id=values.get("id") or identity("routes", name or contents.name(*content)),
         place=mapping.place,
         service=service,
         sources=_addresses(values, "sources"),
@@ -218,6 +240,16 @@ _OF_REQUESTS = ("methods", "hosts", "paths", "headers")
 _OF_STREAMS = ("sources", "destinations")
 _TLS = frozenset({"https", "grpcs", "wss", "tls", "tls_passthrough"})
 _REDIRECTS = frozenset({301, 302, 307, 308, 426})
+
+
+def _conditions(values: dict[str, Any], protocols: tuple[str, ...]) -> Iterator[object]:
+    """Yield what decides which requests a route takes, whatever the order that it is written in."""
+    yield sorted(protocols)
+    for field in ("hosts", "paths", "methods", "snis"):
+        yield sorted(values.get(field) or ())
+    headers = values.get("headers") or {}
+    yield sorted((name.lower(), sorted(texts or ())) for name, texts in headers.items())
+    yield values.get("regex_priority", 0)
 
 
 def _addresses(values: dict[str, Any], field: str) -> tuple[tuple[str | None, int | None], ...]:

@@ -123,6 +123,9 @@ def _evaluate(
         problems.error(place, "env", f"the environment variable {name} is not set")
         return name, None
     value = environ[name]
+    if not _is_text(value):
+        problems.error(place, "env", f"the value of {name} is no UTF-8")
+        return name, None
     for pipe in match["pipes"].split("|")[1:]:
         converted = _pipe(pipe.strip(), value)
         if converted is None:
@@ -130,6 +133,15 @@ def _evaluate(
             return name, None
         value = converted
     return name, value
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether a value can be written down: bytes that are no UTF-8 come in as surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _pipe(pipe: str, value: str) -> str | None:
@@ -159,6 +171,8 @@ def vault_value(reference: str, environ: Mapping[str, str]) -> tuple[str, str]:
     variable = match["name"].replace("-", "_").upper()
     if variable not in environ:
         raise LookupError(f"the environment variable {variable} is not set")
+    if not _is_text(environ[variable]):
+        raise LookupError(f"the value of {variable} is no UTF-8")
     if match["key"] is None:
         return variable, environ[variable]
     try:
@@ -166,6 +180,6 @@ def vault_value(reference: str, environ: Mapping[str, str]) -> tuple[str, str]:
     except (ValueError, RecursionError):
         document = None
     value = document.get(match["key"]) if isinstance(document, dict) else None
-    if isinstance(value, str):
+    if isinstance(value, str) and _is_text(value):  # JSON can spell a lone surrogate
         return variable, value
     raise LookupError(f"{variable} must be a JSON object with the text '{match['key']}' in it")

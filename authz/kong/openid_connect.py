@@ -108,6 +108,7 @@ class _Reading:
         self._check_login_action()
         self._check_verification()
         self._check_client()
+        self._notice_client()
         self._check_issuer()
         self._check_cache()
         self._notice_plain_http()
@@ -243,6 +244,14 @@ class _Reading:
                     self._error(name, f"'{method}' is not done here; write {done}")
         if len(self._get("client_secret") or ()) > len(self._get("client_id") or ()):
             self._error("client_secret", "has more entries than client_id; they belong in pairs")
+
+    def _notice_client(self) -> None:
+        if names := [name for name in ("client_id", "client_secret") if self._get(name)]:
+            self._notice(
+                names[0],
+                f"no method that is done here uses a client of our own ({', '.join(names)}): "
+                "callers present theirs",
+            )
 
     def _secrets(self) -> dict[str, Any]:
         salt = self._values.get("cache_tokens_salt")

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from authz.model import Place
 
+MAX_SUGGESTIONS = 20
+"""Of one load: each looks at every known name, and a wrong file can have thousands."""
+
 
 class Problems:
     """Errors and notices in the order they were found, each of them once.
@@ -24,6 +27,7 @@ class Problems:
     def __init__(self) -> None:
         self._errors: dict[Diagnostic, None] = {}
         self._notices: dict[Diagnostic, None] = {}
+        self._suggestions_left = MAX_SUGGESTIONS
 
     def error(self, place: Place, parameter: str, message: str) -> None:
         """Record something that keeps the configuration from being used."""
@@ -43,8 +47,10 @@ class Problems:
         if self._errors:
             raise ConfigurationError(sorted(self._errors))
 
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the nearest known name, or nothing."""
-    nearest = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean '{nearest[0]}'?" if nearest else ""
+    def did_you_mean(self, name: str, known: Iterable[str]) -> str:
+        """Return ``"; did you mean 'x'?"`` for the nearest known name, or nothing."""
+        if not self._suggestions_left:
+            return ""
+        self._suggestions_left -= 1
+        nearest = difflib.get_close_matches(name, list(known), n=1)
+        return f"; did you mean '{nearest[0]}'?" if nearest else ""

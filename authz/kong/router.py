@@ -26,7 +26,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from authz.errors import ConfigurationError, Reason, RouteNotFound
-from authz.kong.checks import compile_pattern
+from authz.kong.checks import Pattern
 from authz.model import Diagnostic, Match
 
 if TYPE_CHECKING:
@@ -211,12 +211,12 @@ def _conditions(route: Route) -> Iterator[Condition]:
         yield partial(_has_method, frozenset(route.methods))
     for name, values in route.headers.items():
         texts = frozenset(value.lower() for value in values if not value.startswith("~*"))
-        regexes = tuple(
-            _regex(route, "headers", value[2:], re.IGNORECASE)
+        patterns = tuple(
+            _pattern(route, "headers", value[2:], ignore_case=True)
             for value in values
             if value.startswith("~*")
         )
-        yield partial(_has_header, name.lower(), texts, regexes)
+        yield partial(_has_header, name.lower(), texts, patterns)
     if route.snis:
         names = frozenset(sni.lower().removesuffix(".") for sni in route.snis)
         yield partial(_has_sni, names)
@@ -231,7 +231,7 @@ def _has_method(methods: frozenset[str], facts: _Facts) -> bool:
 
 
 def _has_header(
-    name: str, texts: frozenset[str], regexes: tuple[re.Pattern[str], ...], facts: _Facts
+    name: str, texts: frozenset[str], patterns: tuple[Pattern, ...], facts: _Facts
 ) -> bool:
     """Tell whether a line of the header has one of the values.
 
@@ -243,7 +243,7 @@ def _has_header(
         return False
     lines = (value, *value.split(",")) if "," in value else (value,)
     return any(
-        line.lower() in texts or any(regex.search(line) for regex in regexes) for line in lines
+        line.lower() in texts or any(pattern.is_in(line) for pattern in patterns) for line in lines
     )
 
 
@@ -287,8 +287,8 @@ def _has_port(port: int, facts: _Facts) -> bool:
     return facts.port == port
 
 
-def _has_path(pattern: re.Pattern[str], facts: _Facts) -> bool:
-    return pattern.match(facts.path) is not None
+def _has_path(pattern: Pattern, facts: _Facts) -> bool:
+    return pattern.begins(facts.path)
 
 
 def _speaks(route: Route, request: Request) -> bool:
@@ -300,41 +300,16 @@ def _speaks(route: Route, request: Request) -> bool:
     return (f"{protocol}s" if request.scheme == "https" else protocol) in route.protocols
 
 
+def _pattern(route: Route, field: str, text: str, *, ignore_case: bool = False) -> Pattern:
+    try:
+        return Pattern(text, ignore_case=ignore_case)
+    except ValueError as error:
+        raise _unreadable(route, field, f"{text!r} cannot be read: {error}") from error
+
+
 def _unreadable(route: Route, field: str, message: str) -> ConfigurationError:
     place = route.places.get(field, route.place)
     return ConfigurationError([Diagnostic(place, field, message)])
-
-
-# --- Regexes ------------------------------------------------------------------
-
-# A character class as one token: "]" right after "[" or "[^" belongs to it.
-_TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?<(?![=!])|.", re.DOTALL)
-_NO_LITERAL = re.compile(r"[^A-Za-z0-9/_~%-]")
-
-
-def _regex(route: Route, field: str, pattern: str, flags: int = 0) -> re.Pattern[str]:
-    try:
-        return compile_pattern(pattern, flags)
-    except (re.error, FutureWarning, OverflowError, RecursionError) as error:
-        raise _unreadable(route, field, f"{pattern!r} is no regular expression: {error}") from error
-
-
-def _literal_prefix(pattern: str) -> str:
-    """Return characters that every match of a regex starts with, to index it by.
-
-    May be shorter than it could be, never longer.
-    """
-    depth = 0
-    for token in _TOKEN.findall(pattern):
-        depth += token.startswith("(") - (token == ")")
-        if token == "|" and depth == 0:
-            return ""  # another alternative may start otherwise
-    pattern = pattern.removeprefix("^")
-    other = _NO_LITERAL.search(pattern)
-    if other is None:
-        return pattern
-    # A quantifier takes the character before it along.
-    return pattern[: max(0, other.start() - (other[0] in {"*", "+", "?", "{"}))]
 
 
 # --- The index ----------------------------------------------------------------
@@ -412,8 +387,9 @@ class _Index:
     def _paths(self, host: str) -> Iterator[_Prefixes[list[_Entry]]]:
         if host in self._equal:
             yield self._equal[host]
-        yield from self._endings.of(host[::-1])
-        yield from self._beginnings.of(host)
+        # One character at least has to stand where the star does, so that one is left out.
+        yield from self._endings.of(host[:0:-1])
+        yield from self._beginnings.of(host[:-1])
 
 
 # --- The router ---------------------------------------------------------------
@@ -426,7 +402,7 @@ class Router:
     """
 
     def __init__(self, gateway: Gateway) -> None:
-        plugins = _Plugins(gateway.plugins)
+        plugins = PluginScopes(gateway.plugins)
         services = [service for service in gateway.services if service.enabled]
         rules = routing_table(gateway.routes)
         matches = {rule.route.id: plugins.match(rule.route, rule.route.service) for rule in rules}
@@ -434,44 +410,52 @@ class Router:
         self._services = _by_name(
             services, {service.id: plugins.match(None, service) for service in services}
         )
+        # Services whose name alone does not tell the plugin: a route has one of its own.
+        self._divided = {
+            _id(match.service)
+            for match in matches.values()
+            if match.plugin is not plugins.match(None, match.service).plugin
+        }
         # A file whose routes are all disabled still has routes: it opens nothing.
         anything = plugins.match(None, None)
-        self._certain = anything if anything.plugin and not gateway.routes else None
+        self._everything = anything if anything.plugin and not gateway.routes else None
         self._index = _index(rules, matches)
 
     def match(self, request: Request) -> Match:
         """Return what a request meets.
 
         Envoy's own word (``route`` and ``service`` in the context extensions,
-        which no caller can set) goes before everything that the caller sent.
+        which no caller can set) goes before everything that the caller sent:
+        a route's name is all, and so is a service's, unless a route of it has a
+        plugin of its own.  Then the request must fit a route of that service.
 
         RouteNotFound: ``route_unknown``, Envoy named what the file lacks;
         ``route_unmatched``, no route fits the request, or the one that does is
-        for another protocol.
+        for another protocol or of another service than the one that was named.
         """
         names = request.context_extensions
-        if "route" in names or "service" in names:
-            return self.named(names.get("route"), names.get("service"))
-        if self._certain is not None:
-            return self._certain
-        entry = self._index.first(_facts(request))
-        if entry is None:
-            raise RouteNotFound(Reason.ROUTE_UNMATCHED, "no route fits the request")
-        route = entry.match.route
-        if route is not None and not _speaks(route, request):
-            raise RouteNotFound(
-                Reason.ROUTE_UNMATCHED,
-                f"route {label(route)} is for {', '.join(route.protocols)} only",
-            )
-        return entry.match
+        if "route" not in names and "service" not in names:
+            return self._everything or self._matched(request)
+        match = self._named(names.get("route"), names.get("service"))
+        return match if self._is_certain(match) else self._matched(request, match.service)
 
-    def named(self, route: str | None, service: str | None) -> Match:
-        """Return what the route, or the service, of this name or id meets.
+    def certain(self, route: str | None = None, service: str | None = None) -> Match | None:
+        """Return what every request meets for which Envoy gives these names, if that is certain.
 
-        Both: the route, which must belong to the service.
-
-        RouteNotFound: ``route_unknown``.
+        Without names it is for a file that has no routes and a global plugin;
+        with the name of a service alone, unless one of its routes has a plugin
+        of its own.  ``None`` too if the file lacks the names.
         """
+        if route is None and service is None:
+            return self._everything
+        try:
+            match = self._named(route, service)
+        except RouteNotFound:
+            return None
+        return match if self._is_certain(match) else None
+
+    def _named(self, route: str | None, service: str | None) -> Match:
+        """Return the match of a name or an id; of both, the route's, if it is of the service."""
         match = self._services.get(service or "") if route is None else self._routes.get(route)
         if match is None:
             raise RouteNotFound(
@@ -486,15 +470,28 @@ class Router:
                 )
         return match
 
-    def certain(self) -> Match | None:
-        """Return the match of every request that names neither route nor service.
+    def _is_certain(self, match: Match) -> bool:
+        return match.route is not None or _id(match.service) not in self._divided
 
-        ``None`` unless the file has no routes and a global plugin.
-        """
-        return self._certain
+    def _matched(self, request: Request, service: Service | None = None) -> Match:
+        """Return what the request itself meets, which must be one of ``service`` if given."""
+        entry = self._index.first(_facts(request))
+        if entry is None:
+            raise RouteNotFound(Reason.ROUTE_UNMATCHED, "no route fits the request")
+        match = entry.match
+        if match.route is not None and not _speaks(match.route, request):
+            raise RouteNotFound(
+                Reason.ROUTE_UNMATCHED,
+                f"route {label(match.route)} is for {', '.join(match.route.protocols)} only",
+            )
+        if service is not None and match.service != service:
+            raise RouteNotFound(
+                Reason.ROUTE_UNMATCHED, f"the request fits no route of service {label(service)}"
+            )
+        return match
 
 
-class _Plugins:
+class PluginScopes:
     """The plugins by scope: route and service, route, service, everything."""
 
     def __init__(self, plugins: Iterable[Plugin]) -> None:
@@ -555,4 +552,5 @@ def _host_key(text: str) -> tuple[str, tuple[Condition, ...]]:
 def _path_key(route: Route, path: str) -> tuple[str, tuple[Condition, ...]]:
     if not is_regex(path):
         return path, ()
-    return _literal_prefix(path[1:]), (partial(_has_path, _regex(route, "paths", path[1:])),)
+    pattern = _pattern(route, "paths", path[1:])
+    return pattern.prefix(), (partial(_has_path, pattern),)

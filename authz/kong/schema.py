@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from authz.kong import environment
 from authz.kong.document import Mapping, Node, Scalar, Sequence
-from authz.kong.problems import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -46,13 +45,13 @@ class Text:
         scalar = _scalar(node, "a string", name, problems)
         if scalar is None or scalar.text is None:
             return None
-        wrong = self._wrong(scalar, scalar.text)
+        wrong = self._wrong(scalar, scalar.text, problems)
         if wrong is not None:
             problems.error(node.place, name, wrong)
             return None
         return scalar.text
 
-    def _wrong(self, scalar: Scalar, text: str) -> str | None:
+    def _wrong(self, scalar: Scalar, text: str, problems: Problems) -> str | None:
         if scalar.kind != "a string":
             return f"must be a string, not {scalar.kind}: put it in quotes"
         if "${" in text and not scalar.variables and (bare := _BARE_VARIABLE.search(text)):
@@ -61,16 +60,17 @@ class Text:
         if text.startswith(environment.REFERENCE_START):
             return "cannot be a {vault://…} reference: Kong resolves none in this field"
         if self.allowed and text not in self.allowed:
-            return self._not_allowed(scalar, text)
+            return self._not_allowed(scalar, text, problems)
         return self.check(text) if self.check else None
 
-    def _not_allowed(self, scalar: Scalar, text: str) -> str:
+    def _not_allowed(self, scalar: Scalar, text: str, problems: Problems) -> str:
         choice = "must be " + " or ".join(
             filter(None, (", ".join(self.allowed[:-1]), self.allowed[-1]))
         )
         if self.secret or scalar.variables:
             return choice
-        return f"{choice}, not '{text[:_QUOTED_CHARACTERS]}'{did_you_mean(text, self.allowed)}"
+        hint = problems.did_you_mean(text, self.allowed)
+        return f"{choice}, not '{text[:_QUOTED_CHARACTERS]}'{hint}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +237,7 @@ def unknown_key(
 ) -> None:
     """Report a key that nobody knows, with the nearest that somebody does."""
     place = mapping.key_place(name)
-    problems.error(place, prefix + name, f"is not known here{did_you_mean(name, known)}")
+    problems.error(place, prefix + name, f"is not known here{problems.did_you_mean(name, known)}")
 
 
 def as_mapping(node: Node, name: str, problems: Problems) -> Mapping | None:

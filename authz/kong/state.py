@@ -8,16 +8,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from authz.kong import checks, document, entities, openid_connect, plugins, schema
-from authz.kong.content import Content, is_empty, mappings, read_files, shape
+from authz.kong.content import Content, is_empty, is_rereadable, mappings, read_files, shape
 from authz.kong.document import Mapping, Node, Scalar
 from authz.kong.plugins import Standing
-from authz.kong.problems import Problems, did_you_mean
+from authz.kong.problems import Problems
+from authz.kong.router import PluginScopes, label
 from authz.model import Consumer, Gateway, Place, Plugin, Route, Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from collections.abc import Mapping as Environ
     from collections.abc import Sequence as Paths
+
+__all__ = ["is_rereadable", "load"]
+
+_ROUTES_NAMED = 5
+"""Of the routes to which no plugin applies; the others are counted."""
 
 
 def _read_stdin() -> bytes:
@@ -67,15 +73,19 @@ class _Index(Generic[_Entity]):
     def add(self, entity: _Entity, mapping: Mapping) -> None:
         """Add an entity, reporting each of its keys that another one has."""
         self.all.append(entity)
+        clash: _Entity | None = None
         for field, known in self._by.items():
             key = getattr(entity, field)
             if key is None:
                 continue
             first = known.setdefault(key, entity)
-            # An id that was made from the name repeats only what is said of the name.
-            if first is not entity and mapping.get(field) is not None:
+            if first is entity:
+                continue
+            # Equal names make equal ids, of which nothing is said besides.
+            if field != "id" or mapping.get("id") is not None or first is not clash:
                 message = f"another of the {self._kind} has the same, at {first.place}"
                 self._problems.error(mapping.place_of(field), field, message)
+            clash = first
 
     def find(self, node: Node, name: str) -> _Entity | None:
         """Return what ``node`` refers to: a name or id, or a mapping with one of them."""
@@ -95,8 +105,10 @@ class _Index(Generic[_Entity]):
     def _unknown(self, node: Scalar) -> str:
         if node.variables or node.text is None:
             return f"names none of the {self._kind}"
-        names = [key for known in self._by.values() for key in known]
-        return f"'{node.text}' is none of the {self._kind}{did_you_mean(node.text, names)}"
+        hint = self._problems.did_you_mean(
+            node.text, (key for known in self._by.values() for key in known)
+        )
+        return f"'{node.text}' is none of the {self._kind}{hint}"
 
 
 # --- The assembly ------------------------------------------------------------------------
@@ -133,6 +145,7 @@ class _Assembly:
         self._entries: list[_PluginEntry] = []
         self._configs = content.plugin_configs()
         self._clones: dict[str, str] = {}
+        self._contents = entities.Contents()
 
     def gateway(self) -> Gateway:
         """Read everything and put it together."""
@@ -144,9 +157,11 @@ class _Assembly:
         self._read_clones()
         found = self._read_plugins()
         self._check_ignored_case(found)
+        routes = tuple(self._http_routes())
+        self._notice_unprotected(routes, found)
         return Gateway(
             services=tuple(self._services.all),
-            routes=tuple(self._http_routes()),
+            routes=routes,
             plugins=tuple(found),
             consumers=tuple(self._consumers.all),
             notices=self._problems.notices,
@@ -158,9 +173,9 @@ class _Assembly:
         service_defaults = self._content.defaults("service")
         route_defaults = self._content.defaults("route")
         nested: list[tuple[Mapping, Service]] = []
-        for ordinal, written in enumerate(self._content.entries("services")):
+        for written in self._content.entries("services"):
             mapping = written.with_defaults(service_defaults)
-            service = entities.read_service(mapping, ordinal, self._problems)
+            service = entities.read_service(mapping, self._contents, self._problems)
             if service is None:
                 continue
             self._services.add(service, mapping)
@@ -182,7 +197,7 @@ class _Assembly:
 
     def _read_route(self, mapping: Mapping, parent: Service | None) -> None:
         service = self._reference(mapping, "service", self._services, parent)
-        route = entities.read_route(mapping, service, len(self._routes.all), self._problems)
+        route = entities.read_route(mapping, service, self._contents, self._problems)
         self._routes.add(route, mapping)
         self._collect(mapping, route=route)
 
@@ -204,6 +219,22 @@ class _Assembly:
             message = f"{len(streams)} of them are of streams and take no HTTP request: left out"
             self._problems.notice(streams[0].place, "routes", message)
         return (r for r in self._routes.all if not entities.STREAMS.issuperset(r.protocols))
+
+    def _notice_unprotected(self, routes: tuple[Route, ...], found: list[Plugin]) -> None:
+        """Say which routes let everybody in, as they do in Kong."""
+        scopes = PluginScopes(found)
+        unprotected = [
+            route
+            for route in routes
+            if (route.service is None or route.service.enabled)
+            and scopes.match(route, route.service).plugin is None
+        ]
+        if unprotected:
+            names = ", ".join(map(label, unprotected[:_ROUTES_NAMED]))
+            others = len(unprotected) - _ROUTES_NAMED
+            more = f" and {others} more" if others > 0 else ""
+            message = f"without authentication, no openid-connect plugin applies: {names}{more}"
+            self._problems.notice(unprotected[0].place, "routes", message)
 
     def _collect(
         self,
@@ -360,7 +391,7 @@ class _Assembly:
             return own
         shared = self._configs.get(str(source))
         if shared is None:
-            hint = did_you_mean(str(source), self._configs)
+            hint = self._problems.did_you_mean(str(source), self._configs)
             message = f"is none of _plugin_configs{hint}"
             self._problems.error(mapping.place_of("_config"), "_config", message)
             return own
@@ -391,7 +422,7 @@ class _Assembly:
         elif standing is Standing.UNKNOWN:
             message = (
                 f"'{name}' is no plugin of Kong's and may decide who gets in; remove or disable it"
-                f"{did_you_mean(name, plugins.known())}"
+                f"{self._problems.did_you_mean(name, plugins.known())}"
             )
             self._problems.error(place, "name", message)
         return standing is Standing.READ_PAST

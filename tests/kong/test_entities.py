@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from support.configuration import FORMAT, complaints, load, notices
 
-from authz.kong.checks import compile_pattern
+from authz.kong.checks import MAX_PATTERN_BYTES, Pattern
 from authz.model import Place, Route, Service
 
 
@@ -95,9 +97,52 @@ def test_a_route_finds_its_service_by_name() -> None:
     assert gateway.routes[0].service is gateway.services[0]
 
 
-def test_routes_without_names_have_different_ids() -> None:
-    gateway = load(f"{FORMAT}routes: [{{paths: [/a]}}, {{paths: [/b]}}]")
-    assert len({read.id for read in gateway.routes}) == 2
+SAME = "{paths: [/a], hosts: [h, i]}"
+
+
+def ids(*routes: str) -> list[str]:
+    return [read.id for read in load(f"{FORMAT}routes: [{', '.join(routes)}]").routes]
+
+
+def test_a_route_without_a_name_keeps_its_id_wherever_it_stands() -> None:
+    other = "{paths: [/b]}"
+    [before] = ids(SAME)
+    assert ids(other, SAME)[1] == before
+    assert ids("{protocols: [https, http], hosts: [i, h], paths: [/a]}") == [before]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "protocols: [https]",
+        "hosts: [h]",
+        "paths: [/b]",
+        "methods: [GET]",
+        "headers: {x: [y]}",
+        "snis: [h]",
+        "regex_priority: 1",
+    ],
+)
+def test_routes_without_names_that_match_otherwise_have_other_ids(field: str) -> None:
+    fields = {"paths": "[/a]", "hosts": "[h, i]", **dict([field.split(": ", 1)])}
+    other = ", ".join(f"{name}: {value}" for name, value in fields.items())
+    assert len(set(ids(SAME, f"{{{other}}}"))) == 2
+
+
+def test_of_routes_that_match_the_same_the_first_keeps_the_id() -> None:
+    [before] = ids(SAME)
+    assert ids(SAME, SAME)[0] == before
+    assert len(set(ids(SAME, SAME, SAME))) == 3
+
+
+def test_a_service_without_a_name_keeps_its_id_wherever_it_stands() -> None:
+    other, same = "{host: i, routes: [{paths: [/]}]}", "{host: h, routes: [{paths: [/]}]}"
+    [alone] = load(f"{FORMAT}services: [{same}]").routes
+    [there, behind] = load(f"{FORMAT}services: [{other}, {same}]").routes
+    assert there.id != behind.id == alone.id
+    assert (behind.service, alone.service) != (None, None)
+    [spelled] = load(f"{FORMAT}services: [{{url: 'http://h:80', routes: [{{paths: [/]}}]}}]").routes
+    assert spelled.id == alone.id
 
 
 def test_a_grpc_route_does_not_strip_its_path() -> None:
@@ -157,16 +202,79 @@ def test_a_route_that_kong_would_refuse_is_refused(fields: str, message: str) ->
     assert message in refused("routes", fields)
 
 
-@pytest.mark.parametrize("pattern", ["(", "[[:alpha:]]", r"\Qa\E", "(?<a", "a{2,1}", "a**"])
-def test_CF_13_a_pattern_that_python_cannot_read_as_kong_does_is_refused(pattern: str) -> None:
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(", "(?<a", "a{2,1}", "a**", "[b-a]", "(?=a)", "(?!a)", "(?<=a)", "(?<!a)", "(?>a)",
+        "a++", r"(a)\1", r"a\Z", "a{1001}", r"\p{L}{999}",
+    ],
+)  # fmt: skip
+def test_CF_13_a_pattern_that_needs_another_engine_than_kongs_is_refused(pattern: str) -> None:
     assert "regular expression that cannot be used" in refused("routes", f"paths: ['~/{pattern}']")
 
 
+def test_CF_13_a_pattern_that_is_refused_is_not_repeated() -> None:
+    with pytest.raises(ValueError, match=r"^RE2 says invalid perl operator$"):
+        Pattern("/canary(?=x)")
+
+
 def test_patterns_mean_what_they_mean_in_pcre() -> None:
-    assert compile_pattern(r"/(?<id>\d+)$").fullmatch("/7")
-    assert not compile_pattern(r"/\d+$").match("/7\n")
-    assert not compile_pattern(r"/\d").match("/\u0663")
-    assert compile_pattern(r"(?<=a)[$]").search("a$")
+    assert Pattern(r"/(?<id>\d+)/(?P<name>[[:alpha:]]+)\z").begins("/7/a")
+    assert Pattern(r"/\Qa.b\E$").begins("/a.b")
+    assert not Pattern(r"/\d+$").begins("/7\n")
+    assert not Pattern(r"/\d").begins("/\u0663")
+    assert not Pattern("/a").begins("x/a")
+    assert Pattern("B", ignore_case=True).is_in("abc")
+    assert not Pattern("B").is_in("abc")
+
+
+def test_a_byte_that_is_no_utf_8_is_a_character_to_a_pattern() -> None:
+    assert Pattern("/[^/]+/x$").begins("/a\udcff/x")
+    assert not Pattern(r"/a\?").begins("/a\udcff")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "prefix"),
+    [
+        ("/users/[0-9]+", "/users/"),
+        ("/a|/b", "/"),
+        ("/a|b", ""),
+        ("/colou?r", "/colo"),
+        ("/x*a|/b", "/"),
+        ("/(?:ab|ac)d", "/a"),
+        ("/[é-ê]", "/"),
+        ("^/a.*", "/a"),
+        ("(?i)/a", "/"),
+        ("/ab{0}", "/a"),
+        (".*", ""),
+    ],
+)
+def test_a_pattern_is_indexed_by_what_each_of_its_matches_starts_with(
+    pattern: str, prefix: str
+) -> None:
+    assert Pattern(pattern).prefix() == prefix
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        ("/api/.*/.*/.*/x$", "/api" + "/a" * 8_000 + "/y"),
+        (r"/v1/(\w+/?)+/end$", "/v1/" + "a" * 16_000 + "!"),
+        ("/(a|a)*b", "/" + "a" * 16_000),
+        ("/(?<x>.*)(?<y>.*)(?<z>.*)=", "/" + "a" * 16_000),
+    ],
+)
+def test_no_path_keeps_a_pattern_busy(pattern: str, text: str) -> None:
+    before = time.process_time()
+    assert not Pattern(pattern).begins(text)
+    # Milliseconds here; a backtracking engine takes seconds for the first, ages for the others.
+    assert time.process_time() - before < 0.5
+
+
+def test_a_pattern_has_a_bound_in_memory() -> None:
+    assert Pattern("|".join(f"/tenant-{n}" for n in range(500))).begins("/tenant-499")
+    with pytest.raises(ValueError, match="too large"):
+        Pattern("/" + "[a-z]x" * MAX_PATTERN_BYTES)
 
 
 def test_a_nested_route_cannot_name_another_service() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from support.configuration import PLUGIN, complaints, config, load, with_parameters
 
@@ -119,6 +121,33 @@ def test_LG_06_a_secret_prints_nowhere() -> None:
     )
     assert read.client_secret[0].reveal() == CANARY
     assert CANARY not in repr(read)
+
+
+@pytest.mark.parametrize(
+    "line", ['client_id: ["{}"]', "unauthorized_error_message: {}", "leeway: {}", 'scopes: ["a{}"]']
+)
+def test_bytes_that_are_no_utf_8_are_refused_wherever_they_go(line: str) -> None:
+    environ = {"DECK_X": os.fsdecode(CANARY.encode() + b"\xfc")}
+    [found] = complaints(with_parameters(line.replace("{}", '${{ env "DECK_X" }}')), environ)
+    assert found.startswith("9:")
+    assert found.endswith("env: the value of DECK_X is no UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("reference", "value", "complaint"),
+    [
+        ("{vault://env/x}", CANARY + "\udcfc", "the value of X is no UTF-8"),
+        ("{vault://env/x/key}", f'{{"key": "{CANARY}\udcfc"}}', "the value of X is no UTF-8"),
+        ("{vault://env/x/key}", f'{{"key": "{CANARY}\\udcfc"}}', "must be a JSON object"),
+    ],
+)
+def test_bytes_that_are_no_utf_8_are_refused_behind_a_reference_too(
+    reference: str, value: str, complaint: str
+) -> None:
+    [found] = complaints(with_parameters(f'client_id: ["{reference}"]'), {"X": value})
+    assert found.startswith("9:17: client_id: ")
+    assert complaint in found
+    assert CANARY not in found
 
 
 # --- {vault://env/…} ------------------------------------------------------------

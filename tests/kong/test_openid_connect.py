@@ -400,6 +400,34 @@ def test_both_spellings_must_agree() -> None:
     assert refused(both[0], "consumer_claims: [[client_id]]").startswith("consumer_claim: says")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "audience", "audience_required", "scopes", "scopes_required", "issuers_allowed",
+        "scopes_claim", "credential_claim",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("blank", [" ", "  ", "\u00a0", "\u2003"])
+def test_a_blank_item_which_every_token_has_is_refused(name: str, blank: str) -> None:
+    complaint = refused(f'{name}: ["{blank}", x]', instead_of=name)
+    assert complaint == f"{name}: must not be blank"
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        (["client_id: [a]"], "client_id"),
+        (["client_id: [a]", "client_secret: [s]"], "client_id, client_secret"),
+    ],
+)
+def test_a_client_of_our_own_is_noticed_to_have_no_use(lines: list[str], names: str) -> None:
+    [notice] = notices(with_parameters(*lines))
+    assert notice == (
+        "9:16: client_id: no method that is done here uses a client of our own "
+        f"({names}): callers present theirs"
+    )
+
+
 def test_CF_04_an_audience_that_is_not_set_is_one_notice() -> None:
     [notice] = notices(with_parameters(instead_of="audience_required"))
     assert notice.startswith("3:3: audience: is not set")

@@ -192,6 +192,13 @@ def test_a_wildcard_stands_left_or_right() -> None:
     assert met(table, request(host="api.x.test")) == "left"
 
 
+@pytest.mark.parametrize("host", [".x.test", "api.", "", "."])
+def test_where_a_star_stands_is_one_character_at_least(host: str) -> None:
+    routes = (route("left", hosts=("*.x.test",)), route("right", hosts=("api.*",)))
+    assert met(router(*routes), request(host=host)) is None
+    assert met(router(*routes, route("any", paths=("/",))), request(host=host)) == "any"
+
+
 def test_a_plain_host_goes_before_a_wildcard_and_more_kinds_before_both() -> None:
     table = router(
         route("wildcard", hosts=("*.test",), paths=("/long/prefix",)),
@@ -392,26 +399,54 @@ def test_a_name_that_the_file_lacks_is_never_matched_otherwise(names: dict[str, 
     assert refusal(table, request("/", context_extensions=names)) is Reason.ROUTE_UNKNOWN
 
 
-def test_no_name_at_all_names_nothing() -> None:
-    with pytest.raises(RouteNotFound):
-        router(route("r")).named(None, None)
-
-
 def test_HS_21_only_context_extensions_name_a_route() -> None:
     table = router(route("r", paths=("/a",)), route("b", paths=("/b",)))
     asked = request("/b", headers={"route": "r", "x-route": "r", "x-envoy-route": "r"})
     assert met(table, asked) == "b"
 
 
+OTHER = Service(id="s2", name="other", place=PLACE, host="x")
+NAMED = {"service": "orders"}
+
+
 def test_a_named_service_has_its_plugins_without_a_route() -> None:
-    r = route("r", paths=("/",))
+    everywhere = plugin("service", service=SERVICE)
+    elsewhere = route("o", service=OTHER, paths=("/o",))
     table = router(
-        r, plugins=(plugin("global"), plugin("service", service=SERVICE), plugin("route", route=r))
+        route("r", paths=("/",)),
+        elsewhere,
+        plugins=(plugin("global"), everywhere, plugin("route", route=elsewhere)),
     )
-    found = table.match(request(context_extensions={"service": "orders"}))
-    assert (found.route, found.service) == (None, SERVICE)
-    assert found.plugin is not None
-    assert found.plugin.instance_name == "service"
+    expected = Match(None, SERVICE, everywhere)
+    assert table.match(request("/o", context_extensions=NAMED)) == expected
+    assert table.certain(service="orders") == table.certain(service="s1") == expected
+
+
+@pytest.mark.parametrize("scope", [{}, {"service": SERVICE}])
+def test_a_named_service_whose_route_has_a_plugin_of_its_own_must_be_met(
+    scope: dict[str, Service],
+) -> None:
+    guarded, free = route("guarded", paths=("/a",)), route("free", paths=("/b",))
+    own = plugin("own", route=guarded, **scope)
+    table = router(
+        guarded,
+        free,
+        route("o", service=OTHER, paths=("/o",)),
+        route("s", paths=("/s",), protocols=("https",)),
+        plugins=(own, plugin("service", service=SERVICE)),
+    )
+    assert table.match(request("/a", context_extensions=NAMED)) == Match(guarded, SERVICE, own)
+    assert met(table, request("/b", context_extensions=NAMED)) == "free"
+    for path in ("/o", "/s", "/nowhere"):
+        assert refusal(table, request(path, context_extensions=NAMED)) is Reason.ROUTE_UNMATCHED
+    assert table.certain(service="orders") is None
+    assert table.certain("free", "orders") == table.match(request("/b"))
+
+
+def test_what_the_file_lacks_is_never_certain() -> None:
+    table = router(route("r", paths=("/",)), route("o", service=OTHER), plugins=(plugin(),))
+    for names in (("nowhere", None), (None, "nowhere"), ("", None), (None, ""), ("r", "other")):
+        assert table.certain(*names) is None
 
 
 # --- Plugins --------------------------------------------------------------------
@@ -466,7 +501,7 @@ def wanted(r: Route, asked: Request) -> bool:
 
     def host_fits(text: str) -> bool:
         name, _, wanted_port = text.partition(":")
-        pattern = re.escape(name).replace(r"\*", ".*")
+        pattern = re.escape(name).replace(r"\*", ".+")
         return re.fullmatch(pattern, host) is not None and wanted_port in {"", port}
 
     def header_fits(name: str, values: tuple[str, ...]) -> bool:
@@ -523,6 +558,7 @@ def scan(routes: tuple[Route, ...], asked: Request) -> str | None:
 HOSTS = ["a.test", "b.test", "*.test", "*.b.test", "a.*", "a.b.*", "a.b.test:8080", "*.test:443"]
 PATHS = ["/", "/a", "/a/", "/a/b", "/ab", "/a/b/c", "/b"]
 REGEXES = ["~/a", "~/a/.*", "~/[ab]+/b$", "~/a|/b", "~/ab?", "~/a/(b|c)", r"~/\w+/b", "~/b{0,1}a"]
+REGEXES += ["~(?i)/A", "~/(?:a|ab)/b", "~.*b", "~/a?"]
 
 
 def some(values: list[str]) -> st.SearchStrategy[tuple[str, ...]]:
@@ -547,7 +583,9 @@ REQUESTS = st.builds(
     Request,
     method=st.sampled_from(["GET", "POST", "PUT"]),
     scheme=st.sampled_from(["http", "https"]),
-    host=st.sampled_from(["a.test", "b.test", "a.b.test", "a.b.test:8080", "a.org", "x"]),
+    host=st.sampled_from(
+        ["a.test", "b.test", "a.b.test", "a.b.test:8080", "a.org", "x", ".test", "a."]
+    ),
     path=st.sampled_from([*PATHS, "/a/c", "/b/b", "/abb/b", "/x", "/ba"]),
     headers=st.dictionaries(st.sampled_from(["x-a", "x-b"]), st.sampled_from(["1", "2", "12"])),
     server_name=st.sampled_from(["", "a.test", "b.test"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from uuid import UUID
 
@@ -11,6 +12,8 @@ from support.configuration import FORMAT, PLUGIN, complaints, load, notices
 
 from authz.errors import ConfigurationError
 from authz.kong import plugins, state
+from authz.kong.entities import identity
+from authz.kong.problems import MAX_SUGGESTIONS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CONFIG = "config: {issuer: 'https://idp.example/x', audience: [a], auth_methods: [bearer]}"
@@ -379,6 +382,23 @@ def test_CF_06_two_consumers_cannot_share_a_key(consumers: str, field: str) -> N
     assert f"{field}: another of the consumers has the same, at <stdin>:2:13" in found
 
 
+@pytest.mark.parametrize(
+    ("kind", "one", "other", "derived"),
+    [
+        ("services", "name: a, host: h", "name: b, host: h", identity("services", "a")),
+        ("routes", "name: a, paths: [/a]", "name: b, paths: [/b]", identity("routes", "a")),
+        ("consumers", "username: a", "username: b", identity("consumers", "a")),
+    ],
+)
+def test_CF_06_no_id_equals_one_that_is_made_from_a_name(
+    kind: str, one: str, other: str, derived: str
+) -> None:
+    made, given = f"{{{one}}}", f"{{id: {derived}, {other}}}"
+    for entities in (f"[{made}, {given}]", f"[{given}, {made}]"):
+        [found] = complaints(text(f"{kind}: {entities}"))
+        assert f"id: another of the {kind} has the same, at <stdin>:2:" in found
+
+
 def test_a_consumer_needs_a_name() -> None:
     assert complaints(text("consumers: [{tags: [x]}]")) == [
         "2:13: username: is required, or custom_id"
@@ -442,6 +462,77 @@ def test_what_is_shared_is_said_in_one_file_only(tmp_path: Path, head: str) -> N
         (tmp_path / f"{name}.yaml").write_text(text(head))
     with pytest.raises(ConfigurationError, match=r"first at .*a\.yaml:2:"):
         state.load([str(tmp_path)], {})
+
+
+# --- Routes that let everybody in ---------------------------------------------------------------
+
+
+def test_routes_to_which_no_plugin_applies_are_one_notice() -> None:
+    routes = ", ".join(f"{{name: r{number}, paths: [/{number}]}}" for number in range(7))
+    guarded = f"{{name: guarded, paths: [/g], plugins: [{OIDC}]}}"
+    [notice] = notices(text(f"routes: [{guarded}, {routes}]"))[-1:]
+    assert notice.startswith("2:")
+    assert notice.endswith(
+        "routes: without authentication, no openid-connect plugin applies: "
+        "r0, r1, r2, r3, r4 and 2 more"
+    )
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ["routes: [{name: a, paths: [/]}]", f"plugins: [{OIDC}]"],
+        [f"services: [{{host: h, routes: [{{paths: [/]}}], plugins: [{OIDC}]}}]"],
+        [f"routes: [{{name: a, paths: [/], plugins: [{OIDC}]}}]"],
+        ["services: [{host: h, enabled: false, routes: [{paths: [/]}]}]"],
+        ["services: [{host: h}]"],
+    ],
+)
+def test_without_such_a_route_there_is_no_such_notice(parts: list[str]) -> None:
+    assert not any("without authentication" in notice for notice in notices(text(*parts)))
+
+
+def test_a_plugin_that_is_disabled_protects_nothing() -> None:
+    disabled = f"{{enabled: false, {OIDC[1:]}"
+    found = notices(text(f"routes: [{{name: a, paths: [/], plugins: [{disabled}]}}]"))
+    assert any(notice.endswith("no openid-connect plugin applies: a") for notice in found)
+
+
+# --- Many problems, and files that are none -----------------------------------------------------
+
+
+def test_a_load_makes_no_more_than_a_few_suggestions() -> None:
+    routes = ", ".join(f"{{paths: [/{n}], service: order}}" for n in range(MAX_SUGGESTIONS + 1))
+    found = complaints(text("services: [{name: orders, host: h}]", f"routes: [{routes}]"))
+    assert len(found) == MAX_SUGGESTIONS + 1
+    assert sum("did you mean 'orders'?" in problem for problem in found) == MAX_SUGGESTIONS
+
+
+def test_files_and_directories_can_be_read_again_and_pipes_cannot(tmp_path: Path) -> None:
+    file, pipe = tmp_path / "kong.yaml", tmp_path / "pipe"
+    file.write_text(text("services: []"))
+    os.mkfifo(pipe)
+    assert state.is_rereadable([str(file), str(tmp_path), str(tmp_path / "gone.yaml")])
+    for once in (str(pipe), "-", "/dev/null"):
+        assert not state.is_rereadable([str(file), once])
+
+
+def test_a_pipe_is_read_at_the_start() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream:
+        stream.write(text("services: [{host: h}]"))
+    try:
+        assert len(state.load([f"/dev/fd/{reading}"], {}).services) == 1
+    finally:
+        os.close(reading)
+
+
+def test_a_pipe_in_a_directory_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(text("services: []"))
+    os.mkfifo(tmp_path / "b.yaml")
+    with pytest.raises(ConfigurationError, match=r"b\.yaml:1:1: file: is no file") as caught:
+        state.load([str(tmp_path)], {})
+    assert len(caught.value.problems) == 1
 
 
 def test_a_service_that_leads_to_an_upstream_of_kongs_is_noticed() -> None:
