@@ -68,9 +68,9 @@ class Outside:
 
     def __init__(self, settings: Settings, telemetry: Telemetry, clock: Clock) -> None:
         self.digest: Final = Digester()
-        self._settings = settings
-        self._telemetry = telemetry
-        self._clock = clock
+        self.settings = settings
+        self.telemetry = telemetry
+        self.clock = clock
         self._tls: dict[bool, ssl.SSLContext] = {}
         self._providers: dict[ProviderConfig, Provider] = {}
         self._houses: Counter[ProviderConfig] = Counter()
@@ -88,19 +88,19 @@ class Outside:
             self._providers[wanted] = Provider(
                 wanted,
                 self._client(verify=config.ssl_verify),
-                clock=self._clock,
+                clock=self.clock,
                 signatures=self._signatures,
-                telemetry=self._telemetry,
+                telemetry=self.telemetry,
             )
         return self._providers[wanted]
 
     def _client(self, *, verify: bool) -> HttpClient:
         if verify not in self._tls:
-            self._tls[verify] = _tls_context(self._settings.idp_ca_file, verify=verify)
+            self._tls[verify] = _tls_context(self.settings.idp_ca_file, verify=verify)
         return HttpClient(
             self._tls[verify],
-            connect_to=self._settings.connect_to,
-            connections_max=self._settings.idp_concurrency,
+            connect_to=self.settings.connect_to,
+            connections_max=self.settings.idp_concurrency,
         )
 
     def enter(self, providers: Iterable[Provider]) -> None:
@@ -226,6 +226,7 @@ def build(
     answers are not, so a reload is also the way to forget them all.
     """
     clock = clock or SystemClock()
+    router = Router(gateway)  # first: it may refuse the configuration
     outside = previous.outside if previous else Outside(settings, telemetry, clock)
     answers = ReadyAnswers(entries_max=settings.cache_entries, bytes_max=settings.cache_bytes)
     store = TokenStore(
@@ -238,12 +239,9 @@ def build(
     telemetry.watch_cache("refusals", store.refusals_held)
     directory = ConsumerDirectory(gateway.consumers)
     policies = {
-        plugin.place: _policy(
-            plugin, directory, _resources(plugin.config, outside, store, clock, telemetry)
-        )
+        plugin.place: _policy(plugin, directory, _resources(plugin.config, outside, store))
         for plugin in gateway.plugins
     }
-    router = Router(gateway)
     service = Service(
         Pipeline(router, policies),
         lanes=_lanes(gateway, router, policies),
@@ -274,18 +272,17 @@ def _policy(plugin: Plugin, directory: ConsumerDirectory, resources: Resources) 
     )
 
 
-def _resources(
-    config: OpenIDConnect, outside: Outside, store: TokenStore, clock: Clock, telemetry: Telemetry
-) -> Resources:
+def _resources(config: OpenIDConnect, outside: Outside, store: TokenStore) -> Resources:
     provider = outside.provider(config)
     return Resources(
         config=config,
         provider=provider,
-        verifier=TokenVerifier(config, provider, clock=clock),
+        verifier=TokenVerifier(config, provider, clock=outside.clock),
         store=store,
         digest=outside.digest,
-        clock=clock,
-        telemetry=telemetry,
+        clock=outside.clock,
+        telemetry=outside.telemetry,
+        renewal_patience_s=outside.settings.renewal_patience_seconds,
     )
 
 

@@ -108,6 +108,8 @@ class Settings:
     """Bound of each cache of tokens, over keys and values."""
     idp_concurrency: int = 64
     """How many requests may be under way to one identity provider."""
+    renewal_patience_seconds: float = 0.1
+    """How long those who hold a good token wait for its renewal; Envoy's default is 0.2 s."""
 
 
 def parse_address(text: str) -> Address:

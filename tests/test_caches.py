@@ -469,7 +469,7 @@ async def test_RL_02_a_silent_provider_holds_up_no_other(idp: RunningIdp, house:
 async def test_RL_03_a_renewal_that_takes_its_time_holds_up_nobody_who_has_a_token(
     idp: RunningIdp, warm: Any, clock: Clock
 ) -> None:
-    authz = await warm()
+    authz = await warm(settings={"renewal_patience_seconds": 0.1})
     hold = threading.Event()
     idp.token_answers.append(Answer(None, hold=hold))
     clock.advance(270)

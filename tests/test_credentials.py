@@ -469,7 +469,7 @@ async def test_a_token_in_the_query_is_verified_and_taken_away(
     answer = await house(**READS_QUERIES).ask(path=f"/get?access_token={token}")
 
     assert answer.header("authorization") == f"Bearer {token}"
-    assert answer.removed_query == ("access_token",)
+    assert answer.removed_query == ("access_token", "client_secret")
     assert idp.counters["token"] == 0
 
 

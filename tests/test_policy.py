@@ -239,6 +239,7 @@ def test_usernames_may_ignore_case_and_nothing_else_does() -> None:
 TOKEN = AccessToken(Secret("header.claims.signature"))
 PAIR = ClientCredential("id", Secret("s"), Location.HEADER, ("authorization",))
 QUERY_NAMES = ("client_id", "client_secret")
+HALF = ("client_secret",)  # of a pair: no credential, and nobody else's business
 
 
 def bearer(location: Location, *names: str) -> BearerCredential:
@@ -281,12 +282,12 @@ def test_the_access_token_may_stay_here(parameter: str | None) -> None:
 @pytest.mark.parametrize(
     ("credential", "hidden_headers", "hidden_arguments"),
     [
-        pytest.param(PAIR, {"authorization"}, (), id="Basic"),
+        pytest.param(PAIR, {"authorization"}, HALF, id="Basic"),
         pytest.param(
-            bearer(Location.HEADER, "authorization"), {"authorization"}, (), id="a bearer token"
+            bearer(Location.HEADER, "authorization"), {"authorization"}, HALF, id="a bearer token"
         ),
         pytest.param(
-            bearer(Location.HEADER, "x-access-token"), {"x-access-token"}, (), id="X-Access-Token"
+            bearer(Location.HEADER, "x-access-token"), {"x-access-token"}, HALF, id="X-Access-Token"
         ),
         pytest.param(
             ClientCredential("id", Secret("s"), Location.QUERY, QUERY_NAMES),
@@ -295,10 +296,10 @@ def test_the_access_token_may_stay_here(parameter: str | None) -> None:
             id="a pair in the query",
         ),
         pytest.param(
-            bearer(Location.QUERY, "access_token"), set(), ("access_token",), id="a token there"
+            bearer(Location.QUERY, "access_token"), set(), ("access_token", *HALF), id="a token"
         ),
         pytest.param(
-            ClientCredential("id", Secret("s"), Location.BODY, QUERY_NAMES), set(), (), id="a body"
+            ClientCredential("id", Secret("s"), Location.BODY, QUERY_NAMES), set(), HALF, id="body"
         ),
     ],
 )
@@ -383,3 +384,10 @@ def test_HS_14_every_managed_name_is_set_or_removed_and_never_both(
     assert removed.isdisjoint(written)
     assert removed | written >= spellings((*IDENTITY_HEADERS, *CREDENTIAL_HEADERS)) - set(kept)
     assert len(removed) == len(allow.headers_to_remove)
+
+
+def test_a_blank_requirement_is_met_by_nobody() -> None:
+    authorization = Authorization(config(scopes_required=(" ",)))
+
+    with pytest.raises(Forbidden, match="scope_missing"):
+        authorization.check(Claims({"scope": "openid email"}))

@@ -29,6 +29,7 @@ class Resources:
     digest: Digester
     clock: Clock
     telemetry: Telemetry
+    renewal_patience_s: float
 
 
 class Method(ABC):

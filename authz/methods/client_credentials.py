@@ -39,9 +39,6 @@ RENEWAL_SECONDS_MAX: Final = 30.0
 RENEWAL_SHARE: Final = 0.1
 # After a renewal has failed for an outage, the next one waits this long.
 RENEWAL_RETRY_SECONDS: Final = 5.0
-# A renewal that takes longer counts as an outage to those who wait for it: their token
-# is still good, and Envoy's default patience is 0.2 s.  The exchange itself goes on.
-RENEWAL_PATIENCE_SECONDS: Final = 0.1
 
 
 class ClientCredentials(Method):
@@ -62,6 +59,9 @@ class ClientCredentials(Method):
         self._telemetry = resources.telemetry
         self._digest = resources.digest
         self._timeout_s = config.timeout / 1000
+        # A renewal that takes longer counts as an outage to those who wait for it: their
+        # token is still good.  The exchange itself goes on.
+        self._patience_s = resources.renewal_patience_s
         self._key_prefix = _key_prefix(config)
         self._renew_not_before = 0.0
         self._anonymous_token_noticed = False
@@ -90,7 +90,7 @@ class ClientCredentials(Method):
             self._store.guesses.check(self._client_key(credential))
         self._telemetry.cache("tokens", "miss")
         try:
-            async with within(self._timeout_s if held is None else RENEWAL_PATIENCE_SECONDS):
+            async with within(self._timeout_s if held is None else self._patience_s):
                 return await self._shared_exchange(key, credential)
         except IdpOutage:
             self._renew_not_before = self._clock.monotonic() + RENEWAL_RETRY_SECONDS

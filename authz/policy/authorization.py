@@ -41,7 +41,8 @@ class Authorization:
             (Reason.SCOPE_MISSING, config.scopes_claim, config.scopes_required),
         )
         self._requirements = tuple(
-            Requirement(reason, path, tuple(frozenset(item.split()) for item in required))
+            # A blank item would be contained in everything: it is met by nobody.
+            Requirement(reason, path, tuple(frozenset(item.split() or " ") for item in required))
             for reason, path, required in declared
             if required
         )

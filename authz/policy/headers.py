@@ -68,7 +68,7 @@ class UpstreamHeaders:
         self._hide_credentials = config.hide_credentials
         # Half a pair is no credential, and may be somebody's secret all the same.
         reads_query = Location.QUERY in config.client_credentials_param_type
-        self._hidden = ("client_secret",) if reads_query and config.hide_credentials else ()
+        self._half_pair = ("client_secret",) if reads_query and config.hide_credentials else ()
         managed = {*IDENTITY_HEADERS, *CREDENTIAL_HEADERS, self._token_header} - {""}
         self._managed = tuple(sorted(spellings(managed)))
         self.unasked = Allow(headers_to_remove=self._managed, metadata={"reason": "unprotected"})
@@ -88,13 +88,13 @@ class UpstreamHeaders:
         stood_in_header = credential.location is Location.HEADER
         stood_in_query = credential.location is Location.QUERY
         kept = credential.names if stood_in_header and not self._hide_credentials else ()
-        hidden = credential.names if stood_in_query and self._hide_credentials else self._hidden
+        arguments = credential.names if stood_in_query and self._hide_credentials else ()
         return Allow(
             headers=headers,
             headers_to_remove=tuple(
                 name for name in self._managed if name not in headers and name not in kept
             ),
-            query_parameters_to_remove=hidden,
+            query_parameters_to_remove=tuple(dict.fromkeys((*arguments, *self._half_pair))),
             metadata=_announced(consumer),
         )
 
