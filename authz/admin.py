@@ -101,12 +101,13 @@ def _application(readiness: Readiness, registry: CollectorRegistry) -> Starlette
     async def livez(_request: Request) -> Response:
         return _text("ok")
 
-    async def readyz(request: Request) -> Response:
+    # Not async, so in a thread: with several workers, each is asked first.
+    def readyz(request: Request) -> Response:
         ready = readiness.ready
         lines = _providers(readiness) if "verbose" in request.query_params else []
         return _text(*lines, "ready" if ready else "not ready", status=200 if ready else 503)
 
-    async def metrics(request: Request) -> Response:
+    def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), media_type=content_type, headers=_HEADERS)
 

@@ -96,6 +96,7 @@ ADMIN_ADDRESS = Parsed("host:port", _parse_admin)
 CONNECT_TO = Parsed("host:port:host2:port2", parse_connect_to)
 PATH = Parsed("path", str)
 SECONDS = click.FloatRange(min=0, max=3600)
+WORKERS_MOST = 256
 OUTPUT = click.Choice(["text", "json"])
 
 
@@ -178,6 +179,13 @@ def main() -> None:
     help="Describe the services to grpcurl.",
 )
 @_setting(
+    "--workers",
+    variable="WORKERS",
+    type=click.IntRange(min=1, max=WORKERS_MOST),
+    default=DEFAULTS.workers,
+    help="Processes that serve, on the same ports; above 1 with a supervisor.",
+)
+@_setting(
     "--log-level",
     variable="LOG_LEVEL",
     type=click.Choice(get_args(LogLevel)),
@@ -243,8 +251,11 @@ def serve(ctx: click.Context, /, **_settings: object) -> None:
     SIGHUP reads the configuration anew; SIGTERM drains and stops, a second one at once.
     """
     from authz import server
+    from authz.workers import supervisor
 
-    sys.exit(server.run(Settings(**ctx.params), os.environ))
+    settings = Settings(**ctx.params)
+    run = server.run if settings.workers == 1 else supervisor.run
+    sys.exit(run(settings, os.environ))
 
 
 # --- validate -------------------------------------------------------------------

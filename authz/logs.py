@@ -73,28 +73,46 @@ class Logs:
         self._handler.close()
 
 
-def setup(level: LogLevel, format: LogFormat, stream: TextIO) -> Logs:  # noqa: A002 - the setting's name
-    """Send every record of ``level`` and above to ``stream``, as lines of ``format``."""
-    formatter = JsonFormatter() if format == "json" else TextFormatter()
+def setup(
+    level: LogLevel,
+    format: LogFormat,  # noqa: A002 - the setting's name
+    stream: TextIO,
+    *,
+    pid: bool = False,
+) -> Logs:
+    """Send every record of ``level`` and above to ``stream``, as lines of ``format``.
+
+    With ``pid`` each line has the number of the process: several write here.
+    """
+    formatter = JsonFormatter(pid=pid) if format == "json" else TextFormatter(pid=pid)
     writer = _Writer(_sink(stream), formatter)
     return Logs(_LineHandler(writer, formatter), writer, level)
 
 
-class JsonFormatter(logging.Formatter):
+class _EventFormatter(logging.Formatter):
+    def __init__(self, *, pid: bool = False) -> None:
+        super().__init__()
+        self._pid = pid
+
+    def _event(self, record: logging.LogRecord) -> dict[str, Any]:
+        return _event(record) | ({"pid": record.process} if self._pid else {})
+
+
+class JsonFormatter(_EventFormatter):
     """One JSON object a line, in ASCII: a control character cannot end the line early."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line without its end."""
         # json escapes all that is not visible ASCII, lone surrogates included.
-        return json.dumps(_event(record), default=str)
+        return json.dumps(self._event(record), default=str)
 
 
-class TextFormatter(logging.Formatter):
+class TextFormatter(_EventFormatter):
     """``time level logger: message key=value``, for people."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line without its end."""
-        event = _event(record)
+        event = self._event(record)
         head = "{time} {level} {logger}: {message}".format_map(event)
         for name in ("time", "level", "logger", "message"):
             del event[name]

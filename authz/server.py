@@ -24,7 +24,7 @@ from authz.transport import ListenError
 from authz.transport.grpcio import GrpcioTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 
     from authz.admin import Provider
     from authz.build import House as BuiltHouse
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 1.0
 """How long readiness may take before a line says why it is not there yet."""
 
+KEPT = "the configuration of before stays in force"
+
+OBEYED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 Signals = asyncio.Queue[signal.Signals]
 
 _logger = logging.getLogger(__name__)
@@ -92,13 +95,17 @@ class Server(Generic[H]):
         self._patience_seconds = patience_seconds
         self._current = _CurrentService(house)
         self._transport: Transport = GrpcioTransport(
-            self._current, _listeners(settings), pool=POOL if settings.reflection else None
+            self._current,
+            listeners(settings),
+            pool=POOL if settings.reflection else None,
+            reuse_port=settings.workers > 1,
         )
         self._admin = Admin(settings.admin, self, telemetry.registry) if settings.admin else None
+        self.listening = asyncio.Event()
+        """Set once calls can reach it, ready or not."""
         self._serving = False
         self._announcing: asyncio.Task[None] | None = None
-        self._reloading: asyncio.Task[None] | None = None
-        self._reload_wanted = False
+        self._reloads = Reloads(self._reload)
         self._retiring: set[asyncio.Task[None]] = set()
 
     @property
@@ -118,7 +125,7 @@ class Server(Generic[H]):
         try:
             await self._listen()
             while await signals.get() == signal.SIGHUP:
-                self._begin_reload()
+                self._reloads.want()
             return await self._drain(signals)
         finally:
             await self._close()
@@ -127,12 +134,14 @@ class Server(Generic[H]):
         if self._admin is not None:
             self._admin.start()
         await self._transport.start()
+        self.listening.set()
         self._begin(self._current.house)
 
     def _begin(self, house: H) -> None:
         """Start what a house runs by itself, and tell the world when it is ready."""
-        for notice in house.gateway.notices:
-            _logger.info("notice: %s", notice)
+        if self._settings.workers == 1:  # else the supervisor has told them, once for all
+            for notice in house.gateway.notices:
+                _logger.info("notice: %s", notice)
         house.start()
         self._stop_announcing()
         self._announcing = asyncio.create_task(self._announce(house))
@@ -150,24 +159,13 @@ class Server(Generic[H]):
         await self._set_serving(serving=True)
         _logger.info("serving", extra={"fields": self._summary(house.gateway)})
 
-    def _begin_reload(self) -> None:
-        """Reload beside the signals: a large file must not keep SIGTERM waiting."""
-        self._reload_wanted = True
-        if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.create_task(self._reload_while_wanted())
-
-    async def _reload_while_wanted(self) -> None:
-        while self._reload_wanted:  # again, if a signal came while the files were read
-            self._reload_wanted = False
-            await self._reload()
-
     async def _reload(self) -> None:
         """Put the new configuration in force whole, or keep the old one and say why."""
         try:
             house = await self._make(self._current.house)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the new, the old one works
             self._telemetry.reloaded(ok=False)
-            _tell(error, then="the configuration of before stays in force")
+            tell(error, then=KEPT)
             return
         self._telemetry.reloaded(ok=True)
         self._retire(self._current.replace(house))
@@ -181,7 +179,7 @@ class Server(Generic[H]):
     async def _drain(self, signals: Signals) -> int:
         """Stop in order, or at once if another signal to stop comes."""
         stop = asyncio.create_task(self._stop())
-        hurry = asyncio.create_task(_stop_signal(signals))
+        hurry = asyncio.create_task(stop_signal(signals))
         await asyncio.wait((stop, hurry), return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
         if stop.done():
@@ -194,7 +192,7 @@ class Server(Generic[H]):
 
     async def _stop(self) -> None:
         _logger.info("stopping")
-        await self._stop_reloading()
+        await self._reloads.stop()
         self._stop_announcing()
         await self._set_serving(serving=False)
         # Whoever asks health needs time to hear it; until then calls still come.
@@ -204,7 +202,7 @@ class Server(Generic[H]):
 
     async def _close(self) -> None:
         """Release everything, however the run ended; what is stopped already stays so."""
-        await self._stop_reloading()
+        await self._reloads.stop()
         self._stop_announcing()
         await self._transport.stop(0)
         if self._admin is not None:
@@ -215,11 +213,6 @@ class Server(Generic[H]):
     async def _set_serving(self, *, serving: bool) -> None:
         self._serving = serving
         await self._transport.set_serving(serving)
-
-    async def _stop_reloading(self) -> None:
-        if self._reloading is not None:
-            self._reloading.cancel()
-            await asyncio.gather(self._reloading, return_exceptions=True)
 
     def _stop_announcing(self) -> None:
         if self._announcing is not None:
@@ -234,6 +227,32 @@ class Server(Generic[H]):
             "consumers": len(gateway.consumers),
             "notices": len(gateway.notices),
         }
+
+
+class Reloads:
+    """Reloads beside the signals: a large file must not keep SIGTERM waiting."""
+
+    def __init__(self, reload: Callable[[], Awaitable[None]]) -> None:
+        self._reload = reload
+        self._task: asyncio.Task[None] | None = None
+        self._wanted = False
+
+    def want(self) -> None:
+        """Reload; once more, if the files are being read already."""
+        self._wanted = True
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._while_wanted())
+
+    async def stop(self) -> None:
+        """Give up what is under way."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _while_wanted(self) -> None:
+        while self._wanted:
+            self._wanted = False
+            await self._reload()
 
 
 class _Edition(Generic[H]):
@@ -288,34 +307,42 @@ class _CurrentService(Generic[H]):
 
 def run(settings: Settings, environ: Mapping[str, str]) -> int:
     """Run ``authz serve``; return the exit code.  Everything it says goes to the log."""
-    log = logs.setup(settings.log_level, settings.log_format, sys.stderr)
+    return run_logged(settings, _serve(settings, environ))
+
+
+def run_logged(settings: Settings, serve: Coroutine[Any, Any, int], *, pid: bool = False) -> int:
+    """Run to the end on a loop of its own, logging; return the exit code.
+
+    With ``pid`` each line says whose it is.
+    """
+    log = logs.setup(settings.log_level, settings.log_format, sys.stderr, pid=pid)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(settings, environ))
+            runner.get_loop().set_exception_handler(_log_loop_error)
+            return runner.run(serve)
     except (ConfigurationError, ListenError) as error:
-        _tell(error)
+        tell(error)
         return 1
     finally:
         log.close()
 
 
 async def _serve(settings: Settings, environ: Mapping[str, str]) -> int:
-    asyncio.get_running_loop().set_exception_handler(_log_loop_error)
     telemetry = Telemetry()
 
     async def make(previous: BuiltHouse | None) -> BuiltHouse:
-        if previous is not None and (once := _read_once(settings)):
+        if previous is not None and (once := read_once(settings)):
             raise ConfigurationError(once)
         # In a thread: a large file must not hold up the calls of a server that reloads.
         gateway = await asyncio.to_thread(state.load, settings.config, environ)
         return build(gateway, settings, telemetry, previous=previous)
 
-    with _signals() as signals:
+    with obeyed_signals() as signals:
         server = Server(settings, await make(None), make, telemetry)
         return await server.run(signals)
 
 
-def _read_once(settings: Settings) -> list[Diagnostic]:
+def read_once(settings: Settings) -> list[Diagnostic]:
     """Say which configuration cannot be read again: standard input, a pipe."""
     message = "was read at the start and is gone: use a file to reload"
     return [
@@ -326,26 +353,26 @@ def _read_once(settings: Settings) -> list[Diagnostic]:
 
 
 @contextmanager
-def _signals() -> Iterator[Signals]:
+def obeyed_signals() -> Iterator[Signals]:
     """Queue the signals that a server obeys, instead of what they would do by default."""
     loop = asyncio.get_running_loop()
     queue = Signals()
-    obeyed = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    for number in obeyed:
+    for number in OBEYED:
         loop.add_signal_handler(number, queue.put_nowait, number)
     try:
         yield queue
     finally:
-        for number in obeyed:
+        for number in OBEYED:
             loop.remove_signal_handler(number)
 
 
-async def _stop_signal(signals: Signals) -> None:
+async def stop_signal(signals: Signals) -> None:
+    """Return when one comes that is not SIGHUP."""
     while await signals.get() == signal.SIGHUP:
         pass
 
 
-def _listeners(settings: Settings) -> tuple[Address, ...]:
+def listeners(settings: Settings) -> tuple[Address, ...]:
     """Return what to bind, names resolved; raises ``ListenError`` for what plaintext may not."""
     try:
         addresses = tuple(resolved for address in settings.listen for resolved in _ips(address))
@@ -370,7 +397,7 @@ def _reasons(house: House) -> str:
     return "; ".join(reasons) or "no identity provider is ready"
 
 
-def _tell(error: Exception, *, then: str = "") -> None:
+def tell(error: Exception, *, then: str = "") -> None:
     """Log why a configuration or an address cannot be used, one line a problem."""
     if isinstance(error, ConfigurationError):
         for problem in error.problems:

@@ -95,6 +95,8 @@ class Settings:
     allow_plaintext: bool = False
     """Whether to listen beyond loopback without TLS."""
     reflection: bool = True
+    workers: int = 1
+    """How many processes serve, each on its own; above 1 they share the ports of ``listen``."""
     log_level: LogLevel = "info"
     log_format: LogFormat = "json"
     log_decisions: LogDecisions = "denied"

@@ -10,6 +10,7 @@ from authz import errors
 from authz.decision import ANSWERS
 from authz.errors import Reason
 from authz.telemetry import Telemetry
+from authz.workers.metrics import WorkerTelemetry
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,9 +47,11 @@ def test_reasons_md_lists_every_reason_with_the_status_it_is_raised_with() -> No
 def test_metrics_md_lists_every_metric() -> None:
     text = (ROOT / "docs/metrics.md").read_text()
     documented = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    registry = Telemetry().registry
+    WorkerTelemetry(registry)
     families = {
         metric.name + {"counter": "_total", "info": "_info"}.get(metric.type, "")
-        for metric in Telemetry().registry.collect()
+        for metric in registry.collect()
     }
 
     assert documented == families

@@ -57,6 +57,15 @@ def logging_to(
         log.close()
 
 
+def test_lines_of_several_processes_say_whose_they_are(output: Output) -> None:
+    log = logs.setup("info", "json", output, pid=True)
+    logging.getLogger("authz").info("hello")
+    log.close()
+
+    [event] = output.events
+    assert event["pid"] == os.getpid()
+
+
 @pytest.fixture
 def output() -> Output:
     return Output()

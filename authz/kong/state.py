@@ -16,14 +16,18 @@ from authz.kong.router import PluginScopes, label
 from authz.model import Consumer, Gateway, Place, Plugin, Route, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from collections.abc import Mapping as Environ
     from collections.abc import Sequence as Paths
 
-__all__ = ["is_rereadable", "load"]
+__all__ = ["Sources", "is_rereadable", "load", "parse", "read"]
 
 _ROUTES_NAMED = 5
 """Of the routes to which no plugin applies; the others are counted."""
+
+
+Sources = tuple[tuple[str, bytes], ...]
+"""The name and the bytes of each configuration file."""
 
 
 def _read_stdin() -> bytes:
@@ -43,8 +47,27 @@ def load(
     problems = Problems()
     if not paths:
         problems.error(Place("configuration", 1, 1), "file", "no configuration is named")
+    return _gateway(read_files(paths, stdin, problems), environ, problems)
+
+
+def read(paths: Paths[str], stdin: Callable[[], bytes] = _read_stdin) -> Sources:
+    """Only read what ``load`` reads, for ``parse``; raises ``ConfigurationError`` too."""
+    problems = Problems()
+    sources = tuple(read_files(paths, stdin, problems))
+    problems.raise_errors()
+    return sources
+
+
+def parse(sources: Sources, environ: Environ[str, str]) -> Gateway:
+    """Check what was read: equal sources and variables make equal gateways, in any process."""
+    return _gateway(sources, environ, Problems())
+
+
+def _gateway(
+    sources: Iterable[tuple[str, bytes]], environ: Environ[str, str], problems: Problems
+) -> Gateway:
     roots = []
-    for file, data in read_files(paths, stdin, problems):
+    for file, data in sources:
         root = document.parse(data, file, environ, problems)
         if root is not None and (mapping := schema.as_mapping(root, "file", problems)):
             roots.append(mapping)

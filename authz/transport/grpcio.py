@@ -47,8 +47,6 @@ PING_TIMEOUT_SECONDS = 20
 LEAST_PING_INTERVAL_SECONDS = 5
 
 _OPTIONS = (
-    # On by default in gRPC: a forgotten process would share the port's calls.
-    ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_metadata_size", METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", METADATA_BYTES),
@@ -64,14 +62,24 @@ _OPTIONS = (
 
 
 class GrpcioTransport:
-    """Serves Check, health, and reflection if it gets the ``pool`` to tell about."""
+    """Serves Check, health, and reflection if it gets the ``pool`` to tell about.
+
+    ``reuse_port``: processes of this user share each port, and somebody else
+    has made sure that no other process holds it.
+    """
 
     def __init__(
-        self, service: CheckService, listen: Sequence[Address], *, pool: DescriptorPool | None
+        self,
+        service: CheckService,
+        listen: Sequence[Address],
+        *,
+        pool: DescriptorPool | None,
+        reuse_port: bool = False,
     ) -> None:
         self._service = service
         self._listen = tuple(listen)
         self._pool = pool
+        self._reuse_port = reuse_port
         self._health = _Health()
         self._sockets = ExitStack()
         self._addresses: tuple[Address, ...] = ()
@@ -84,9 +92,12 @@ class GrpcioTransport:
 
     async def start(self) -> None:
         """Bind every address and take calls; raises ``ListenError`` and leaves nothing behind."""
-        for address in self._listen:
-            _refuse_if_taken(address)
-        self._server = grpc.aio.server(options=_OPTIONS)
+        if not self._reuse_port:
+            for address in self._listen:
+                _refuse_if_taken(address)
+        # On by default in gRPC: a forgotten process would share the port's calls.
+        options = (*_OPTIONS, ("grpc.so_reuseport", int(self._reuse_port)))
+        self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((_authorization(self._service), self._health.rpcs()))
         if self._pool is not None:
             _add_reflection(self._server, self._pool)

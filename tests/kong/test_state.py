@@ -549,3 +549,11 @@ def test_a_service_that_leads_to_an_upstream_of_kongs_is_noticed() -> None:
     )
 
     assert any("names an upstream, whose targets are not read" in notice for notice in found)
+
+
+def test_what_was_read_once_makes_the_same_gateway_anywhere(tmp_path: Path) -> None:
+    paths = [str(EXAMPLES / "workshop.yaml")]
+
+    assert state.parse(state.read(paths), {}) == state.load(paths, {})
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        state.read([str(tmp_path / "missing.yaml")])

@@ -1,0 +1,103 @@
+"""What a supervisor and its worker say to each other.
+
+The channel is a pair of sockets without a name, the worker's end being its
+standard input: nobody else can reach it, and its end tells each side that the
+other one is gone, however it went.  Orders go down pickled; they come from the
+process that started this one.  What comes up is JSON, a line a report, for a
+supervisor need not trust a process that reads what callers send.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from authz.oauth.provider import ProviderStatus
+from authz.workers import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from authz.admin import Provider
+    from authz.kong.state import Sources
+    from authz.settings import Settings
+
+REPORT_BYTES = 64 * 1024 * 1024
+_HANDOVER_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Serve this; the first order, and once only."""
+
+    settings: Settings
+    sources: Sources
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """Put this configuration in force: the supervisor has found it valid."""
+
+    sources: Sources
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Send a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Drain and end; a second time: end at once."""
+
+
+Order = Start | Reload | Tell | Stop
+
+
+def written(order: Order) -> bytes:
+    """Return an order as it crosses the channel."""
+    return pickle.dumps(order)
+
+
+def next_order(channel: BinaryIO) -> Order | None:
+    """Wait for the next order; ``None``: the supervisor is gone."""
+    try:
+        order: Order = pickle.load(channel)  # noqa: S301 - from the process that started this one
+    except (EOFError, OSError, pickle.UnpicklingError):  # also in the middle of an order
+        return None
+    return order
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a worker that listens is doing, and what it has counted."""
+
+    ready: bool
+    providers: Sequence[Provider]
+    metrics: metrics.Metrics
+
+    def line(self) -> bytes:
+        """Return the report as it crosses the channel."""
+        providers = [(one.issuer, one.ready, one.detail) for one in self.providers]
+        told = (self.ready, providers, metrics.packed(self.metrics))
+        return json.dumps(told).encode() + b"\n"
+
+    @classmethod
+    def of(cls, line: bytes) -> Report:
+        """Read a report; raises ``ValueError`` for what is none."""
+        try:
+            ready, providers, packed = json.loads(line)
+            return cls(
+                bool(ready),
+                [ProviderStatus(*one) for one in providers],
+                metrics.unpacked(packed),
+            )
+        except TypeError as error:
+            raise ValueError("a report of another form") from error
+
+
+def stop_seconds(settings: Settings) -> float:
+    """Return how long a worker may take from ``Stop`` to its end."""
+    return settings.drain_delay_seconds + settings.grace_seconds + _HANDOVER_SECONDS

@@ -1,0 +1,135 @@
+"""The metrics of several processes as one: what Prometheus reads of all workers."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from prometheus_client.samples import Sample
+
+    Rule = Callable[[float, float], float]
+
+Metrics = list[Metric]
+"""What one process tells at one moment."""
+
+RULES: Final[dict[str, Rule]] = {
+    "authz_build": max,
+    "authz_cache_entries": operator.add,
+    "authz_config_last_reload_successful": min,
+    # Each worker takes what the supervisor has read: one reload, however many take it.
+    "authz_config_reloads": max,
+    "authz_jwks_fetched_timestamp_seconds": max,
+    "authz_jwks_keys": min,
+}
+"""By metric, how two processes' values make one.  Others are summed, as counters are."""
+
+LASTING: Final = frozenset({"counter", "histogram"})
+"""Types that keep what they have counted when their process has ended."""
+
+
+class WorkerTelemetry:
+    """What the supervisor counts about its workers."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        listening = Gauge("authz_workers", "Workers that listen.", registry=registry)
+        restarts = Counter(
+            "authz_worker_restarts", "Workers that ended and were replaced.", registry=registry
+        )
+        missed = Counter(
+            "authz_worker_reports_missed",
+            "Times that a worker did not say in time how it is.",
+            registry=registry,
+        )
+        self.listening = listening.set
+        self.restarted = restarts.inc
+        self.missed = missed.inc
+
+
+class _Merged(Collector):
+    def __init__(self, collect: Callable[[], Metrics]) -> None:
+        self._collect = collect
+
+    def collect(self) -> Iterable[Metric]:
+        return self._collect()
+
+
+def registry_of(collect: Callable[[], Metrics]) -> CollectorRegistry:
+    """Return a registry that holds what ``collect`` returns, whenever it is read."""
+    registry = CollectorRegistry()
+    registry.register(_Merged(collect))
+    return registry
+
+
+def snapshot(registry: CollectorRegistry) -> Metrics:
+    """Return what a registry holds now."""
+    return list(registry.collect())
+
+
+def merge(processes: Iterable[Metrics]) -> Metrics:
+    """Make one value of those that several processes have for a series."""
+    kinds: dict[str, Metric] = {}
+    values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    for metric in (metric for process in processes for metric in process):
+        kinds.setdefault(metric.name, metric)
+        series = values.setdefault(metric.name, {})
+        for sample in metric.samples:
+            key = sample.name, tuple(sample.labels.items())
+            rule = _rule(metric, sample)
+            series[key] = rule(series[key], sample.value) if key in series else sample.value
+    return [
+        _metric(
+            kind.name,
+            kind.documentation,
+            kind.type,
+            ((name, dict(labels), value) for (name, labels), value in values[kind.name].items()),
+        )
+        for kind in kinds.values()
+    ]
+
+
+def _rule(metric: Metric, sample: Sample) -> Rule:
+    # When a series began: for all of them, when the first one did.
+    return min if sample.name.endswith("_created") else RULES.get(metric.name, operator.add)
+
+
+def lasting(metrics: Metrics) -> Metrics:
+    """Return what stays true of a process that cannot be asked: what it has counted.
+
+    Without it totals would fall when a process ends, and Prometheus would take
+    that for a restart and count what the others have a second time.
+    """
+    return [metric for metric in metrics if metric.type in LASTING]
+
+
+def packed(metrics: Metrics) -> list[Any]:
+    """Return metrics as JSON can hold them."""
+    return [
+        (
+            metric.name,
+            metric.documentation,
+            metric.type,
+            [(sample.name, sample.labels, sample.value) for sample in metric.samples],
+        )
+        for metric in metrics
+    ]
+
+
+def unpacked(given: Sequence[Any]) -> Metrics:
+    """Read what ``packed`` made; raises ``ValueError`` or ``TypeError`` for anything else."""
+    return [_metric(*one) for one in given]
+
+
+def _metric(
+    name: str, documentation: str, kind: str, samples: Iterable[tuple[str, dict[str, str], float]]
+) -> Metric:
+    metric = Metric(name, documentation, kind)
+    for sample in samples:
+        metric.add_sample(*sample)
+    return metric

@@ -1,0 +1,111 @@
+"""One worker, as its supervisor sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from authz.server import OBEYED
+from authz.workers.channel import REPORT_BYTES, Report, Tell, written
+from authz.workers.metrics import lasting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from authz.workers.channel import Order, Start
+    from authz.workers.metrics import Metrics
+
+REPORT_SECONDS = 0.5
+"""How long a worker may take to say how it is: less than a probe's second."""
+
+
+class WorkerProcess:
+    """A process that was started, and the supervisor's end of the channel to it."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self.pid = process.pid
+        self.listens = False
+        """Whether it has begun to serve."""
+        self.counted: Metrics = []
+        """What it had counted when it last reported."""
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._report: asyncio.Future[Report | None] | None = None
+
+    @classmethod
+    async def start(cls, environ: Mapping[str, str]) -> WorkerProcess:
+        """Start a process that waits for orders; raises ``OSError`` if there cannot be one."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = _spawn(theirs, environ)
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=REPORT_BYTES)
+        return cls(process, reader, writer)
+
+    def begin(self, start: Start) -> None:
+        """Have it serve, and say so when it listens."""
+        self.order(start)
+        self.order(Tell())
+
+    def order(self, order: Order) -> None:
+        """Send an order; one that is gone misses nothing."""
+        if not self._writer.is_closing():
+            self._writer.write(written(order))
+
+    async def report(self) -> Report | None:
+        """Return how it is; ``None`` if it does not say so in time, or has ended."""
+        if self._report is None:  # else somebody has asked already
+            self._report = asyncio.get_running_loop().create_future()
+            self.order(Tell())
+        done, _ = await asyncio.wait((self._report,), timeout=REPORT_SECONDS)
+        return next(iter(done)).result() if done else None
+
+    async def attend(self) -> None:
+        """Take its reports until it is gone."""
+        try:
+            while line := await self._reader.readline():
+                self._told(Report.of(line))
+        except (ConnectionError, ValueError):
+            self.kill()  # what tells nonsense is of no more use
+        self._told(None)
+        self._writer.close()
+
+    async def exit_code(self) -> int:
+        """Return it once the process has ended; that of a signal is negative."""
+        return await asyncio.to_thread(self._process.wait)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+
+    def _told(self, report: Report | None) -> None:
+        if report is not None:
+            self.listens = True
+            self.counted = lasting(report.metrics)
+        asked, self._report = self._report, None
+        if asked is not None:
+            asked.set_result(report)
+
+
+def _spawn(channel: socket.socket, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    # Blocked there too, and for good: a terminal or systemd signals every process
+    # at once, and a worker that also heard the supervisor would hear it twice.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, OBEYED)
+    try:
+        return subprocess.Popen(
+            # -P: -m would else look for modules in the working directory first.
+            [sys.executable, "-P", "-m", "authz.workers"],
+            stdin=channel.fileno(),
+            env=dict(environ),
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

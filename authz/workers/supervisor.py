@@ -1,0 +1,276 @@
+"""The supervisor: holds the ports, keeps the workers, answers the operator for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from authz.admin import Admin
+from authz.errors import ConfigurationError
+from authz.kong import state
+from authz.server import (
+    KEPT,
+    Reloads,
+    listeners,
+    obeyed_signals,
+    read_once,
+    run_logged,
+    stop_signal,
+    tell,
+)
+from authz.telemetry import Telemetry
+from authz.workers.channel import Reload, Start, Stop, stop_seconds
+from authz.workers.metrics import WorkerTelemetry, merge, registry_of, snapshot
+from authz.workers.ports import reserve
+from authz.workers.process import REPORT_SECONDS, WorkerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping, Sequence
+
+    from authz.admin import Provider
+    from authz.kong.state import Sources
+    from authz.server import Signals
+    from authz.settings import Settings
+    from authz.workers.channel import Order, Report
+    from authz.workers.metrics import Metrics
+
+LEAST_PAUSE_SECONDS = 0.1
+MOST_PAUSE_SECONDS = 30.0
+STEADY_SECONDS = 60.0
+"""A worker that has lived for so long was not part of a crash loop."""
+FORCED_SECONDS = 5.0
+"""How long a worker may take to end at once."""
+
+T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
+
+
+def run(settings: Settings, environ: Mapping[str, str]) -> int:
+    """Run ``authz serve`` with several workers; return the exit code."""
+    return run_logged(settings, _supervise(settings, environ), pid=True)
+
+
+async def _supervise(settings: Settings, environ: Mapping[str, str]) -> int:
+    with obeyed_signals() as signals, ExitStack() as ports:
+        addresses = []
+        for wanted in listeners(settings):
+            address, holder = reserve(wanted)
+            ports.enter_context(holder)
+            addresses.append(address)
+        supervisor = Supervisor(replace(settings, listen=tuple(addresses)), environ, signals)
+        return await supervisor.run()
+
+
+class Supervisor:
+    """One run with several workers.  Also what the operator's pages ask about them."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str], signals: Signals) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._signals = signals
+        self._telemetry = Telemetry()
+        self._worker_telemetry = WorkerTelemetry(self._telemetry.registry)
+        self._loop = asyncio.get_running_loop()
+        self._sources: Sources = ()
+        self._workers: set[WorkerProcess] = set()
+        self._departed: Metrics = []
+        self._reloads = Reloads(self._reload)
+        self._stopping = asyncio.Event()
+        self._complete = False
+        self._code = 0
+
+    # --- The run ------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """Serve until a signal ends it; return the exit code.
+
+        Raises ``ConfigurationError`` and ``ListenError``, before anything is served.
+        """
+        await self._read()
+        admin = self._admin()
+        fields = {
+            "workers": self._settings.workers,
+            "listen": [str(address) for address in self._settings.listen],
+            "admin": str(admin.address) if admin else "off",
+        }
+        _logger.info("supervising", extra={"fields": fields})
+        try:
+            keepers = [asyncio.create_task(self._keep()) for _ in range(self._settings.workers)]
+            while await self._signals.get() == signal.SIGHUP:
+                self._reloads.want()
+            return await self._drain(asyncio.gather(*keepers))
+        finally:
+            if admin is not None:
+                await asyncio.to_thread(admin.stop)
+
+    def _admin(self) -> Admin | None:
+        if self._settings.admin is None:
+            return None
+        admin = Admin(self._settings.admin, self, registry_of(self._metrics))
+        admin.start()
+        return admin
+
+    async def _read(self) -> None:
+        """Read the files and find them valid, once for all: every worker gets these bytes."""
+        if self._sources and (once := read_once(self._settings)):
+            raise ConfigurationError(once)
+        sources = await asyncio.to_thread(state.read, self._settings.config)
+        gateway = await asyncio.to_thread(state.parse, sources, self._environ)
+        self._sources = sources
+        for notice in gateway.notices:
+            _logger.info("notice: %s", notice)
+
+    async def _reload(self) -> None:
+        """Hand the new configuration to every worker, or to none and say why."""
+        try:
+            await self._read()
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the new, the old one works
+            self._telemetry.reloaded(ok=False)
+            tell(error, then=KEPT)
+            return
+        self._telemetry.reloaded(ok=True)
+        self._order(Reload(self._sources))
+
+    async def _drain(self, ended: asyncio.Future[list[None]]) -> int:
+        """Let every worker drain; end them at once if another signal comes, or time is up."""
+        _logger.info("stopping")
+        self._stopping.set()
+        await self._reloads.stop()
+        self._order(Stop())
+        hurry = asyncio.create_task(stop_signal(self._signals))
+        limit = stop_seconds(self._settings)
+        await asyncio.wait((ended, hurry), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if ended.done():
+            _logger.info("stopped")
+            return self._code
+        _logger.warning("stopping at once: calls in flight are lost")
+        self._order(Stop())
+        await asyncio.wait((ended,), timeout=FORCED_SECONDS)
+        for worker in self._workers:
+            worker.kill()
+        await ended
+        return 1
+
+    def _order(self, order: Order) -> None:
+        for worker in self._workers:
+            worker.order(order)
+
+    # --- A worker's place ---------------------------------------------------------
+
+    async def _keep(self) -> None:
+        """Have a worker run until the stop; one that ends before is replaced."""
+        pause, listened = 0.0, False
+        while not self._stopping.is_set():
+            began = self._loop.time()
+            listened |= await self._run_worker()
+            if self._stopping.is_set():
+                return
+            if not listened:
+                # Why, it has said itself; as with one process, nothing starts then.
+                self._give_up()
+                return
+            pause = next_pause(pause, self._loop.time() - began)
+            await self._pause(pause)
+
+    def _give_up(self) -> None:
+        if not self._code:  # another worker may have been faster
+            self._code = 1
+            self._signals.put_nowait(signal.SIGTERM)
+
+    async def _run_worker(self) -> bool:
+        """Run one worker to its end; return whether it has ever listened."""
+        try:
+            worker = await WorkerProcess.start(self._environ)
+        except OSError as error:
+            _logger.error("a worker cannot be started: %s", error.strerror)  # noqa: TRY400 - no bug
+            return False
+        self._workers.add(worker)
+        worker.begin(Start(replace(self._settings, admin=None), self._sources))
+        if self._stopping.is_set():  # since it was started
+            worker.order(Stop())
+        await worker.attend()
+        self._workers.discard(worker)
+        self._departed = merge((self._departed, worker.counted))
+        code = await worker.exit_code()
+        if code or not self._stopping.is_set():
+            fields = {"worker": worker.pid, "code": code}
+            _logger.warning("a worker ended", extra={"fields": fields})
+        if code and self._stopping.is_set():
+            self._code = 1  # what it was doing is lost
+        return worker.listens
+
+    async def _pause(self, seconds: float) -> None:
+        self._worker_telemetry.restarted()
+        _logger.info("another worker follows", extra={"fields": {"in_seconds": seconds}})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    # --- What the operator asks, from a thread of its own --------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether calls should be sent here: every worker that listens must want them.
+
+        For the kernel asks none before it gives it a connection; and not before
+        all have begun, or the first one would get every connection.
+        """
+        reports = self._asked(self._reports())
+        return self._complete and bool(reports) and all(report.ready for report in reports)
+
+    def status(self) -> Sequence[Provider]:
+        """Return the state of each identity provider, as the worker has it that lacks it."""
+        found: dict[str, Provider] = {}
+        for report in self._asked(self._reports()):
+            for provider in report.providers:
+                if provider.issuer not in found or not provider.ready:
+                    found[provider.issuer] = provider
+        return list(found.values())
+
+    def _metrics(self) -> Metrics:
+        return self._asked(self._merged())
+
+    def _asked(self, question: Coroutine[Any, Any, T]) -> T:
+        answer = asyncio.run_coroutine_threadsafe(question, self._loop)
+        return answer.result(2 * REPORT_SECONDS)
+
+    async def _reports(self) -> list[Report]:
+        return [report for _, report in await self._told() if report is not None]
+
+    async def _merged(self) -> Metrics:
+        """Return the metrics of all processes that are and were.
+
+        Of a worker that does not answer in time the counters are the last ones,
+        so that no total falls, and the gauges are left out.
+        """
+        told = []
+        for worker, report in await self._told():
+            if worker in self._workers:  # else it has departed meanwhile
+                told.append(report.metrics if report else worker.counted)
+                if report is None:
+                    self._worker_telemetry.missed()
+        self._worker_telemetry.listening(len(told))
+        return merge((snapshot(self._telemetry.registry), self._departed, *told))
+
+    async def _told(self) -> list[tuple[WorkerProcess, Report | None]]:
+        """Ask every worker that listens how it is."""
+        workers = [worker for worker in self._workers if worker.listens]
+        self._complete |= len(workers) == self._settings.workers
+        reports = await asyncio.gather(*(worker.report() for worker in workers))
+        return list(zip(workers, reports, strict=True))
+
+
+def next_pause(before: float, lived_seconds: float) -> float:
+    """Return how long to wait before a worker is replaced, in seconds.
+
+    Doubled each time, up to a bound, unless the last one had a life.
+    """
+    if lived_seconds >= STEADY_SECONDS:
+        return LEAST_PAUSE_SECONDS
+    return min(MOST_PAUSE_SECONDS, max(LEAST_PAUSE_SECONDS, 2 * before))

@@ -1,0 +1,106 @@
+"""One worker: a whole server that obeys its supervisor instead of signals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, BinaryIO
+
+from authz.build import build
+from authz.kong import state
+from authz.server import Server, Signals, run_logged
+from authz.telemetry import Telemetry
+from authz.workers.channel import (
+    Reload,
+    Report,
+    Start,
+    Stop,
+    Tell,
+    next_order,
+    stop_seconds,
+)
+from authz.workers.metrics import snapshot
+
+if TYPE_CHECKING:
+    from authz.build import House
+
+
+def main() -> int:
+    """Serve as the supervisor says at the other end of standard input; return the exit code."""
+    channel = socket.socket(fileno=os.dup(sys.stdin.fileno()))
+    orders = channel.makefile("rb")
+    start = next_order(orders)
+    if not isinstance(start, Start):
+        return 1
+    worker = Worker(start, channel, orders)
+    return run_logged(start.settings, worker.serve(), pid=True)
+
+
+class Worker:
+    """The server of this process, and the thread in which orders are obeyed.
+
+    A thread, so that the supervisor gets its report while the loop is busy.
+    """
+
+    def __init__(self, start: Start, channel: socket.socket, orders: BinaryIO) -> None:
+        self._settings = start.settings
+        self._sources = start.sources
+        self._channel = channel
+        self._orders = orders
+        self._telemetry = Telemetry()
+
+    async def serve(self) -> int:
+        """Run the server; return the exit code."""
+        signals = Signals()
+        server = Server(self._settings, await self._make(None), self._make, self._telemetry)
+        running = asyncio.create_task(server.run(signals))
+        listening = asyncio.create_task(server.listening.wait())
+        await asyncio.wait((running, listening), return_when=asyncio.FIRST_COMPLETED)
+        listening.cancel()
+        attendance = threading.Thread(
+            target=self._attend,
+            args=(server, signals, asyncio.get_running_loop()),
+            name="authz-orders",
+            daemon=True,
+        )
+        if not running.done():
+            attendance.start()  # and not before: the first report says that it listens
+        return await running
+
+    async def _make(self, previous: House | None) -> House:
+        gateway = await asyncio.to_thread(state.parse, self._sources, os.environ)
+        return build(gateway, self._settings, self._telemetry, previous=previous)
+
+    def _attend(
+        self, server: Server[House], signals: Signals, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        def send(number: signal.Signals) -> None:
+            with suppress(RuntimeError):  # the loop has ended, and the process is about to
+                loop.call_soon_threadsafe(signals.put_nowait, number)
+
+        stopping = False
+        while (order := next_order(self._orders)) is not None:
+            match order:
+                case Tell():
+                    with suppress(OSError):  # the next order says that nobody is there
+                        self._channel.sendall(self._report(server).line())
+                case Reload(sources):
+                    self._sources = sources
+                    send(signal.SIGHUP)
+                case Stop():
+                    stopping = True
+                    send(signal.SIGTERM)
+        # The supervisor is gone: end as it would have asked, and do not outlive it for long.
+        if not stopping:
+            send(signal.SIGTERM)
+        time.sleep(stop_seconds(self._settings))
+        os._exit(1)
+
+    def _report(self, server: Server[House]) -> Report:
+        return Report(server.ready, server.status(), snapshot(self._telemetry.registry))

@@ -1,0 +1,117 @@
+"""A caller that costs little: enough of HTTP/2 (RFC 9113) for one unary gRPC method.
+
+A client of grpcio costs as much as the server that it measures; on the same
+cores that hides what another worker gives.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+from bench.noop import METHOD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
+END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
+INITIAL_WINDOW_SIZE = 4
+WINDOW, MOST = 65_535, 2**31 - 1
+
+REQUEST = {
+    b":method": b"POST",
+    b":scheme": b"http",
+    b":path": METHOD.encode(),
+    b":authority": b"localhost",
+    b"content-type": b"application/grpc",
+    b"te": b"trailers",
+}
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def _text(value: bytes) -> bytes:
+    return bytes([len(value)]) + value  # shorter than 127, without Huffman: RFC 7541 section 5.2
+
+
+# Literal fields that nobody remembers (RFC 7541 section 6.2.2): the same bytes for every call.
+_FIELDS = b"".join(b"\0" + _text(name) + _text(value) for name, value in REQUEST.items())
+
+
+class Connection:
+    """One connection that asks the same again and again, ``in_flight`` times at once."""
+
+    def __init__(self, port: int, message: bytes, in_flight: int) -> None:
+        self.answered = 0
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self._message = b"\0" + struct.pack(">I", len(message)) + message
+        self._window = WINDOW
+        self._next = 1
+        self._waiting = in_flight
+        self._with_data: set[int] = set()
+        self._read = b""
+        settings = struct.pack(">HI", INITIAL_WINDOW_SIZE, MOST)
+        window = _frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", MOST - WINDOW))
+        self.socket.sendall(PREFACE + _frame(SETTINGS, 0, 0, settings) + window + self._calls())
+
+    def on_readable(self) -> None:
+        """Take what has come, and ask again for each answer."""
+        reply = b"".join(self._replies())
+        calls = self._calls()
+        if reply or calls:
+            self.socket.sendall(reply + calls)
+
+    def _calls(self) -> bytes:
+        calls = []
+        while self._waiting and self._window >= len(self._message):
+            calls.append(_frame(HEADERS, END_HEADERS, self._next, _FIELDS))
+            calls.append(_frame(DATA, END_STREAM, self._next, self._message))
+            self._window -= len(self._message)
+            self._waiting -= 1
+            self._next += 2
+        return b"".join(calls)
+
+    def _replies(self) -> Iterator[bytes]:
+        for kind, flags, stream, payload in self._frames():
+            if kind == DATA:
+                self._with_data.add(stream)
+            elif kind == HEADERS and flags & END_STREAM:
+                self._with_data.remove(stream)  # else the call has failed, and so does the run
+                self.answered += 1
+                self._waiting += 1
+            elif kind == WINDOW_UPDATE and stream == 0:
+                self._window += int.from_bytes(payload)
+            elif kind in {SETTINGS, PING} and not flags & ACK:
+                yield _frame(kind, ACK, 0, payload if kind == PING else b"")
+            elif kind in {RST_STREAM, GOAWAY}:
+                raise RuntimeError("the server has ended a call")
+
+    def _frames(self) -> Iterator[tuple[int, int, int, bytes]]:
+        data, start = self._read + self.socket.recv(1 << 18), 0
+        while len(data) >= start + 9:
+            end = start + 9 + int.from_bytes(data[start : start + 3])
+            if len(data) < end:
+                break
+            kind, flags, stream = struct.unpack_from(">BBI", data, start + 3)
+            yield kind, flags, stream, data[start + 9 : end]
+            start = end
+        self._read = data[start:]
+
+
+def ask(port: int, message: bytes, *, calls: int, connections: int, in_flight: int) -> None:
+    """Ask until there are so many answers."""
+    with selectors.DefaultSelector() as selector:
+        opened = [Connection(port, message, in_flight) for _ in range(connections)]
+        for connection in opened:
+            selector.register(connection.socket, selectors.EVENT_READ, connection)
+        while sum(connection.answered for connection in opened) < calls:
+            for key, _ in selector.select():
+                key.data.on_readable()
+        for connection in opened:
+            connection.socket.close()
