@@ -440,7 +440,7 @@ async def test_CA_07_what_is_no_outage_ends_the_old_token(
 async def test_RL_02_a_silent_provider_costs_each_new_caller_one_deadline(
     idp: RunningIdp, house: House
 ) -> None:
-    authz = house(timeout=150)
+    authz = house(timeout=1_500)
     assert (await authz.bearer(idp.issue())).allowed
     idp.token_answers.append(Answer(None, times=None, hold=threading.Event()))
     loop = asyncio.get_running_loop()
@@ -448,7 +448,7 @@ async def test_RL_02_a_silent_provider_costs_each_new_caller_one_deadline(
     answers = await asyncio.gather(*(authz.basic() for _ in range(20)))
 
     assert {verdict(answer) for answer in answers} == {"503 idp_unavailable"}
-    assert loop.time() - started < 2
+    assert loop.time() - started < 8  # and not twenty times the deadline
     assert idp.counters["token"] == 1
 
 
@@ -473,7 +473,7 @@ async def test_RL_03_a_renewal_that_takes_its_time_holds_up_nobody_who_has_a_tok
     hold = threading.Event()
     idp.token_answers.append(Answer(None, hold=hold))
     clock.advance(270)
-    old = await authz.basic(seconds=0.9)
+    old = await authz.basic(seconds=2)
     assert claims(old)["exp"] == clock.now() + 30
     assert (await authz.basic()).wire == old.wire
 
@@ -492,7 +492,7 @@ async def test_DS_03_the_exchange_outlives_the_caller_who_began_it(
     authz = house()
     assert (await authz.bearer(idp.issue())).allowed
 
-    late = await authz.basic(seconds=0.2)
+    late = await authz.basic(seconds=1)
     assert verdict(late) == "503 deadline_exceeded"
     hold.set()
     assert (await authz.basic()).allowed
@@ -506,10 +506,10 @@ async def test_RL_03_the_second_try_finds_the_token_of_the_first(
     idp.discovery_answers.append(Answer(None, hold=hold))
     authz = house()
 
-    assert verdict(await authz.basic(seconds=0.2)) == "503 deadline_exceeded"
+    assert verdict(await authz.basic(seconds=1)) == "503 deadline_exceeded"
     hold.set()
     await landed(authz)
-    assert (await authz.basic(seconds=0.2)).allowed
+    assert (await authz.basic()).allowed
     assert dict(idp.counters) == {"token": 1, "discovery": 1, "certs": 1}
 
 
