@@ -1,4 +1,7 @@
-"""The peer: the least that a grpc.aio server can do for a call.  ``python -m bench.noop PORT``."""
+"""The peer: the least that a grpc.aio server can do for a call.
+
+``python -m bench.noop PORT BYTES``: answers with as many bytes as authz would.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ import uvloop
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 
 
-async def serve(port: int) -> None:
-    """Answer every call with no bytes at all."""
+async def serve(port: int, answer: bytes) -> None:
+    """Answer every call with the same bytes."""
 
     async def check(_request: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-        return b""
+        return answer
 
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(check)
     service, _, method = METHOD.strip("/").partition("/")
@@ -30,4 +33,4 @@ async def serve(port: int) -> None:
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(int(sys.argv[1])))
+        runner.run(serve(int(sys.argv[1]), bytes(int(sys.argv[2]))))
