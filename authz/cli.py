@@ -44,21 +44,6 @@ INVALID, DENIED, UNAVAILABLE = 1, 3, 4
 
 DEFAULTS = Settings()
 
-# The identity that a person debugs by.  Every other value may be a token.
-SHOWN_HEADERS = frozenset(
-    {
-        "x-anonymous-consumer",
-        "x-authenticated-groups",
-        "x-authenticated-scope",
-        "x-authenticated-userid",
-        "x-consumer-custom-id",
-        "x-consumer-groups",
-        "x-consumer-id",
-        "x-consumer-username",
-        "x-credential-identifier",
-    }
-)
-
 
 class Parsed(click.ParamType[object]):
     """A value that one of the functions in ``settings`` reads.
@@ -514,7 +499,10 @@ def _changes(decision: Decision) -> Iterator[str]:
 
 
 def _shown(name: str, value: str) -> str:
-    if name.lower() in SHOWN_HEADERS:
+    from authz.policy.headers import IDENTITY_HEADERS
+
+    # The identity that a person debugs by.  Every other value may be a token.
+    if name.lower() in IDENTITY_HEADERS:
         return value
     scheme, space, _ = value.partition(" ")
     return f"{scheme} ***" if space else "***"
