@@ -337,6 +337,7 @@ def serve(
         return 2
     try:
         listener = socket.create_server((host, port), family=_family(host))
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as in background.py
     except OSError as error:
         print(f"authz idp cannot listen on {host} port {port}: {error.strerror}", file=out)
         return 1
