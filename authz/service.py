@@ -83,7 +83,7 @@ class Lane:
 
     def is_only_credential(self, glance: Glance) -> bool:
         """Whether no place but Authorization can hold a credential of this request."""
-        if self.headers and any(glance.header(name) is not None for name in self.headers):
+        if any(map(glance.headers.__contains__, self.headers)):
             return False
         if not self.arguments or "?" not in glance.path:
             return True
@@ -158,7 +158,7 @@ class Service:
                 return None
             self._telemetry.allowed_from_cache()
             if self._log_allowed:
-                self._log_decision("allowed", answer.log_fields, glance.header, 0.0)
+                self._log_decision("allowed", answer.log_fields, glance.headers.get, 0.0)
         except Exception:  # noqa: BLE001 - whatever it is, the whole way will say
             return None
         return answer.wire
@@ -168,7 +168,7 @@ class Service:
         lane = self._lanes.get((glance.route, glance.service))
         if lane is None or not lane.asks(glance) or not lane.is_only_credential(glance):
             return None
-        authorization = glance.header("authorization")
+        authorization = glance.headers.get("authorization")
         if authorization is None:
             return None
         return lane, self._digest(lane.name, authorization)

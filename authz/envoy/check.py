@@ -21,7 +21,7 @@ from authz.errors import Reason, Unavailable
 from authz.model import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from authz.decision import Decision, Deny
 
@@ -149,15 +149,15 @@ class Glance(NamedTuple):
     """As much of a CheckRequest as an answer from the cache depends on.
 
     ``route`` and ``service`` are Envoy's context extensions of these names;
-    ``header`` takes a lower-case name and returns its value or ``None``.
-    Each value is the one that ``parse`` gives.
+    ``headers`` is for lower-case names; others may be in it, as Envoy never sends
+    them.  Each value is the one that ``parse`` gives.
     """
 
     route: str | None
     service: str | None
     method: str
     path: str
-    header: Callable[[str], str | None]
+    headers: Mapping[str, str]
 
 
 def glance(wire: bytes) -> Glance | None:
@@ -179,7 +179,7 @@ def glance(wire: bytes) -> Glance | None:
         extensions.get("service"),
         http.method,
         http.path,
-        http.headers.get,
+        http.headers,
     )
 
 

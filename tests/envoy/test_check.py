@@ -271,7 +271,7 @@ class TestGlance:
         assert seen.route == parsed.context_extensions.get("route")
         assert seen.service == parsed.context_extensions.get("service")
         for name in [*parsed.headers, "absent"]:
-            assert seen.header(name) == parsed.headers.get(name)
+            assert seen.headers.get(name) == parsed.headers.get(name)
 
     @given(st.binary(max_size=200))
     def test_never_raises(self, garbage: bytes) -> None:
