@@ -5,7 +5,7 @@ PARTS := .parts
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check format lint types e2e bench lock protos clean
+.PHONY: help demo test check format lint types e2e bench native nativecheck lock protos clean
 help: ## what there is
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -50,8 +50,16 @@ types: $(VENV)/.ready
 e2e: $(VENV)/.ready $(PARTS)/.ready $(PARTS)/.keycloak ## a real Envoy, a real Keycloak, httpbin, grpcurl
 	@$(BIN)/pytest -v --durations=10 tests/e2e $(TEST)
 
-bench: $(VENV)/.ready ## medians and ratios; writes no file
+bench: $(VENV)/.ready $(PARTS)/.ready ## through a real Envoy, beside peers; writes docs/benchmarks.md
 	@$(BIN)/python -m bench $(BENCH)
+
+native: $(VENV)/.ready ## build the native transport into .venv; needs Rust, and nothing else does
+	@command -v cargo >/dev/null || { echo "the native transport needs Rust (cargo): authz runs without it, over grpcio"; exit 1; }
+	@$(BIN)/pip install --quiet --require-hashes -r requirements/native.txt
+	@cd native && VIRTUAL_ENV=$(CURDIR)/$(VENV) ../$(BIN)/maturin develop --quiet --locked --release
+
+nativecheck: ## format and lint of the native transport; needs Rust
+	@cd native && cargo fmt --check && cargo clippy --quiet --locked --release -- --deny warnings
 
 lock: $(VENV)/.ready ## write requirements/*.txt anew
 	@PATH=$(CURDIR)/$(BIN):$$PATH requirements/lock
@@ -61,4 +69,4 @@ protos: $(VENV)/.ready ## compile protos/ to the descriptor set that authz loads
 		--descriptor_set_out=authz/envoy/ext_authz.binpb envoy/service/auth/v3/external_auth.proto
 
 clean: ## remove what make installed
-	rm -rf $(VENV) $(PARTS)
+	rm -rf $(VENV) $(PARTS) native/target

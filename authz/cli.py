@@ -21,6 +21,7 @@ from authz.settings import (
     LogLevel,
     Settings,
     TcpAddress,
+    TransportName,
     UnixAddress,
     parse_address,
     parse_connect_to,
@@ -152,10 +153,38 @@ def main() -> None:
 )
 @_idp_connection()
 @_setting(
+    "--transport",
+    variable="TRANSPORT",
+    type=click.Choice(get_args(TransportName)),
+    default=DEFAULTS.transport,
+    help="What carries the calls; auto takes native where it is installed.",
+)
+@_setting(
+    "--tls-cert",
+    variable="TLS_CERT",
+    type=PATH,
+    help="PEM chain for TLS on HOST:PORT; read anew when it changes, and on SIGHUP.",
+)
+@_setting("--tls-key", variable="TLS_KEY", type=PATH, help="PEM key of --tls-cert.")
+@_setting(
+    "--tls-client-ca",
+    variable="TLS_CLIENT_CA",
+    type=PATH,
+    help="PEM certificates; only clients with a certificate signed by one may connect.",
+)
+@_setting(
     "--allow-plaintext",
     variable="ALLOW_PLAINTEXT",
     is_flag=True,
     help="Listen beyond loopback without TLS.",
+)
+@_setting(
+    "--max-connection-age",
+    "max_connection_age_seconds",
+    variable="MAX_CONNECTION_AGE",
+    type=click.FloatRange(min=0),
+    default=DEFAULTS.max_connection_age_seconds,
+    help="Seconds after which callers are asked to connect anew; 0: never.",
 )
 @_setting(
     "--reflection/--no-reflection",
@@ -635,14 +664,47 @@ def idp(listen: TcpAddress, issuer: str | None) -> None:
     show_default=", ".join(map(str, DEFAULTS.listen)),
     help="Where authz listens.  Repeatable.",
 )
-def health(addresses: tuple[Address, ...]) -> None:
+@_setting(
+    "--tls-ca",
+    variable="HEALTH_TLS_CA",
+    type=click.Path(exists=True, dir_okay=False),
+    help="PEM certificates that may have signed the server's: asks with TLS.",
+)
+@_setting(
+    "--tls-cert",
+    variable="HEALTH_TLS_CERT",
+    type=click.Path(exists=True, dir_okay=False),
+    help="PEM chain to show, where the server wants one.",
+)
+@_setting(
+    "--tls-key",
+    variable="HEALTH_TLS_KEY",
+    type=click.Path(exists=True, dir_okay=False),
+    help="PEM key of --tls-cert.",
+)
+@_setting(
+    "--tls-server-name",
+    variable="HEALTH_TLS_SERVER_NAME",
+    help="Name in the server's certificate.  [default: the address]",
+)
+def health(
+    *,
+    addresses: tuple[Address, ...],
+    tls_ca: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    tls_server_name: str | None,
+) -> None:
     """Ask a running server whether it serves: for probes without a gRPC client.
 
     Exits with 0 if every address says SERVING, 1 if not.
     """
-    from authz.transport.grpcio import probe
+    from authz.transport.grpcio import ProbeTls, probe
 
-    answers = {address: probe(address) for address in addresses}
+    if tls_ca is None and (tls_cert or tls_key or tls_server_name):
+        raise click.UsageError("to ask with TLS give --tls-ca")
+    tls = tls_ca and ProbeTls(ca=tls_ca, cert=tls_cert, key=tls_key, server_name=tls_server_name)
+    answers = {address: probe(address, tls=tls or None) for address in addresses}
     for address, answer in answers.items():
         click.echo(f"{address} {answer}")
     sys.exit(0 if set(answers.values()) == {"SERVING"} else 1)

@@ -20,8 +20,9 @@ from authz.kong import state
 from authz.model import Diagnostic, Place
 from authz.settings import TcpAddress, beyond_loopback, resolve
 from authz.telemetry import Telemetry
-from authz.transport import ListenError
-from authz.transport.grpcio import GrpcioTransport
+from authz.transport import Limits, ListenError
+from authz.transport.choice import transport_class
+from authz.transport.tls import CertificateFiles
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -94,10 +95,13 @@ class Server(Generic[H]):
         self._telemetry = telemetry
         self._patience_seconds = patience_seconds
         self._current = _CurrentService(house)
-        self._transport: Transport = GrpcioTransport(
+        self._certificates = _certificates(settings)
+        self._transport: Transport = transport_class(settings.transport)(
             self._current,
             listeners(settings),
             pool=POOL if settings.reflection else None,
+            certificates=self._certificates,
+            limits=Limits(connection_age_seconds=settings.max_connection_age_seconds),
             reuse_port=settings.workers > 1,
         )
         self._admin = Admin(settings.admin, self, telemetry.registry) if settings.admin else None
@@ -161,6 +165,8 @@ class Server(Generic[H]):
 
     async def _reload(self) -> None:
         """Put the new configuration in force whole, or keep the old one and say why."""
+        if self._certificates is not None:
+            self._certificates.reload()
         try:
             house = await self._make(self._current.house)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the new, the old one works
@@ -220,6 +226,7 @@ class Server(Generic[H]):
 
     def _summary(self, gateway: Gateway) -> dict[str, object]:
         return {
+            "transport": self._transport.name,
             "listen": [str(address) for address in self._transport.addresses],
             "admin": str(self._admin.address) if self._admin else "off",
             "routes": len(gateway.routes),
@@ -304,6 +311,9 @@ class _CurrentService(Generic[H]):
     async def check(self, wire: bytes, deadline: float | None) -> bytes:
         return await self._edition.check(wire, deadline)
 
+    def fault(self, error: Exception) -> bytes:
+        return self._edition.house.service.fault(error)
+
 
 def run(settings: Settings, environ: Mapping[str, str]) -> int:
     """Run ``authz serve``; return the exit code.  Everything it says goes to the log."""
@@ -379,13 +389,23 @@ def listeners(settings: Settings) -> tuple[Address, ...]:
     except ValueError as error:
         raise ListenError(f"cannot listen: {error}") from error
     exposed = beyond_loopback(addresses)
-    if exposed and not settings.allow_plaintext:
+    if exposed and settings.tls_cert is None and not settings.allow_plaintext:
         raise ListenError(
             f"cannot listen on {exposed[0]}: other machines reach it, and calls carry secrets in"
-            " plaintext; listen on loopback or a Unix socket, or say --allow-plaintext if the"
-            " network itself encrypts"
+            " plaintext; give --tls-cert and --tls-key, listen on loopback or a Unix socket, or say"
+            " --allow-plaintext if the network itself encrypts"
         )
     return addresses
+
+
+def _certificates(settings: Settings) -> CertificateFiles | None:
+    """Return what the listeners' TLS needs, if it is asked for; raises ``ListenError``."""
+    cert, key, client_ca = settings.tls_cert, settings.tls_key, settings.tls_client_ca
+    if cert is not None and key is not None:
+        return CertificateFiles(cert, key, client_ca)
+    if cert is None and key is None and client_ca is None:
+        return None
+    raise ListenError("cannot listen with TLS: it needs --tls-cert and --tls-key, both")
 
 
 def _ips(address: Address) -> tuple[Address, ...]:

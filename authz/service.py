@@ -187,8 +187,7 @@ class Service:
         try:
             return await self._check(wire, deadline)
         except Exception as error:  # noqa: BLE001 - beside the decision itself: its record, its bytes
-            _internal(error)
-            return _LAST_RESORT
+            return self.fault(error)
         finally:
             self._under_way -= 1
 
@@ -209,6 +208,11 @@ class Service:
         self._record(verdict, self._clock.monotonic() - started)
         self._remember(verdict, wire, answer)
         return answer
+
+    def fault(self, error: Exception) -> bytes:
+        """Return the answer to a call that ended in ``error``: the last net; any thread."""
+        _internal(error)
+        return _LAST_RESORT
 
     async def judge(self, request: Request, deadline: float | None = None) -> Verdict:
         """Decide a request; a fault of ours is a refusal like any other."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "text"]
 LogDecisions = Literal["none", "denied", "all"]
+TransportName = Literal["auto", "native", "grpcio"]
 
 # A socket's path must fit sockaddr_un.sun_path with its closing NUL: unix(7).
 UNIX_PATH_BYTES = 107
@@ -92,8 +93,17 @@ class Settings:
     """The first rule that fits decides, as in curl."""
     idp_ca_file: str | None = None
     """PEM certificates that may sign the provider's; ``None``: the system's store."""
+    transport: TransportName = "auto"
+    """``auto``: native where it is installed, else grpcio."""
+    tls_cert: str | None = None
+    """PEM chain for the TCP listeners; ``None``: they have no TLS.  Unix sockets never have."""
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
+    """PEM certificates, one of which must have signed a client's; ``None``: anyone may connect."""
     allow_plaintext: bool = False
     """Whether to listen beyond loopback without TLS."""
+    max_connection_age_seconds: float = 1800
+    """After so long, a tenth more or less, a caller is asked to connect anew; 0: never."""
     reflection: bool = True
     workers: int = 1
     """How many processes serve, each on its own; above 1 they share the ports of ``listen``."""

@@ -10,11 +10,18 @@ from support.clock import Clock
 from support.house import RunningHouse, gateway, logged
 from support.idp import RunningIdp
 from support.scripted import Script, ScriptedServer
+from support.transports import NAMES, NATIVE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from authz.model import Gateway
+
+
+def pytest_report_header() -> str:
+    """Say once which transports the laws are held against."""
+    absent = "" if NATIVE else "; native is not installed: make native"
+    return f"transports: {', '.join(NAMES)}{absent}"
 
 
 @pytest.fixture

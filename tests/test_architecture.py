@@ -46,11 +46,17 @@ ROOMS = (
 )
 
 HOMES = {
+    "authz_native": {"transport/native.py"},
     "betterproto2": {"envoy/bootstrap.py"},
     "cachetools": {"cache/memory.py"},
     "click": {"cli.py"},
     "envoy_data_plane": {"envoy/bootstrap.py"},
-    "google": {"envoy/check.py", "transport/grpcio.py"},
+    "google": {
+        "envoy/check.py",
+        "transport/__init__.py",
+        "transport/grpcio.py",
+        "transport/native.py",
+    },
     "grpc": {"transport/grpcio.py", "cli.py"},
     "grpc_health": {"transport/grpcio.py", "cli.py"},
     "grpc_reflection": {"transport/grpcio.py"},

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from support import tls
+from support.transports import NAMES
 
 from authz import __version__
 from authz.cli import main
@@ -323,6 +325,32 @@ def test_RL_10_serve_answers_reloads_and_ends_with_zero(connect_to: str, tmp_pat
         assert process.wait(20) == 0
 
     assert authz("health", "--address", address).exit_code == 1
+
+
+@pytest.mark.parametrize("transport", NAMES)
+def test_serve_and_health_speak_tls_over_the_transport_that_is_asked_for(
+    connect_to: str, tmp_path: Path, transport: str
+) -> None:
+    files = tls.Files(tmp_path / "server")
+    files.write(clients=tls.authority("clients"))
+    own = tls.Files(tmp_path / "client")
+    own.write(tls.authority("clients"))
+    asked = ("--listen", "127.0.0.1:0", "--transport", transport)
+    with_tls = ("--tls-cert", files.chain, "--tls-key", files.key, "--tls-client-ca")
+    start = ("-c", WORKSHOP, "--connect-to", connect_to, *asked, *with_tls, files.client_ca)
+    with served(*start) as process:
+        serving = events(process, "serving")[-1]
+        [address] = serving["listen"]
+        question = ("health", "--address", address)
+        trust = ("--tls-ca", str(tls.ca_file(tmp_path)))
+        show = ("--tls-cert", own.chain, "--tls-key", own.key)
+
+        assert serving["transport"] == transport
+        assert authz(*question, *trust, *show).stdout == f"{address} SERVING\n"
+        assert authz(*question, *trust).exit_code == 1
+        assert authz(*question).exit_code == 1
+    usage = authz(*question, *show)
+    assert (usage.exit_code, "--tls-ca" in usage.stderr) == (2, True)
 
 
 def test_RL_06_serve_starts_without_its_provider_and_says_why(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from support import tls
 from support.checks import CHECK, Echo, ask, channel, health, unary, watch
 
 from authz.errors import ConfigurationError
@@ -22,6 +23,7 @@ from authz.transport import ListenError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from authz.settings import Address
 
@@ -167,6 +169,7 @@ async def test_one_line_says_what_is_served_and_each_notice_has_its_own(lines: L
 
     assert notice.getMessage() == f"notice: {NOTICE}"
     assert serving.__dict__["fields"] == {
+        "transport": run.server._transport.name,
         "listen": [str(run.address)],
         "admin": "off",
         "routes": 1,
@@ -357,6 +360,53 @@ async def test_GR_10_plaintext_beyond_loopback_can_be_meant(lines: Lines) -> Non
     settings = replace(SETTINGS, listen=(TcpAddress(EVERYWHERE, 0),), allow_plaintext=True)
     async with running(lines, house(), settings) as run:
         assert await health(run.address) == "SERVING"
+
+
+async def test_GR_10_with_tls_it_may_listen_beyond_loopback(lines: Lines, tmp_path: Path) -> None:
+    files = tls.Files(tmp_path)
+    files.write()
+    settings = replace(
+        SETTINGS,
+        listen=(TcpAddress(EVERYWHERE, 0),),
+        tls_cert=files.chain,
+        tls_key=files.key,
+    )
+    async with running(lines, house(b"safe "), settings) as run:
+        assert isinstance(run.address, TcpAddress)
+        address = TcpAddress("127.0.0.1", run.address.port)
+        assert await ask(address, b"call", tls=tls.client()) == b"safe call"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"tls_cert": "a.pem"}, {"tls_key": "a.pem"}, {"tls_client_ca": "a.pem"}],
+    ids=["no key", "no certificate", "neither"],
+)
+async def test_half_of_what_tls_needs_is_refused(given: dict[str, str]) -> None:
+    with pytest.raises(ListenError, match="--tls-cert and --tls-key, both"):
+        Run(replace(SETTINGS, **given), house(), 0)  # type: ignore[arg-type] # only texts
+
+
+async def test_a_certificate_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing.pem")
+    settings = replace(SETTINGS, tls_cert=missing, tls_key=missing)
+    with pytest.raises(ListenError, match=r"missing\.pem: No such file"):
+        Run(settings, house(), 0)
+
+
+async def test_a_reload_says_at_once_what_is_wrong_with_a_new_certificate(
+    lines: Lines, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = tls.Files(tmp_path)
+    files.write()
+    settings = replace(SETTINGS, tls_cert=files.chain, tls_key=files.key)
+    async with running(lines, house(b"old "), settings) as run:
+        files.empty()
+        run.reload(house(b"new "))
+        await lines.until("serving")
+
+        assert "the certificate of before stays in force" in caplog.text
+        assert await ask(run.address, b"call", tls=tls.client()) == b"new call"
 
 
 async def test_a_name_that_means_loopback_is_loopback(lines: Lines) -> None:

@@ -5,6 +5,7 @@ A transport carries CheckRequest and CheckResponse as bytes; it reads neither.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from authz.errors import AuthzError
@@ -12,7 +13,10 @@ from authz.errors import AuthzError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from google.protobuf.descriptor_pool import DescriptorPool
+
     from authz.settings import Address
+    from authz.transport.tls import CertificateFiles
 
 AUTHORIZATION = "envoy.service.auth.v3.Authorization"
 """The full name of the service that Envoy's ext_authz filter calls."""
@@ -20,6 +24,36 @@ AUTHORIZATION = "envoy.service.auth.v3.Authorization"
 
 class ListenError(AuthzError):
     """An address cannot be listened on; ``str()`` names it and says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a peer may ask of a listener; the same whatever carries the bytes."""
+
+    message_bytes: int = 1024 * 1024
+    header_bytes: int = 16 * 1024
+    connections: int = 16_384
+    """Further ones wait in the kernel.  Native only: grpcio has no such bound."""
+    streams_per_connection: int = 1024
+    pending_resets: int = 1024
+    """Streams taken back before we saw them; one more, and the peer is hung up on (CVE-2023-44487).
+
+    As many as may be open at once: an Envoy that gives all of them up is no attacker.
+    """
+    stream_errors: int = 1024
+    """Streams that a peer made us take back; one more, and it is hung up on (CVE-2025-8671)."""
+    handshake_seconds: float = 10
+    """How long a new connection may take to say that it is one, TLS and HTTP/2."""
+    ping_seconds: float = 60
+    """A peer that vanished without a word is noticed, and its streams ended."""
+    ping_timeout_seconds: float = 20
+    connection_age_seconds: float = 1800
+    """After so long, a tenth more or less, a caller is asked to connect anew; 0: never."""
+    connection_age_grace_seconds: float = 60
+    """How long calls in flight may take to end, once a connection is too old."""
+
+
+LIMITS = Limits()
 
 
 class CheckService(Protocol):
@@ -34,9 +68,44 @@ class CheckService(Protocol):
         ``deadline`` is the caller's, in the running loop's time.
         """
 
+    def fault(self, error: Exception) -> bytes:
+        """Answer for a call that ended in an exception: 503, and the log says where.
+
+        Any thread may call it.
+        """
+
+
+async def answer(service: CheckService, wire: bytes, deadline: float | None) -> bytes:
+    """Ask ``service``; an exception that escapes it is answered too, never told to Envoy."""
+    try:
+        return await service.check(wire, deadline)
+    except Exception as error:  # noqa: BLE001 - that it is none that we know is the point
+        return service.fault(error)
+
 
 class Transport(Protocol):
     """A listener.  All methods belong to the loop that called ``start``."""
+
+    def __init__(
+        self,
+        service: CheckService,
+        listen: Sequence[Address],
+        *,
+        pool: DescriptorPool | None,
+        certificates: CertificateFiles | None = None,
+        limits: Limits = LIMITS,
+        reuse_port: bool = False,
+    ) -> None:
+        """Take what to serve and how; nothing is bound yet.
+
+        ``pool``: what reflection tells about, if anything.  ``certificates``: for
+        TLS on TCP.  ``reuse_port``: processes of this user share each port, and
+        somebody else has made sure that no other process holds it.
+        """
+
+    @property
+    def name(self) -> str:
+        """What it is called in ``--transport``."""
 
     @property
     def addresses(self) -> Sequence[Address]:

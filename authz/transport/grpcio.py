@@ -6,29 +6,29 @@ Nothing here logs a request or a context: both hold the caller's credentials.
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
-import socket
-import stat
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import grpc
+from google.protobuf import descriptor_pb2, json_format
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from authz.settings import TcpAddress, UnixAddress
-from authz.transport import AUTHORIZATION, ListenError
+from authz.transport import AUTHORIZATION, LIMITS, ListenError, answer
+from authz.transport.sockets import bind, group_only, unix_socket
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from google.protobuf.descriptor_pool import DescriptorPool
 
     from authz.settings import Address
-    from authz.transport import CheckService
+    from authz.transport import CheckService, Limits
+    from authz.transport.tls import Certificate, CertificateFiles
 
     _Methods = dict[str, grpc.RpcMethodHandler[Any, Any]]
     _HealthContext = grpc.aio.ServicerContext[
@@ -36,29 +36,22 @@ if TYPE_CHECKING:
     ]
 
 HEALTH = "grpc.health.v1.Health"
-SOCKET_UMASK = 0o117  # leaves 0660: the owner and a shared group, as a pod's fsGroup
+REFLECTION = "grpc.reflection.v1.ServerReflection"
 PROBE_SECONDS = 3.0
-
-MESSAGE_BYTES = 1024 * 1024
-METADATA_BYTES = 16 * 1024
-STREAMS_PER_CONNECTION = 1024
-PING_SECONDS = 60
-PING_TIMEOUT_SECONDS = 20
 LEAST_PING_INTERVAL_SECONDS = 5
 
-_OPTIONS = (
-    ("grpc.max_receive_message_length", MESSAGE_BYTES),
-    ("grpc.max_metadata_size", METADATA_BYTES),
-    ("grpc.absolute_max_metadata_size", METADATA_BYTES),
-    ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
-    # A peer that vanished without a word is noticed, and its streams ended.
-    ("grpc.keepalive_time_ms", PING_SECONDS * 1000),
-    ("grpc.keepalive_timeout_ms", PING_TIMEOUT_SECONDS * 1000),
-    # Envoy pings an idle connection to us too: not a reason to hang up on it.
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_INTERVAL_SECONDS * 1000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", LEAST_PING_INTERVAL_SECONDS * 1000),
-)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeTls:
+    """What ``probe`` needs of PEM files where the listener has TLS."""
+
+    ca: str
+    """Who has signed the server's certificate."""
+    cert: str | None = None
+    """The client's, where the listener wants one."""
+    key: str | None = None
+    server_name: str | None = None
+    """The name in the server's certificate, if that is not the address."""
 
 
 class GrpcioTransport:
@@ -68,18 +61,24 @@ class GrpcioTransport:
     has made sure that no other process holds it.
     """
 
+    name = "grpcio"
+
     def __init__(
         self,
         service: CheckService,
         listen: Sequence[Address],
         *,
         pool: DescriptorPool | None,
+        certificates: CertificateFiles | None = None,
+        limits: Limits = LIMITS,
         reuse_port: bool = False,
     ) -> None:
         self._service = service
         self._listen = tuple(listen)
         self._pool = pool
+        self._limits = limits
         self._reuse_port = reuse_port
+        self._credentials = None if certificates is None else _credentials(certificates)
         self._health = _Health()
         self._sockets = ExitStack()
         self._addresses: tuple[Address, ...] = ()
@@ -95,8 +94,7 @@ class GrpcioTransport:
         if not self._reuse_port:
             for address in self._listen:
                 _refuse_if_taken(address)
-        # On by default in gRPC: a forgotten process would share the port's calls.
-        options = (*_OPTIONS, ("grpc.so_reuseport", int(self._reuse_port)))
+        options = _options(self._limits, reuse_port=self._reuse_port)
         self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((_authorization(self._service), self._health.rpcs()))
         if self._pool is not None:
@@ -121,22 +119,21 @@ class GrpcioTransport:
 
     def _bind(self, server: grpc.aio.Server, address: Address) -> Address:
         if isinstance(address, TcpAddress):
-            return TcpAddress(address.host, _add_port(server, address))
-        self._sockets.enter_context(_socket_lock(Path(address.path)))
-        # Around the bind and not a chmod after it: in between, anyone could connect.
-        before = os.umask(SOCKET_UMASK)
-        try:
-            _add_port(server, address)
-        finally:
-            os.umask(before)
+            return TcpAddress(address.host, _add_port(server, address, self._credentials))
+        self._sockets.enter_context(unix_socket(Path(address.path)))
+        with group_only():
+            # Without TLS: the file's mode says who may connect.
+            _add_port(server, address, None)
         return address
 
 
-def probe(address: Address, service: str = AUTHORIZATION) -> str:
-    """Ask the gRPC health of ``address``: ``SERVING``, another status, or why there is none."""
-    # A question to this host is nothing for the proxy that http_proxy names.
-    options = (("grpc.enable_http_proxy", 0),)
-    with grpc.insecure_channel(_target(address), options) as channel:
+def probe(address: Address, service: str = AUTHORIZATION, *, tls: ProbeTls | None = None) -> str:
+    """Ask the gRPC health of ``address``: ``SERVING``, another status, or why there is none.
+
+    ``tls`` is for TCP; a Unix socket never has any.  Raises ``OSError`` for a
+    file that cannot be read.
+    """
+    with _channel(address, tls) as channel:
         check = channel.unary_unary(
             f"/{HEALTH}/Check",
             health_pb2.HealthCheckRequest.SerializeToString,
@@ -149,6 +146,21 @@ def probe(address: Address, service: str = AUTHORIZATION) -> str:
     return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
 
 
+def _channel(address: Address, tls: ProbeTls | None) -> grpc.Channel:
+    # A question to this host is nothing for the proxy that http_proxy names.
+    options: tuple[tuple[str, str | int], ...] = (("grpc.enable_http_proxy", 0),)
+    if isinstance(address, UnixAddress):
+        # Without a name grpcio sends the path, which is no authority (RFC 3986 section 3.2).
+        options = (*options, ("grpc.default_authority", "localhost"))
+    if tls is None or isinstance(address, UnixAddress):
+        return grpc.insecure_channel(_target(address), options)
+    if tls.server_name is not None:
+        options = (*options, ("grpc.ssl_target_name_override", tls.server_name))
+    files = (tls.ca, tls.key, tls.cert)
+    pems = (None if path is None else Path(path).read_bytes() for path in files)
+    return grpc.secure_channel(_target(address), grpc.ssl_channel_credentials(*pems), options)
+
+
 def _authorization(service: CheckService) -> grpc.GenericRpcHandler:
     """Return the Check method: raw bytes on both sides, for gRPC must not parse them.
 
@@ -158,12 +170,13 @@ def _authorization(service: CheckService) -> grpc.GenericRpcHandler:
     cached, now = service.cached, asyncio.get_running_loop().time
 
     async def check(wire: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-        answer = cached(wire)
-        if answer is None:
-            remaining = context.time_remaining()
-            deadline = None if remaining is None else now() + remaining
-            answer = await service.check(wire, deadline)
-        return answer
+        with suppress(Exception):  # no answer: the whole way will give one
+            ready = cached(wire)
+            if ready is not None:
+                return ready
+        remaining = context.time_remaining()
+        deadline = None if remaining is None else now() + remaining
+        return await answer(service, wire, deadline)
 
     methods: _Methods = {"Check": grpc.unary_unary_rpc_method_handler(check)}
     return grpc.method_handlers_generic_handler(AUTHORIZATION, methods)
@@ -226,80 +239,98 @@ class _Health:
 
 
 def _add_reflection(server: grpc.aio.Server, pool: DescriptorPool) -> None:
-    for file in (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
-        pool.AddSerializedFile(file.serialized_pb)
-    names = (AUTHORIZATION, HEALTH, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server, pool)
-
-
-def _add_port(server: grpc.aio.Server, address: Address) -> int:
-    try:
-        return server.add_insecure_port(_target(address))
-    except RuntimeError:
-        raise ListenError(f"cannot listen on {address}: gRPC could not bind it") from None
+    v1 = _reflection_v1()
+    for file in (health_pb2.DESCRIPTOR.serialized_pb, reflection_pb2.DESCRIPTOR.serialized_pb, v1):
+        pool.AddSerializedFile(file)
+    names = (AUTHORIZATION, HEALTH, REFLECTION, reflection.SERVICE_NAME)
+    # v1 differs from v1alpha in its name, and grpcio has only the latter.
+    method = grpc.stream_stream_rpc_method_handler(
+        reflection.aio.ReflectionServicer(names, pool).ServerReflectionInfo,
+        reflection_pb2.ServerReflectionRequest.FromString,
+        reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    for name in (REFLECTION, reflection.SERVICE_NAME):
+        handler = grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method})
+        server.add_generic_rpc_handlers((handler,))
 
 
 def _refuse_if_taken(address: Address) -> None:
     """Bind a TCP address and let it go again.
 
     gRPC does not hand on why it could not bind, and keeps the ports that it
-    already has.
+    already has.  A Unix socket's lock tells.
     """
-    if isinstance(address, UnixAddress):
-        return  # its lock tells
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family) as attempt:
-        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            attempt.bind((address.host, address.port))
-        except OSError as error:
-            raise ListenError(f"cannot listen on {address}: {error.strerror}") from error
+    if isinstance(address, TcpAddress):
+        bind(address).close()
 
 
-@contextmanager
-def _socket_lock(path: Path) -> Iterator[None]:
-    """Own the socket at ``path``, by a lock on a file beside it, as long as the context lasts.
-
-    gRPC unlinks whatever is at the path and binds anew, so a second server
-    would take over silently; the lock, which ends with its process, decides.
-    """
-    refusal = f"cannot listen on unix:{path}"
+def _add_port(
+    server: grpc.aio.Server, address: Address, credentials: grpc.ServerCredentials | None
+) -> int:
     try:
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise ListenError(f"{refusal}: {path}.lock: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ListenError(f"{refusal}: another authz listens there") from None
-        if _is_taken(path):
-            raise ListenError(f"{refusal}: something else stands or listens there")
-        path.unlink(missing_ok=True)
-        yield
-        path.unlink(missing_ok=True)
-    finally:
-        # The lock file stays: removing it would let two servers lock two files of one name.
-        os.close(lock)
+        if credentials is None:
+            return server.add_insecure_port(_target(address))
+        return server.add_secure_port(_target(address), credentials)
+    except RuntimeError:
+        raise ListenError(f"cannot listen on {address}: gRPC could not bind it") from None
 
 
-def _is_taken(path: Path) -> bool:
-    """Tell whether ``path`` is anything but free or a socket that nobody listens on."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return False
-    if not stat.S_ISSOCK(mode):
-        return True
-    with socket.socket(socket.AF_UNIX) as visitor:
-        visitor.settimeout(0)  # a full backlog is an answer too: somebody is there
-        try:
-            visitor.connect(str(path))
-        except ConnectionRefusedError:
-            return False
-        except OSError:
-            return True
-    return True
+def _options(limits: Limits, *, reuse_port: bool) -> tuple[tuple[str, int], ...]:
+    options = {
+        # On by default in gRPC: a forgotten process would share the port's calls.
+        "grpc.so_reuseport": int(reuse_port),
+        "grpc.max_receive_message_length": limits.message_bytes,
+        "grpc.max_metadata_size": limits.header_bytes,
+        "grpc.absolute_max_metadata_size": limits.header_bytes,
+        "grpc.max_concurrent_streams": limits.streams_per_connection,
+        "grpc.server_handshake_timeout_ms": int(limits.handshake_seconds * 1000),
+        "grpc.keepalive_time_ms": int(limits.ping_seconds * 1000),
+        "grpc.keepalive_timeout_ms": int(limits.ping_timeout_seconds * 1000),
+        # The wait for the answer to a ping, a minute unless told; the one above is
+        # for an answer of any kind, and alone would change nothing.
+        "grpc.http2.ping_timeout_ms": int(limits.ping_timeout_seconds * 1000),
+        # Envoy pings an idle connection to us too: not a reason to hang up on it.
+        "grpc.keepalive_permit_without_calls": 1,
+        "grpc.http2.min_ping_interval_without_data_ms": LEAST_PING_INTERVAL_SECONDS * 1000,
+        "grpc.http2.min_recv_ping_interval_without_data_ms": LEAST_PING_INTERVAL_SECONDS * 1000,
+    }
+    if limits.connection_age_seconds:
+        grace = limits.connection_age_grace_seconds
+        options["grpc.max_connection_age_ms"] = int(limits.connection_age_seconds * 1000)
+        options["grpc.max_connection_age_grace_ms"] = int(grace * 1000)
+    return tuple(options.items())
+
+
+def _credentials(certificates: CertificateFiles) -> grpc.ServerCredentials:
+    """Return credentials that ask for the certificate at each handshake."""
+    used = certificates.current()
+
+    def newer() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal used
+        current = certificates.current()
+        if current is used:
+            return None
+        used = current
+        return _configuration(current)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(used),
+        newer,  # type: ignore[arg-type] # the stubs forget that None means "unchanged"
+        require_client_authentication=used.client_ca is not None,
+    )
+
+
+def _configuration(certificate: Certificate) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(certificate.key, certificate.chain)], certificate.client_ca
+    )
+
+
+def _reflection_v1() -> bytes:
+    """Return the file of ``grpc.reflection.v1``: v1alpha's, under the later name."""
+    alpha = descriptor_pb2.FileDescriptorProto.FromString(reflection_pb2.DESCRIPTOR.serialized_pb)
+    renamed = json_format.MessageToJson(alpha).replace("v1alpha", "v1")
+    return json_format.Parse(renamed, descriptor_pb2.FileDescriptorProto()).SerializeToString()
 
 
 def _target(address: Address) -> str:

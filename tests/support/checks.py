@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import grpc
 
@@ -26,6 +27,7 @@ class Echo:
         self.name = name
         self.memory: dict[bytes, bytes] = {}
         self.deadlines: list[float | None] = []
+        self.error: Exception | None = None
         self.cancelled = 0
         self.arrived = asyncio.Event()
         self.done = asyncio.Event()
@@ -51,20 +53,33 @@ class Echo:
             raise
         finally:
             self.done.set()
+        if self.error is not None:
+            raise self.error
         return self.name + wire
+
+    def fault(self, error: Exception) -> bytes:
+        return b"fault " + type(error).__name__.encode()
 
 
 @asynccontextmanager
-async def channel(address: Address) -> AsyncIterator[grpc.aio.Channel]:
+async def channel(
+    address: Address, tls: grpc.ChannelCredentials | None = None
+) -> AsyncIterator[grpc.aio.Channel]:
     """A client's channel; no proxy, no retries that would hide a refusal."""
-    target = f"unix:{address.path}" if isinstance(address, UnixAddress) else str(address)
+    target = f"unix:{quote(address.path)}" if isinstance(address, UnixAddress) else str(address)
     # A pool of its own: gRPC shares connections between equal channels otherwise.
-    options = (
+    options: list[tuple[str, str | int]] = [
         ("grpc.enable_http_proxy", 0),
         ("grpc.enable_retries", 0),
         ("grpc.use_local_subchannel_pool", 1),
-    )
-    async with grpc.aio.insecure_channel(target, options) as opened:
+    ]
+    if isinstance(address, UnixAddress):
+        options.append(("grpc.default_authority", "localhost"))  # grpcio would send the path
+    if tls is None:
+        opened = grpc.aio.insecure_channel(target, options)
+    else:
+        opened = grpc.aio.secure_channel(target, tls, options)
+    async with opened:
         yield opened
 
 
@@ -73,9 +88,14 @@ def unary(opened: grpc.aio.Channel, method: str) -> grpc.aio.UnaryUnaryMultiCall
     return opened.unary_unary(method)
 
 
-async def ask(address: Address, wire: bytes, seconds: float | None = 10) -> bytes:
+async def ask(
+    address: Address,
+    wire: bytes,
+    seconds: float | None = 10,
+    tls: grpc.ChannelCredentials | None = None,
+) -> bytes:
     """Call Check once."""
-    async with channel(address) as opened:
+    async with channel(address, tls) as opened:
         return await unary(opened, CHECK)(wire, timeout=seconds)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import ssl
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import grpc
 import trustme
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 
 @cache
@@ -24,6 +25,71 @@ def ca_file(directory: Path, ca: trustme.CA | None = None) -> Path:
     path = directory / "ca.pem"
     (ca or authority()).cert_pem.write_to_path(path)
     return path
+
+
+@dataclass(frozen=True)
+class Files:
+    """A listener's files: chain, key, and the authority of the clients."""
+
+    directory: Path
+
+    @property
+    def chain(self) -> str:
+        return str(self.directory / "chain.pem")
+
+    @property
+    def key(self) -> str:
+        return str(self.directory / "key.pem")
+
+    @property
+    def client_ca(self) -> str:
+        return str(self.directory / "client-ca.pem")
+
+    def write(self, ca: trustme.CA | None = None, *, clients: trustme.CA | None = None) -> None:
+        """Issue a certificate for 127.0.0.1 and put it there, whole at once."""
+        issued = (ca or authority()).issue_cert("127.0.0.1")
+        pems = {self.chain: issued.cert_chain_pems[0], self.key: issued.private_key_pem}
+        if clients is not None:
+            pems[self.client_ca] = clients.cert_pem
+        self.directory.mkdir(exist_ok=True)
+        for path, pem in pems.items():
+            pem.write_to_path(f"{path}.new")
+        for path in pems:
+            Path(f"{path}.new").replace(path)
+
+    def empty(self) -> None:
+        """Leave nothing of the certificate."""
+        Path(self.chain).write_bytes(b"")
+
+    def lose_key(self) -> None:
+        Path(self.key).unlink()
+
+    def mix(self) -> None:
+        """Put the key of another certificate beside the one that is there."""
+        chain = Path(self.chain).read_bytes()
+        self.write()
+        Path(self.chain).write_bytes(chain)
+
+
+def encrypted_key(password: bytes) -> bytes:
+    """A PEM key that opens with ``password`` only."""
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(password),
+    )
+
+
+def client(
+    ca: trustme.CA | None = None, *, signed_by: trustme.CA | None = None
+) -> grpc.ChannelCredentials:
+    """What a client needs that trusts ``ca``; with a certificate of its own if it has one."""
+    roots = (ca or authority()).cert_pem.bytes()
+    if signed_by is None:
+        return grpc.ssl_channel_credentials(roots)
+    own = signed_by.issue_cert("client.test")
+    key, chain = own.private_key_pem.bytes(), own.cert_chain_pems[0].bytes()
+    return grpc.ssl_channel_credentials(roots, key, chain)
 
 
 def server_context(

@@ -5,39 +5,31 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
 import grpc
 import pytest
 from support.checks import CHECK, Echo, ask, channel, health, unary, watch
+from support.transports import LOOPBACK
 
 from authz.settings import TcpAddress
 from authz.transport import AUTHORIZATION, ListenError
-from authz.transport.grpcio import GrpcioTransport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator
+
+    from support.transports import Make
 
     from authz.settings import Address
     from authz.transport import CheckService, Transport
 
-    Maker = Callable[[CheckService, Sequence[Address]], Transport]
-
-LOOPBACK = TcpAddress("127.0.0.1", 0)
 LONG_SECONDS = 30
 
 
-@pytest.fixture(params=["grpcio"])
-def make(request: pytest.FixtureRequest) -> Maker:
-    makers: dict[str, Maker] = {
-        "grpcio": lambda service, listen: GrpcioTransport(service, listen, pool=None),
-    }
-    return makers[request.param]
-
-
 @asynccontextmanager
-async def running(make: Maker, service: CheckService) -> AsyncIterator[Transport]:
-    transport = make(service, [LOOPBACK])
+async def running(make: Make, service: CheckService) -> AsyncIterator[Transport]:
+    """Run without a word about health: here it is the case."""
+    transport = make(service)
     await transport.start()
     try:
         yield transport
@@ -52,14 +44,14 @@ async def code(address: Address, method: str, wire: bytes = b"") -> grpc.StatusC
     return caught.value.code()
 
 
-async def test_the_services_answer_reaches_the_caller_as_it_is(make: Maker) -> None:
+async def test_the_services_answer_reaches_the_caller_as_it_is(make: Make) -> None:
     async with running(make, Echo(b"answer to ")) as transport:
         assert (
             await ask(transport.addresses[0], b"\x00\xffanything") == b"answer to \x00\xffanything"
         )
 
 
-async def test_a_cached_answer_is_sent_without_asking_further(make: Maker) -> None:
+async def test_a_cached_answer_is_sent_without_asking_further(make: Make) -> None:
     service = Echo()
     service.memory[b"known"] = b"remembered"
     async with running(make, service) as transport:
@@ -68,12 +60,12 @@ async def test_a_cached_answer_is_sent_without_asking_further(make: Maker) -> No
     assert service.deadlines == []
 
 
-async def test_GR_01_an_empty_message_reaches_the_service(make: Maker) -> None:
+async def test_GR_01_an_empty_message_reaches_the_service(make: Make) -> None:
     async with running(make, Echo(b"asked")) as transport:
         assert await ask(transport.addresses[0], b"") == b"asked"
 
 
-async def test_GR_02_garbage_bytes_reach_the_service_and_end_in_its_answer(make: Maker) -> None:
+async def test_GR_02_garbage_bytes_reach_the_service_and_end_in_its_answer(make: Make) -> None:
     async with running(make, Echo()) as transport:
         garbage = b"\xff" * 100
         assert await ask(transport.addresses[0], garbage) == garbage
@@ -83,14 +75,14 @@ async def test_GR_02_garbage_bytes_reach_the_service_and_end_in_its_answer(make:
     "method",
     ["/envoy.service.auth.v2.Authorization/Check", f"/{AUTHORIZATION}/check", "/", "/a/b"],
 )
-async def test_GR_04_another_method_is_unimplemented(make: Maker, method: str) -> None:
+async def test_GR_04_another_method_is_unimplemented(make: Make, method: str) -> None:
     service = Echo()
     async with running(make, service) as transport:
         assert await code(transport.addresses[0], method) is grpc.StatusCode.UNIMPLEMENTED
     assert not service.arrived.is_set()
 
 
-async def test_GR_05_a_message_above_one_mebibyte_is_refused_unread(make: Maker) -> None:
+async def test_GR_05_a_message_above_one_mebibyte_is_refused_unread(make: Make) -> None:
     service = Echo()
     async with running(make, service) as transport:
         big = bytes(1024 * 1024 + 1)
@@ -100,7 +92,7 @@ async def test_GR_05_a_message_above_one_mebibyte_is_refused_unread(make: Maker)
         assert len(await ask(transport.addresses[0], big[:-1])) == len(big) - 1
 
 
-async def test_GR_07_the_callers_deadline_reaches_the_service(make: Maker) -> None:
+async def test_GR_07_the_callers_deadline_reaches_the_service(make: Make) -> None:
     service = Echo()
     async with running(make, service) as transport:
         before = asyncio.get_running_loop().time()
@@ -111,7 +103,7 @@ async def test_GR_07_the_callers_deadline_reaches_the_service(make: Maker) -> No
     assert before < deadline <= before + LONG_SECONDS + 1
 
 
-async def test_GR_07_a_call_without_a_deadline_says_so(make: Maker) -> None:
+async def test_GR_07_a_call_without_a_deadline_says_so(make: Make) -> None:
     service = Echo()
     async with running(make, service) as transport:
         await ask(transport.addresses[0], b"", seconds=None)
@@ -119,7 +111,7 @@ async def test_GR_07_a_call_without_a_deadline_says_so(make: Maker) -> None:
     assert service.deadlines == [None]
 
 
-async def test_GR_08_a_callers_cancellation_reaches_the_service(make: Maker) -> None:
+async def test_GR_08_a_callers_cancellation_reaches_the_service(make: Make) -> None:
     service = Echo()
     service.hold()
     async with running(make, service) as transport, channel(transport.addresses[0]) as opened:
@@ -133,7 +125,7 @@ async def test_GR_08_a_callers_cancellation_reaches_the_service(make: Maker) -> 
         assert await ask(transport.addresses[0], b"next") == b"next"
 
 
-async def test_GR_08_the_callers_deadline_ends_the_call_and_no_other(make: Maker) -> None:
+async def test_GR_08_the_callers_deadline_ends_the_call_and_no_other(make: Make) -> None:
     service = Echo()
     service.hold()
     async with running(make, service) as transport, channel(transport.addresses[0]) as opened:
@@ -146,6 +138,27 @@ async def test_GR_08_the_callers_deadline_ends_the_call_and_no_other(make: Maker
         assert await patient == b"patient"
 
 
+async def test_GR_09_an_exception_in_the_memory_is_no_answer(make: Make) -> None:
+    service = Echo(b"worked out ")
+    service.memory = Broken()
+    async with running(make, service) as transport:
+        assert await ask(transport.addresses[0], b"a") == b"worked out a"
+
+
+async def test_GR_09_an_exception_in_the_decision_is_answered_as_a_fault(make: Make) -> None:
+    service = Echo()
+    service.error = ValueError("with a secret in it")
+    async with running(make, service) as transport:
+        assert await ask(transport.addresses[0], b"a") == b"fault ValueError"
+
+
+class Broken(dict[bytes, bytes]):
+    """A memory that cannot be read."""
+
+    def get(self, *_: object) -> Never:
+        raise KeyError("with a secret in it")
+
+
 @pytest.mark.parametrize(
     "noise",
     [
@@ -155,7 +168,7 @@ async def test_GR_08_the_callers_deadline_ends_the_call_and_no_other(make: Maker
     ],
     ids=["http1", "tls", "zeros"],
 )
-async def test_GR_12_what_is_no_http2_is_hung_up_on(make: Maker, noise: bytes) -> None:
+async def test_GR_12_what_is_no_http2_is_hung_up_on(make: Make, noise: bytes) -> None:
     async with running(make, Echo()) as transport:
         address = transport.addresses[0]
         assert isinstance(address, TcpAddress)
@@ -174,7 +187,7 @@ def _send_and_wait_for_the_end(address: TcpAddress, noise: bytes) -> None:
             pass  # hung up on in the middle: as good an end
 
 
-async def test_GR_13_health_says_not_serving_until_told_otherwise(make: Maker) -> None:
+async def test_GR_13_health_says_not_serving_until_told_otherwise(make: Make) -> None:
     async with running(make, Echo()) as transport:
         address = transport.addresses[0]
         assert await health(address) == "NOT_SERVING"
@@ -185,13 +198,13 @@ async def test_GR_13_health_says_not_serving_until_told_otherwise(make: Maker) -
         assert await health(address, AUTHORIZATION) == "NOT_SERVING"
 
 
-async def test_GR_13_health_of_an_unknown_service_is_not_found(make: Maker) -> None:
+async def test_GR_13_health_of_an_unknown_service_is_not_found(make: Make) -> None:
     async with running(make, Echo()) as transport:
         await transport.set_serving(True)
         assert await health(transport.addresses[0], "envoy.service.auth.v2") == "NOT_FOUND"
 
 
-async def test_GR_13_a_watcher_hears_every_change(make: Maker) -> None:
+async def test_GR_13_a_watcher_hears_every_change(make: Make) -> None:
     async with (
         running(make, Echo()) as transport,
         aclosing(watch(transport.addresses[0])) as statuses,
@@ -204,7 +217,7 @@ async def test_GR_13_a_watcher_hears_every_change(make: Maker) -> None:
     assert heard == ["NOT_SERVING", "SERVING", "NOT_SERVING"]
 
 
-async def test_a_watcher_of_an_unknown_service_hears_that_it_is_unknown(make: Maker) -> None:
+async def test_a_watcher_of_an_unknown_service_hears_that_it_is_unknown(make: Make) -> None:
     async with (
         running(make, Echo()) as transport,
         aclosing(watch(transport.addresses[0], "x")) as statuses,
@@ -212,7 +225,7 @@ async def test_a_watcher_of_an_unknown_service_hears_that_it_is_unknown(make: Ma
         assert await anext(statuses) == "SERVICE_UNKNOWN"
 
 
-async def test_GR_18_a_port_in_use_is_refused_by_name(make: Maker) -> None:
+async def test_GR_18_a_port_in_use_is_refused_by_name(make: Make) -> None:
     async with running(make, Echo(b"first ")) as transport:
         address = transport.addresses[0]
         with pytest.raises(
@@ -223,7 +236,7 @@ async def test_GR_18_a_port_in_use_is_refused_by_name(make: Maker) -> None:
         assert await ask(address, b"") == b"first "
 
 
-async def test_a_start_that_fails_gives_back_the_addresses_it_had(make: Maker) -> None:
+async def test_a_start_that_fails_gives_back_the_addresses_it_had(make: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         free = _free_port()
         addresses = [TcpAddress("127.0.0.1", free), TcpAddress(*taken.getsockname())]
@@ -240,7 +253,7 @@ def _free_port() -> int:
         return port
 
 
-async def test_RL_10_a_stop_lets_calls_in_flight_end_and_takes_no_new_ones(make: Maker) -> None:
+async def test_RL_10_a_stop_lets_calls_in_flight_end_and_takes_no_new_ones(make: Make) -> None:
     service = Echo()
     service.hold()
     async with running(make, service) as transport, channel(transport.addresses[0]) as opened:
@@ -255,7 +268,7 @@ async def test_RL_10_a_stop_lets_calls_in_flight_end_and_takes_no_new_ones(make:
         await asyncio.wait_for(stop, 10)
 
 
-async def test_a_second_stop_without_grace_ends_the_first_at_once(make: Maker) -> None:
+async def test_a_second_stop_without_grace_ends_the_first_at_once(make: Make) -> None:
     service = Echo()
     service.hold()
     async with running(make, service) as transport, channel(transport.addresses[0]) as opened:
@@ -269,7 +282,7 @@ async def test_a_second_stop_without_grace_ends_the_first_at_once(make: Maker) -
             await in_flight
 
 
-async def test_a_stop_does_not_wait_for_those_who_watch_health(make: Maker) -> None:
+async def test_a_stop_does_not_wait_for_those_who_watch_health(make: Make) -> None:
     async with (
         running(make, Echo()) as transport,
         aclosing(watch(transport.addresses[0])) as statuses,
@@ -282,7 +295,7 @@ async def test_a_stop_does_not_wait_for_those_who_watch_health(make: Maker) -> N
     assert heard == ["SERVING", "NOT_SERVING"]
 
 
-async def test_ports_given_as_zero_are_told_as_they_are(make: Maker) -> None:
+async def test_ports_given_as_zero_are_told_as_they_are(make: Make) -> None:
     transport = make(Echo(b"a"), [LOOPBACK, LOOPBACK])
     await transport.start()
     try:

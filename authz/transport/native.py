@@ -1,0 +1,188 @@
+"""The native transport: a thread of Rust that calls Python only to decide.
+
+The home of ``authz_native``, which lives in ``native/`` and is a distribution of
+its own; this module can be imported only where that is installed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from authz_native import Server
+from google.protobuf import descriptor_pb2
+
+from authz.transport import AUTHORIZATION, LIMITS, ListenError, answer
+from authz.transport.sockets import bound_address, listen
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from socket import socket
+
+    from authz_native import Call
+    from google.protobuf.descriptor_pool import DescriptorPool
+
+    from authz.settings import Address
+    from authz.transport import CheckService, Limits
+    from authz.transport.tls import Certificate, CertificateFiles
+
+SWITCH_INTERVAL_SECONDS = 0.0005
+"""How long Python code may go on while the server's thread waits for the interpreter.
+
+Python's own 5 ms would be the wait of a cached answer behind each miss that is
+being worked out.  Measured in native/README.md.
+"""
+
+_logger = logging.getLogger(__name__)
+
+
+class NativeTransport:
+    """Serves Check, health, and reflection if it gets the ``pool`` to tell about."""
+
+    name = "native"
+
+    def __init__(
+        self,
+        service: CheckService,
+        listen: Sequence[Address],
+        *,
+        pool: DescriptorPool | None,
+        certificates: CertificateFiles | None = None,
+        limits: Limits = LIMITS,
+        reuse_port: bool = False,
+    ) -> None:
+        self._listen = tuple(listen)
+        self._reuse_port = reuse_port
+        self._certificates = certificates
+        self._addresses: tuple[Address, ...] = ()
+        self._sockets = ExitStack()
+        self._used: Certificate | None = None
+        self._calls = _Calls(service)
+        self._server = Server(
+            self._calls,
+            limits,
+            reflection=None if pool is None else _descriptors(pool),
+            before_handshake=None if certificates is None else self._renew_certificate,
+        )
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="authz-native")
+        self._running: asyncio.Future[None] | None = None
+
+    @property
+    def addresses(self) -> Sequence[Address]:
+        """The addresses that are listened on, with their real ports."""
+        return self._addresses
+
+    async def start(self) -> None:
+        """Bind every address and take calls; raises ``ListenError`` and leaves nothing behind."""
+        loop = asyncio.get_running_loop()
+        self._calls.begin(loop)
+        try:
+            self._use_certificate()
+            listeners = [self._bind(address) for address in self._listen]
+        except BaseException:
+            self._sockets.close()
+            raise
+        self._addresses = tuple(map(bound_address, listeners, self._listen))
+        self._sockets.callback(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+        self._running = loop.run_in_executor(self._thread, self._server.run, listeners)
+
+    async def set_serving(self, serving: bool, /) -> None:
+        """Set what health answers."""
+        self._server.set_serving(serving)
+
+    async def stop(self, grace_seconds: float, /) -> None:
+        """Stop; may be called again with a shorter grace, to end at once."""
+        if self._running is not None:
+            self._server.stop(grace_seconds)
+            # Not awaited itself: this wait may be cancelled, the server's end may not.
+            await asyncio.wait([self._running])
+            self._running.result()
+            self._thread.shutdown()
+            await self._calls.ended()
+        self._sockets.close()
+
+    def _bind(self, address: Address) -> socket:
+        return listen(address, self._sockets, reuse_port=self._reuse_port)
+
+    def _renew_certificate(self) -> None:
+        """Give the server the certificate of now; called on its thread, before a handshake."""
+        try:
+            self._use_certificate()
+        except ListenError as error:
+            _logger.error("the certificate of before stays in force: %s", error)  # noqa: TRY400 - the reason is enough
+
+    def _use_certificate(self) -> None:
+        certificate = None if self._certificates is None else self._certificates.current()
+        if certificate is None or certificate is self._used:
+            return
+        self._used = certificate
+        try:
+            self._server.use_certificate(certificate.chain, certificate.key, certificate.client_ca)
+        except ValueError as error:
+            # OpenSSL, which has looked at it before, knows more kinds of keys.
+            raise ListenError(f"cannot listen with TLS: {error}") from error
+
+
+class _Calls:
+    """What the server's thread calls: ``cached`` at once, the rest by way of the loop."""
+
+    def __init__(self, service: CheckService) -> None:
+        self.cached = service.cached
+        self.fault = service.fault
+        self._service = service
+        self._tasks: dict[Call, asyncio.Task[None]] = {}
+        self._loop: asyncio.AbstractEventLoop
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Before the first call: where they are answered."""
+        self._loop = loop
+
+    def submit(self, call: Call) -> None:
+        """Have a call answered that memory cannot answer."""
+        self._loop.call_soon_threadsafe(self._begin, call)
+
+    def cancel(self, call: Call) -> None:
+        """End a call whose caller has gone; what was submitted before begins before."""
+        self._loop.call_soon_threadsafe(self._end, call)
+
+    async def ended(self) -> None:
+        """Return once no call is left: those that the server gave up are being cancelled."""
+        while self._tasks:
+            await asyncio.wait(self._tasks.values())
+
+    def _begin(self, call: Call) -> None:
+        task = self._loop.create_task(self._answer(call))
+        self._tasks[call] = task
+        task.add_done_callback(lambda _: self._forget(call))
+
+    def _end(self, call: Call) -> None:
+        task = self._tasks.get(call)
+        if task is not None:
+            task.cancel()
+
+    def _forget(self, call: Call) -> None:
+        del self._tasks[call]
+        call.close()  # whatever ended the task, the caller does not wait for more
+
+    async def _answer(self, call: Call) -> None:
+        remaining = call.time_remaining()
+        deadline = None if remaining is None else self._loop.time() + remaining
+        call.answer(await answer(self._service, call.wire, deadline))
+
+
+def _descriptors(pool: DescriptorPool) -> bytes:
+    """Return the FileDescriptorSet of the service and of all that it needs."""
+    found = descriptor_pb2.FileDescriptorSet()
+    wanted, seen = [pool.FindFileContainingSymbol(AUTHORIZATION)], set()
+    while wanted:
+        file = wanted.pop()
+        if file.name not in seen:
+            seen.add(file.name)
+            found.file.add().ParseFromString(file.serialized_pb)
+            wanted.extend(file.dependencies)
+    return found.SerializeToString()

@@ -1,0 +1,129 @@
+"""The rules for addresses: who may have one, and who may connect to it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import stat
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from authz.settings import TcpAddress
+from authz.transport import ListenError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import ExitStack
+
+    from authz.settings import Address
+
+SOCKET_UMASK = 0o117  # leaves 0660: the owner and a shared group, as a pod's fsGroup
+BACKLOG_CONNECTIONS = 1024
+
+
+def listen(address: Address, until: ExitStack, *, reuse_port: bool = False) -> socket.socket:
+    """Listen on ``address``; whatever that takes is given back at the end of ``until``.
+
+    Raises ``ListenError``.
+    """
+    if isinstance(address, TcpAddress):
+        listener = bind(address, reuse_port=reuse_port)
+    else:
+        until.enter_context(unix_socket(Path(address.path)))
+        listener = socket.socket(socket.AF_UNIX)
+    until.callback(listener.close)
+    try:
+        if not isinstance(address, TcpAddress):
+            with group_only():
+                listener.bind(address.path)
+        listener.listen(BACKLOG_CONNECTIONS)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {address}: {error.strerror}") from error
+    return listener
+
+
+def bind(address: TcpAddress, *, reuse_port: bool = False) -> socket.socket:
+    """Bind a TCP address, shared with this user's other processes if ``reuse_port``.
+
+    Raises ``ListenError`` with the reason.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    bound = socket.socket(family)
+    # Connections of a server that has just ended do not keep its port.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(reuse_port))
+    try:
+        bound.bind((address.host, address.port))
+    except OSError as error:
+        bound.close()
+        raise ListenError(f"cannot listen on {address}: {error.strerror}") from error
+    return bound
+
+
+def bound_address(listener: socket.socket, asked: Address) -> Address:
+    """Return ``asked`` with the port that it really has."""
+    if isinstance(asked, TcpAddress):
+        return TcpAddress(asked.host, listener.getsockname()[1])
+    return asked
+
+
+@contextmanager
+def group_only() -> Iterator[None]:
+    """Make sockets for their owner and group.
+
+    Around the bind and not a chmod after it: in between, anyone could connect.
+    """
+    before = os.umask(SOCKET_UMASK)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def unix_socket(path: Path) -> Iterator[None]:
+    """Own the socket at ``path``, by a lock on a file beside it, as long as the context lasts.
+
+    A socket that a dead server left behind is unlinked.  gRPC unlinks whatever
+    is at the path and binds anew, so a second server would take over silently;
+    the lock, which ends with its process, decides.
+    """
+    refusal = f"cannot listen on unix:{path}"
+    try:
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise ListenError(f"{refusal}: {path}.lock: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ListenError(f"{refusal}: another authz listens there") from None
+        if _is_taken(path):
+            raise ListenError(f"{refusal}: something else stands or listens there")
+        path.unlink(missing_ok=True)
+        yield
+        path.unlink(missing_ok=True)
+    finally:
+        # The lock file stays: removing it would let two servers lock two files of one name.
+        os.close(lock)
+
+
+def _is_taken(path: Path) -> bool:
+    """Tell whether ``path`` is anything but free or a socket that nobody listens on."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISSOCK(mode):
+        return True
+    with socket.socket(socket.AF_UNIX) as visitor:
+        visitor.settimeout(0)  # a full backlog is an answer too: somebody is there
+        try:
+            visitor.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            return True
+    return True

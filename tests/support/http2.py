@@ -1,0 +1,161 @@
+"""HTTP/2 by the byte, for peers that no library would let us be (RFC 9113)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from support.checks import CHECK
+
+from authz.settings import UnixAddress
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from authz.settings import Address
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = (
+    *(0x0, 0x1, 0x3, 0x4, 0x6, 0x7, 0x8, 0x9),
+)
+END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
+MAX_CONCURRENT_STREAMS = 0x3
+CANCEL = 0x8
+
+FRAME_BYTES = 16_384
+WAIT_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame as it was read (RFC 9113 section 4.1)."""
+
+    kind: int
+    flags: int
+    stream: int
+    payload: bytes
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def fields(*pairs: tuple[bytes, bytes]) -> bytes:
+    """Header fields as literals that are not indexed (RFC 7541 section 6.2.2)."""
+    return b"".join(b"\0" + _text(name) + _text(value) for name, value in pairs)
+
+
+def _text(text: bytes) -> bytes:
+    """A string of octets (RFC 7541 section 5.2), its length as in section 5.1."""
+    length = len(text)
+    if length < 127:
+        return bytes([length]) + text
+    rest, prefix = length - 127, b"\x7f"
+    while rest >= 128:
+        prefix += bytes([rest % 128 + 128])
+        rest //= 128
+    return prefix + bytes([rest]) + text
+
+
+def call_headers(stream: int, *more: tuple[bytes, bytes], method: str = CHECK) -> bytes:
+    """The HEADERS frame of a gRPC call."""
+    block = fields(
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", method.encode()),
+        (b":authority", b"authz"),
+        (b"content-type", b"application/grpc"),
+        (b"te", b"trailers"),
+        *more,
+    )
+    return frame(HEADERS, END_HEADERS, stream, block)
+
+
+def message(stream: int, wire: bytes) -> bytes:
+    """The DATA frames of a gRPC call's only message: it is not compressed, and so long."""
+    content = b"\0" + struct.pack(">I", len(wire)) + wire
+    *first, last = [content[at : at + FRAME_BYTES] for at in range(0, len(content), FRAME_BYTES)]
+    frames = [frame(DATA, 0, stream, part) for part in first]
+    return b"".join([*frames, frame(DATA, END_STREAM, stream, last)])
+
+
+def reset(stream: int) -> bytes:
+    return frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL))
+
+
+class Peer:
+    """A connection, and the frames that come from it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.answers_pings = True
+
+    async def greet(self) -> None:
+        """Open HTTP/2, and take the server's settings as they are."""
+        await self.send(PREFACE + frame(SETTINGS, 0, 0) + frame(SETTINGS, ACK, 0))
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def frames(self) -> AsyncGenerator[Frame]:
+        """Tell each frame until the server hangs up."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            try:
+                while True:
+                    head = await self.reader.readexactly(9)
+                    kind, flags, stream = struct.unpack(">BBI", head[3:])
+                    payload = await self.reader.readexactly(int.from_bytes(head[:3]))
+                    if kind == PING and not flags & ACK and self.answers_pings:
+                        await self.send(frame(PING, ACK, 0, payload))
+                    yield Frame(kind, flags, stream, payload)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return
+
+    async def until(self, kind: int, stream: int = 0) -> Frame | None:
+        """Read on to a frame of this kind; ``None``: the server has hung up before."""
+        async for one in self.frames():
+            if one.kind == kind and one.stream == stream:
+                return one
+        return None
+
+    async def hung_up(self) -> bool:
+        """Wait for the end of the connection."""
+        async for _ in self.frames():
+            pass
+        return True
+
+    async def answer(self, stream: int) -> bytes:
+        """Return the message that answers a call."""
+        data = await self.until(DATA, stream)
+        assert data is not None, "the server hung up"
+        return data.payload[5:]
+
+    def kill(self) -> None:
+        """End the connection without a word: RST instead of FIN."""
+        connection: socket.socket = self.writer.get_extra_info("socket")
+        linger = struct.pack("ii", 1, 0)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.writer.transport.abort()
+
+
+@asynccontextmanager
+async def connected(address: Address, *, greet: bool = True) -> AsyncIterator[Peer]:
+    """Connect; with ``greet`` as far as HTTP/2."""
+    if isinstance(address, UnixAddress):
+        streams = await asyncio.open_unix_connection(address.path)
+    else:
+        streams = await asyncio.open_connection(address.host, address.port)
+    peer = Peer(*streams)
+    try:
+        if greet:
+            await peer.greet()
+        yield peer
+    finally:
+        peer.writer.transport.abort()

@@ -1,0 +1,114 @@
+"""What only the native transport promises: the loop may stall, and Python may fail."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from support.checks import Echo, ask
+from support.http2 import call_headers, connected, message, reset
+from support.transports import LOOPBACK, Make, serving
+
+from authz.transport.choice import transport_class
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from support.resident import Resident
+
+    from authz.settings import Address, TransportName
+
+MEBIBYTE = 1024 * 1024
+WAIT_SECONDS = 20
+make = Make("native")
+
+
+def meanwhile(work: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
+    """Do it in a thread with a loop of its own; the caller's loop stands still until then."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(work())).result(WAIT_SECONDS)
+
+
+async def test_a_stalled_loop_does_not_stall_cached_answers() -> None:
+    service = Echo()
+    service.memory[b"known"] = b"remembered"
+    async with serving(make(service)) as transport:
+        [address] = transport.addresses
+        answer = meanwhile(lambda: ask(address, b"known"))
+
+    assert answer == b"remembered"
+
+
+async def test_a_call_that_a_stalled_loop_cannot_answer_waits_for_it() -> None:
+    async with serving(make(Echo(b"late "))) as transport:
+        [address] = transport.addresses
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(lambda: asyncio.run(ask(address, b"call")))
+            meanwhile(lambda: nothing(address))
+
+            assert await asyncio.wrap_future(waiting) == b"late call"
+
+
+async def nothing(address: Address) -> bytes:
+    """Let a caller come and go who sends nothing."""
+    async with connected(address):
+        return b""
+
+
+async def test_DS_10_calls_taken_back_from_a_stalled_loop_fill_no_memory(
+    resident: Resident,
+) -> None:
+    """Each is to be cancelled in the loop, which hears of it only when it goes on."""
+    service = Echo()
+    service.memory[b"known"] = b"seen"
+
+    async def ask_and_take_back(address: Address) -> bytes:
+        async with connected(address) as peer:
+            for stream in range(1, 12_000, 4):
+                await peer.send(call_headers(stream) + message(stream, bytes(60_000)))
+                await peer.send(call_headers(stream + 2) + message(stream + 2, b"known"))
+                assert await peer.answer(stream + 2) == b"seen"
+                await peer.send(reset(stream))
+        return b"done"
+
+    async with serving(make(service)) as transport:
+        [address] = transport.addresses
+        assert meanwhile(lambda: ask_and_take_back(address)) == b"done"
+        assert await ask(address, b"others") == b"others"
+    assert len(service.deadlines) < 3000
+    assert resident.grown < 128 * MEBIBYTE
+
+
+async def test_a_service_that_cannot_even_fail_is_a_gRPC_error_without_its_text() -> None:
+    service = Echo()
+    service.error = ValueError("with a secret in it")
+    service.fault = None  # type: ignore[assignment,method-assign] # nothing can call this
+    async with serving(make(service)) as transport:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await ask(transport.addresses[0], b"a")
+
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert caught.value.details() == "internal error"
+
+
+async def test_the_threads_switch_often_while_it_runs_and_as_before_afterwards() -> None:
+    before = sys.getswitchinterval()
+    async with serving(make(Echo())):
+        assert sys.getswitchinterval() < before
+        assert any(one.name.startswith("authz-native") for one in threading.enumerate())
+
+    assert sys.getswitchinterval() == before
+    assert not any(one.name.startswith("authz-native") for one in threading.enumerate())
+
+
+@pytest.mark.parametrize("name", ["auto", "native"])
+def test_it_is_what_runs_where_it_is_installed(name: TransportName) -> None:
+    transport = transport_class(name)(Echo(), [LOOPBACK], pool=None)
+
+    assert transport.name == "native"
