@@ -11,12 +11,15 @@ import pytest
 from support.deployment import Deployment, Edge, assert_no_secret_in, upstream
 from support.idp import RunningIdp
 from support.keycloak import Keycloak
+from support.transports import NAMES
 from support.upstream import Upstream
 
 from authz.demo.parts import CHECKOUT, Httpbin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from support.transports import Name
 
 HERE = Path(__file__).parent
 WORKSHOP = CHECKOUT / "examples" / "workshop.yaml"
@@ -44,6 +47,13 @@ def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Tell whoever watches what takes so long."""
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")
     return lambda line: reporter.write_line(line) if reporter else None
+
+
+@pytest.fixture(scope="session", params=NAMES)
+def transport(request: pytest.FixtureRequest) -> Name:
+    """What asks for authz runs once with each transport that is installed."""
+    name: Name = request.param
+    return name
 
 
 # --- Keycloak and the upstreams -----------------------------------------------------
@@ -100,10 +110,13 @@ def seen(witness: Upstream) -> Upstream:
 
 
 @pytest.fixture(scope="session")
-def workshop(keycloak: Keycloak, httpbin: Httpbin, clients: dict[str, str]) -> Iterator[Deployment]:
+def workshop(
+    transport: Name, keycloak: Keycloak, httpbin: Httpbin, clients: dict[str, str]
+) -> Iterator[Deployment]:
     """Authz with the workshop's file as it stands."""
     with Deployment(
         WORKSHOP,
+        transport=transport,
         idp_port=keycloak.port,
         services={HTTPBIN_HOST: httpbin.port},
         secrets=clients.items(),
@@ -141,13 +154,14 @@ def provider() -> Iterator[RunningIdp]:
 
 @pytest.fixture
 def deploy(
-    provider: RunningIdp, seen: Upstream, clients: dict[str, str]
+    transport: Name, provider: RunningIdp, seen: Upstream, clients: dict[str, str]
 ) -> Callable[..., Deployment]:
     """A maker of deployments before ``provider`` and ``seen``; the test starts them."""
 
     def make(config: Path = WORKSHOP, **options: Any) -> Deployment:
         return Deployment(
             config,
+            transport=transport,
             idp_port=provider.port,
             services={HTTPBIN_HOST: seen.port},
             secrets=clients.items(),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from support.keycloak import Keycloak
+    from support.transports import Name
     from support.upstream import Received, Upstream
 
 ROUTES = Path(__file__).with_name("routes.yaml")
@@ -36,10 +37,16 @@ def socket(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def envoy(
-    keycloak: Keycloak, witness: Upstream, greeter: int, socket: Path, clients: dict[str, str]
+    transport: Name,
+    keycloak: Keycloak,
+    witness: Upstream,
+    greeter: int,
+    socket: Path,
+    clients: dict[str, str],
 ) -> Iterator[Edge]:
     deployment = Deployment(
         ROUTES,
+        transport=transport,
         idp_port=keycloak.port,
         services={"seen.test:8000": witness.port, "greeter.test:9000": greeter},
         listen=f"unix:{socket}",

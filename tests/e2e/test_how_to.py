@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from support.keycloak import Keycloak
+    from support.transports import Name
 
     from authz.demo.parts import Httpbin
 
@@ -21,7 +22,9 @@ HOW_TO = CHECKOUT / "examples" / "how-to.yaml"
 
 
 @pytest.fixture(scope="module")
-def envoy(keycloak: Keycloak, httpbin: Httpbin, clients: dict[str, str]) -> Iterator[Edge]:
+def envoy(
+    transport: Name, keycloak: Keycloak, httpbin: Httpbin, clients: dict[str, str]
+) -> Iterator[Edge]:
     env = {
         "DECK_ISSUER": keycloak.issuer,
         "DECK_CLIENT_ID": "kong_id",
@@ -30,7 +33,12 @@ def envoy(keycloak: Keycloak, httpbin: Httpbin, clients: dict[str, str]) -> Iter
     services = {"httpbin.konghq.com:80": httpbin.port}
     with (
         Deployment(
-            HOW_TO, idp_port=keycloak.port, services=services, env=env, secrets=clients.items()
+            HOW_TO,
+            transport=transport,
+            idp_port=keycloak.port,
+            services=services,
+            env=env,
+            secrets=clients.items(),
         ) as authz,
         authz.edge() as running,
     ):

@@ -12,12 +12,14 @@ from authz.demo.parts import CHECKOUT
 if TYPE_CHECKING:
     from support.deployment import Edge
     from support.keycloak import Keycloak
+    from support.transports import Name
 
 WORKSHOP = CHECKOUT / "examples" / "workshop.yaml"
 PATH = "/oidc-route/get"
 
 
 def test_RL_01_RL_06_known_callers_pass_while_keycloak_is_down_and_all_heals_by_itself(
+    transport: Name,
     keycloak: Keycloak,
     workshop: Deployment,
     envoy: Edge,
@@ -29,7 +31,9 @@ def test_RL_01_RL_06_known_callers_pass_while_keycloak_is_down_and_all_heals_by_
     stranger = ("percent_id", "100%25 sure%")
 
     keycloak.stop()
-    started_meanwhile = Deployment(WORKSHOP, idp_port=keycloak.port, services={}, secrets=[kong_id])
+    started_meanwhile = Deployment(
+        WORKSHOP, transport=transport, idp_port=keycloak.port, services={}, secrets=[kong_id]
+    )
     started_meanwhile.authz.start()
     try:
         assert envoy.curl(PATH, user=kong_id).token == before.token

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from support.curl import Reply
+    from support.transports import Name
 
     Change = Callable[[dict[str, Any]], None]
 
@@ -77,6 +78,7 @@ class Deployment:
         self,
         config: Path,
         *,
+        transport: Name,
         idp_port: int,
         services: Mapping[str, int],
         listen: str | None = None,
@@ -96,6 +98,7 @@ class Deployment:
                 *("-c", str(config)),
                 *("--listen", self.listen),
                 *("--admin", f"{LOOPBACK}:{self.admin_port}"),
+                *("--transport", transport),
                 *connect,
                 *flags,
             ],

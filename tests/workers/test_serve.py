@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2
 from support.deployment import until
 from support.house import basic, check_request
 from support.idp import RunningIdp
+from support.transports import NAMES
 from support.workers import SECONDS, Callers, Served, answers
 
 from authz.demo.idp import CLIENTS
@@ -31,6 +32,12 @@ REQUEST = check_request({"authorization": basic("kong_id", CLIENTS["kong_id"])})
 ANONYMOUS = check_request()
 ALLOWED = 'authz_checks_total{reason="allowed",verdict="allow"}'
 RELOADS = 'authz_config_reloads_total{outcome="%s"}'
+
+
+@pytest.fixture(params=NAMES, autouse=True)
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every run serves with each transport that is installed."""
+    monkeypatch.setenv("AUTHZ_TRANSPORT", request.param)
 
 
 @pytest.fixture
