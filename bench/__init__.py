@@ -1,1 +1,1 @@
-"""``make bench``: medians, and what they stand against in the same run."""
+"""``make bench``: what a Check costs, and what the figure stands against in the same run."""

@@ -1,12 +1,10 @@
-"""The peer: the least that a grpc.aio server can do for a call.
-
-``python -m bench.noop PORT BYTES``: answers with as many bytes as authz would.
-"""
+"""The peer: the least that a grpc.aio server can do.  ``python -m bench.noop PORT FILE``."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 
 import grpc
 import uvloop
@@ -15,7 +13,7 @@ METHOD = "/envoy.service.auth.v3.Authorization/Check"
 
 
 async def serve(port: int, answer: bytes) -> None:
-    """Answer every call with the same bytes."""
+    """Answer every call with the same bytes, and read none."""
 
     async def check(_request: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         return answer
@@ -33,4 +31,4 @@ async def serve(port: int, answer: bytes) -> None:
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(int(sys.argv[1]), bytes(int(sys.argv[2]))))
+        runner.run(serve(int(sys.argv[1]), Path(sys.argv[2]).read_bytes()))

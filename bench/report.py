@@ -14,25 +14,46 @@ RUNS = 7
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured thing: a value per run, in ``unit``."""
+    """One measured thing: a value per run, in ``unit``; ``most`` is the aim, if there is one."""
 
     name: str
     unit: str
     values: tuple[float, ...]
-    aim: str = ""
+    most: float | None = None
 
     @property
     def median(self) -> float:
         """The figure to quote."""
         return statistics.median(self.values)
 
+    @property
+    def spread(self) -> str:
+        """The lowest and the highest value."""
+        return f"{short(min(self.values))} to {short(max(self.values))}"
+
+    @property
+    def aim(self) -> str:
+        """What the figure should be, and whether it is."""
+        if self.most is None:
+            return ""
+        verdict = "met" if self.median <= self.most else "not met"
+        return f"{short(self.most)} or less: {verdict}"
+
     def __str__(self) -> str:
-        spread = f"{min(self.values):.4g} to {max(self.values):.4g}"
-        aim = f"   aim: {self.aim}" if self.aim else ""
-        return f"{self.name:<58} {self.median:>9.4g} {self.unit:<3} ({spread}){aim}"
+        aim = f"   {self.aim}" if self.aim else ""
+        return f"{self.name:<60} {short(self.median):>7} {self.unit:<3} ({self.spread}){aim}"
 
 
-def ratio(name: str, ours: Sequence[float], peer: Sequence[float], aim: str = "") -> Figure:
+def short(value: float) -> str:
+    """Return a number with three significant digits, and no exponent."""
+    if abs(value) >= 100:  # noqa: PLR2004 - three digits
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def ratio(
+    name: str, ours: Sequence[float], peer: Sequence[float], most: float | None = None
+) -> Figure:
     """Compare run by run: the machine's speed drifts, and drifts for both."""
     pairs = zip(ours, peer, strict=True)
-    return Figure(name, "x", tuple(one / other for one, other in pairs), aim)
+    return Figure(name, "x", tuple(one / other for one, other in pairs), most)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from authz.demo.background import BackgroundServer
-from authz.demo.idp import DevelopmentIdp
-from bench.decisions import basic, check_request
 from bench.h2 import ask
-from bench.process import Authz
+from bench.house import basic, check_request, deck
+from bench.idp import running_idp
 from bench.report import RUNS, Figure, ratio
+from bench.servers import Authz
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 CALLS = 4_000
 CONNECTIONS = 64
@@ -22,38 +20,22 @@ CONNECTIONS = 64
 IN_FLIGHT = 2
 
 
-class Workers(Authz):
-    """``authz serve --workers N``."""
-
-    def __init__(self, issuer: str, workers: int) -> None:
-        super().__init__(issuer)
-        self._workers = workers
-
-    def command(self, directory: Path) -> list[str]:
-        """Return the command line."""
-        return [*super().command(directory), "--workers", str(self._workers)]
-
-
 def measure() -> Iterator[Figure]:
     """Measure one and two workers, run by run in turn."""
-    server = BackgroundServer()
-    idp = DevelopmentIdp(issuer=f"{server.url}/realms/kong")
-    server.start(idp.app())
     wire = check_request(basic())
     one: list[float] = []
     two: list[float] = []
-    try:
-        with Workers(idp.issuer, 1) as alone, Workers(idp.issuer, 2) as pair:
+    with running_idp() as idp:
+        text = deck(idp.issuer)
+        with Authz(text) as alone, Authz(text, "--workers", "2") as pair:
             for authz in (alone, pair):  # the exchanges
                 _per_second(authz.port, wire)
             for _ in range(RUNS):
                 one.append(_per_second(alone.port, wire))
                 two.append(_per_second(pair.port, wire))
-    finally:
-        server.stop()
     yield Figure("ready answers over gRPC, one process", "/s", tuple(one))
     yield Figure("  with --workers 2", "/s", tuple(two))
-    yield ratio("  ratio, on cores that the caller shares", two, one)
+    yield ratio("two workers ÷ one, on cores that the caller shares", two, one)
 
 
 def _per_second(port: int, wire: bytes) -> float:

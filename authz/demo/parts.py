@@ -278,10 +278,11 @@ class Envoy(Process):
 
     name = "envoy"
 
-    def __init__(self, bootstrap: str, admin: int) -> None:
+    def __init__(self, bootstrap: str, admin: int, *, workers: int = 2) -> None:
         super().__init__()
         self.bootstrap = bootstrap
         self.admin = admin
+        self.workers = workers
 
     def command(self, directory: Path) -> list[str]:
         """Return Envoy's command line; hot restart would need shared memory of its own."""
@@ -290,7 +291,7 @@ class Envoy(Process):
         return [
             find("envoy"),
             *("--config-path", str(file)),
-            *("--concurrency", "2"),
+            *("--concurrency", str(self.workers)),
             *("--log-level", "warning"),
             "--disable-hot-restart",
         ]
