@@ -1,28 +1,31 @@
 //! Connections and calls.
 //!
-//! One thread serves everything.  A connection is a task, a call is a task; `.await`
-//! marks where one steps aside for the others.  Dropping a task ends it at its
-//! `.await`: this is how a caller's reset stream or lost connection ends its call.
+//! One thread serves everything.  A connection is a task, and its calls are part of it;
+//! `.await` marks where one steps aside for the others.  Dropping a future ends it at
+//! its `.await`: this is how a caller's reset stream or lost connection ends its call.
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::future::{Future, ready};
+use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::{net, os::unix};
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use h2::server::{Connection, SendResponse};
+use h2::{Ping, PingPong, RecvStream};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Request};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::Frame;
+use http_body_util::BodyExt;
 use pyo3::FromPyObject;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
@@ -38,9 +41,6 @@ use crate::seam::{MESSAGE_HEAD, Seam};
 
 pub const AUTHORIZATION: &str = "envoy.service.auth.v3.Authorization";
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
-
-/// The first bytes of every HTTP/2 connection (RFC 9113 section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Longest life of a call, whatever deadline it names: one that stalls is no leak.
 const CALL_SECONDS: u64 = 60;
@@ -71,13 +71,13 @@ pub enum Listener {
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-type Handler = Box<dyn Fn(Request<Incoming>) -> BoxFuture<http::Response<Body>> + Send + Sync>;
+type Handler = Box<dyn Fn(Request<Incoming>) -> BoxFuture<Response<Body>> + Send + Sync>;
 
 /// What every connection and call needs.
 pub struct Shared {
     seam: Seam,
     limits: Limits,
-    http2: http2::Builder<TokioExecutor>,
+    http2: h2::server::Builder,
     tls: Mutex<Option<Arc<ServerConfig>>>,
     health: watch::Sender<State>,
     /// Health and reflection, by the full name of their service.
@@ -239,71 +239,106 @@ where
 }
 
 /// Serve one connection to its end.
-async fn carry<S>(shared: Arc<Shared>, mut stream: S, greeted_by: Instant)
+async fn carry<S>(shared: Arc<Shared>, stream: S, greeted_by: Instant)
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
-    if !matches!(
-        timeout_at(greeted_by, greeted(&mut stream)).await,
-        Ok(Ok(true))
-    ) {
+    let handshake = shared.http2.handshake(stream);
+    let Ok(Ok(mut connection)) = timeout_at(greeted_by, handshake).await else {
         return; // no HTTP/2, or a peer that says nothing
-    }
-    // hyper wants to see the greeting too: it is put back in front.
-    let (read, write) = tokio::io::split(stream);
-    let stream = TokioIo::new(tokio::io::join(AsyncReadExt::chain(PREFACE, read), write));
-    let service = hyper::service::service_fn({
-        let shared = Arc::clone(&shared);
-        move |request| respond(Arc::clone(&shared), request)
-    });
-    let mut connection = pin!(shared.http2.serve_connection(stream, service));
+    };
+    let mut vanished = pin!(vanished(connection.ping_pong(), &shared.limits));
+    let mut calls = FuturesUnordered::new();
+    let begin = |(request, respond)| serve(&shared, request, respond);
     let grace = tokio::select! {
-        _ = connection.as_mut() => return,
-        () = shared.stopping() => None, // `ended` has the clock
-        () = sleep(shared.limits.age()) => Some(Duration::from_secs_f64(shared.limits.connection_age_grace_seconds)),
+        () = drive(&mut connection, &mut calls, begin) => return,
+        () = &mut vanished => return,
+        () = shared.stopping() => Duration::MAX, // `ended` has the clock
+        () = sleep(shared.limits.age()) => shared.limits.age_grace(),
     };
     // GOAWAY: calls in flight end, the caller takes new ones elsewhere (RFC 9113 section 6.8).
-    connection.as_mut().graceful_shutdown();
-    let _ = timeout(grace.unwrap_or(Duration::MAX), connection).await;
+    connection.graceful_shutdown();
+    tokio::select! {
+        _ = timeout(grace, drive(&mut connection, &mut calls, begin)) => {}
+        () = vanished => {}
+    }
 }
 
-/// Read the greeting of HTTP/2; false at the first byte that is none of it.
-async fn greeted(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<bool> {
-    let mut buffer = [0; PREFACE.len()];
-    let mut read = 0;
-    while read < PREFACE.len() {
-        let more = stream.read(&mut buffer[read..]).await?;
-        read += more;
-        if more == 0 || buffer[..read] != PREFACE[..read] {
-            return Ok(false);
+/// Begin each call that arrives, go on with those that have begun, until the connection ends.
+async fn drive<S, F>(
+    connection: &mut Connection<S, Bytes>,
+    calls: &mut FuturesUnordered<F>,
+    begin: impl Fn((Request<RecvStream>, SendResponse<Bytes>)) -> F,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = ()>,
+{
+    poll_fn(|context| {
+        loop {
+            // Reads what has come, and writes all answers of the round before at once.
+            while let Poll::Ready(arrived) = connection.poll_accept(context) {
+                let Some(Ok(call)) = arrived else {
+                    return Poll::Ready(()); // closed, or broken
+                };
+                calls.push(begin(call));
+            }
+            let mut answered = false;
+            while let Poll::Ready(Some(())) = calls.poll_next_unpin(context) {
+                answered = true;
+            }
+            if !answered {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await;
+}
+
+/// Return once the peer does not answer a ping any more.
+async fn vanished(pings: Option<PingPong>, limits: &Limits) {
+    let Some(mut pings) = pings else {
+        return std::future::pending().await;
+    };
+    loop {
+        sleep(Duration::from_secs_f64(limits.ping_seconds)).await;
+        let answer = pings.ping(Ping::opaque());
+        match timeout(Duration::from_secs_f64(limits.ping_timeout_seconds), answer).await {
+            Ok(Ok(_)) => {}
+            _ => return,
         }
     }
-    Ok(true)
 }
 
-/// Send a call where it belongs.  What has no answer is a gRPC status, never an error here.
-async fn respond(
-    shared: Arc<Shared>,
-    request: Request<Incoming>,
-) -> Result<http::Response<Body>, Infallible> {
+/// Send a call where it belongs, and what comes of it to the caller, unless that one has gone.
+async fn serve(shared: &Shared, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let path = request.uri().path();
     if path == CHECK {
-        return Ok(check(shared, request).await);
+        let result = tokio::select! {
+            biased;
+            result = check(shared, request) => result,
+            _ = poll_fn(|context| respond.poll_reset(context)) => return,
+        };
+        // An error is a peer that has gone meanwhile.
+        let _ = match result {
+            Ok(framed) => answer(respond, framed),
+            Err(status) => refuse(respond, status),
+        };
+        return;
     }
     let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
     let handler = shared
         .others
         .iter()
         .find(|(name, _)| service.is_some_and(|(service, _)| service == *name));
-    Ok(match handler {
-        Some((_, handler)) => handler(request).await,
-        None => Status::unimplemented("unknown method").into_http(),
-    })
+    let _ = match handler {
+        Some((_, handler)) => forward(respond, handler(request.map(Incoming)).await).await,
+        None => refuse(respond, Status::unimplemented("unknown method")),
+    };
 }
 
-/// The one method that matters.  Its framing is written out: it is short, and tonic's costs
-/// as much as the whole way to Python and back (README.md has the figures).
-async fn check(shared: Arc<Shared>, request: Request<Incoming>) -> http::Response<Body> {
+/// The one method that matters.  It is written out: what it takes is short, and a server that
+/// does more costs as much as the whole way to Python and back (README.md has the figures).
+async fn check(shared: &Shared, request: Request<RecvStream>) -> Result<Bytes, Status> {
     let now = Instant::now();
     let deadline = grpc_timeout(request.headers()).map(|timeout| now + timeout);
     let latest = now + Duration::from_secs(CALL_SECONDS);
@@ -311,22 +346,17 @@ async fn check(shared: Arc<Shared>, request: Request<Incoming>) -> http::Respons
         let wire = message(request.into_body(), shared.limits.message_bytes).await?;
         shared.seam.answer(wire, deadline).await
     };
-    match timeout_at(deadline.map_or(latest, |at| at.min(latest)), call).await {
-        Ok(Ok(framed)) => ok(framed),
-        Ok(Err(status)) => status.into_http(),
-        Err(_) => Status::deadline_exceeded("the deadline has passed").into_http(),
-    }
+    timeout_at(deadline.map_or(latest, |at| at.min(latest)), call)
+        .await
+        .unwrap_or_else(|_| Err(Status::deadline_exceeded("the deadline has passed")))
 }
 
 /// Read a call's only message: a byte that says whether it is compressed, four of length, and
 /// the message ("Length-Prefixed-Message" in gRPC's PROTOCOL-HTTP2.md).
-async fn message(mut body: Incoming, at_most: usize) -> Result<Bytes, Status> {
+async fn message(mut body: RecvStream, at_most: usize) -> Result<Bytes, Status> {
     let mut bytes = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Status::cancelled("the caller has gone"))?;
-        if let Ok(data) = frame.into_data() {
-            bytes.extend_from_slice(&data);
-        }
+    while let Some(data) = poll_fn(|context| poll_data(&mut body, context)).await {
+        bytes.extend_from_slice(&data.map_err(|_| Status::cancelled("the caller has gone"))?);
         let length = bytes
             .get(1..MESSAGE_HEAD)
             .map(|mut length| length.get_u32());
@@ -350,15 +380,73 @@ async fn message(mut body: Incoming, at_most: usize) -> Result<Bytes, Status> {
     Ok(bytes.freeze())
 }
 
+/// Read what has come of a request's body, and let its sender send as much again.
+fn poll_data(
+    body: &mut RecvStream,
+    context: &mut Context<'_>,
+) -> Poll<Option<Result<Bytes, h2::Error>>> {
+    let data = ready!(body.poll_data(context));
+    Poll::Ready(data.map(|data| {
+        let data = data?;
+        body.flow_control().release_capacity(data.len())?;
+        Ok(data)
+    }))
+}
+
 /// Answer with a framed message, and the status behind it as trailers.
-fn ok(framed: Bytes) -> http::Response<Body> {
-    let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
-    let body = Full::new(framed).with_trailers(ready(Some(Ok(trailers))));
-    let mut response = http::Response::new(Body::new(body));
+fn answer(mut respond: SendResponse<Bytes>, framed: Bytes) -> Result<(), h2::Error> {
+    let mut response = Response::new(());
     let kind = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
+    let mut stream = respond.send_response(response, false)?;
+    stream.send_data(framed, false)?;
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
+    stream.send_trailers(trailers)
+}
+
+/// Answer with a status and nothing else.
+fn refuse(mut respond: SendResponse<Bytes>, status: Status) -> Result<(), h2::Error> {
+    respond.send_response(status.into_http(), true).map(drop)
+}
+
+/// Send what a generated service answers, as long as it does and the caller listens.
+async fn forward(
+    mut respond: SendResponse<Bytes>,
+    response: Response<Body>,
+) -> Result<(), h2::Error> {
+    let (head, mut body) = response.into_parts();
+    let only_head = http_body::Body::is_end_stream(&body);
+    let mut stream = respond.send_response(Response::from_parts(head, ()), only_head)?;
+    loop {
+        let frame = tokio::select! {
+            frame = body.frame() => frame,
+            reset = poll_fn(|context| stream.poll_reset(context)) => return reset.map(drop),
+        };
+        let Some(Ok(frame)) = frame else {
+            return Ok(());
+        };
+        match frame.into_data() {
+            Ok(data) => stream.send_data(data, false)?,
+            Err(last) => return stream.send_trailers(last.into_trailers().unwrap_or_default()),
+        }
+    }
+}
+
+/// A request's body, as the generated services want it.
+struct Incoming(RecvStream);
+
+impl http_body::Body for Incoming {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let data = ready!(poll_data(&mut self.0, context));
+        Poll::Ready(data.map(|data| data.map(Frame::data)))
+    }
 }
 
 /// The caller's deadline, as "Timeout" in gRPC's PROTOCOL-HTTP2.md: up to 8 digits and a unit.
@@ -380,20 +468,20 @@ fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
-fn http2(limits: &Limits) -> http2::Builder<TokioExecutor> {
-    let mut http2 = http2::Builder::new(TokioExecutor::new());
+fn http2(limits: &Limits) -> h2::server::Builder {
+    let window = u32::try_from(MESSAGE_HEAD + limits.message_bytes).unwrap_or(u32::MAX);
+    let mut http2 = h2::server::Builder::new();
     http2
-        .timer(TokioTimer::new())
-        .auto_date_header(false) // nobody reads it
+        // What a peer may send unread: of one call its message, and no more of all calls.
+        .initial_window_size(window)
+        .initial_connection_window_size(window)
         .max_concurrent_streams(limits.streams_per_connection)
         // Bounds CONTINUATION frames too: CVE-2024-27316 and its kin.
         .max_header_list_size(limits.header_bytes)
         // Rapid reset, CVE-2023-44487: streams that a peer opened and took back.
         .max_pending_accept_reset_streams(limits.pending_resets)
         // MadeYouReset, CVE-2025-8671: streams that a peer made us take back.
-        .max_local_error_reset_streams(limits.stream_errors)
-        .keep_alive_interval(Duration::from_secs_f64(limits.ping_seconds))
-        .keep_alive_timeout(Duration::from_secs_f64(limits.ping_timeout_seconds));
+        .max_local_error_reset_streams(Some(limits.stream_errors));
     http2
 }
 
@@ -418,7 +506,7 @@ fn reflections(descriptors: &[u8]) -> Result<[(&'static str, Handler); 2], BoxEr
 /// Make a generated service callable by the name that it has.
 fn handler<S>(service: S) -> (&'static str, Handler)
 where
-    S: Service<Request<Incoming>, Response = http::Response<Body>, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     S: NamedService + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
@@ -433,6 +521,10 @@ impl Limits {
     /// When a connection that begins now must have shaken hands and said what it is.
     fn handshake_ends(&self) -> Instant {
         Instant::now() + Duration::from_secs_f64(self.handshake_seconds)
+    }
+
+    fn age_grace(&self) -> Duration {
+        Duration::from_secs_f64(self.connection_age_grace_seconds)
     }
 
     /// How long a connection may last: by a tenth more or less, for not all to end at once.
