@@ -244,9 +244,8 @@ def build(
     }
     service = Service(
         Pipeline(router, policies),
-        lanes=_lanes(gateway, router, policies),
+        lanes=_lanes(gateway, router, policies, outside.digest),
         answers=answers,
-        digest=outside.digest,
         clock=clock,
         telemetry=telemetry,
         log_allowed=settings.log_decisions == "all",
@@ -287,7 +286,7 @@ def _resources(config: OpenIDConnect, outside: Outside, store: TokenStore) -> Re
 
 
 def _lanes(
-    gateway: Gateway, router: Router, policies: Mapping[Place, Policy]
+    gateway: Gateway, router: Router, policies: Mapping[Place, Policy], digest: Digester
 ) -> dict[LaneName, Lane]:
     """Return the hot path's index: for each name that Envoy may give, the policy it leads to."""
     names: list[LaneName] = [(n, None) for r in gateway.routes for n in (r.name, r.id) if n]
@@ -295,5 +294,8 @@ def _lanes(
     names.append((None, None))
     matches = {name: router.certain(*name) for name in names}
     plugins = {name: match.plugin for name, match in matches.items() if match and match.plugin}
-    lanes = {name: Lane.of(repr(name), policies[plugin.place]) for name, plugin in plugins.items()}
+    lanes = {
+        name: Lane.of(digest.after(repr(name)), policies[plugin.place])
+        for name, plugin in plugins.items()
+    }
     return {name: lane for name, lane in lanes.items() if lane is not None}

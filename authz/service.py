@@ -58,14 +58,18 @@ class Lane:
     credentials: a request that uses one of them goes the whole way.
     """
 
-    name: str
+    digest: Digester
     policy: Policy
     headers: tuple[str, ...]
     arguments: tuple[str, ...]
 
     @classmethod
-    def of(cls, name: str, policy: Policy) -> Lane | None:
-        """Return the policy's lane; one that reads bodies has none."""
+    def of(cls, digest: Digester, policy: Policy) -> Lane | None:
+        """Return the policy's lane; one that reads bodies has none.
+
+        ``digest`` turns a credential into what its answer is remembered by: it must
+        be another one for each lane.
+        """
         config = policy.plugin.config
         places = {
             "bearer": config.bearer_token_param_type,
@@ -79,23 +83,36 @@ class Lane:
             credentials.CLIENT_ARGUMENTS if ("client_credentials", "query") in read else ()
         )
         headers = credentials.TOKEN_HEADERS if ("bearer", "header") in read else ()
-        return cls(name, policy, headers, (*bearer_arguments, *client_arguments))
+        return cls(digest, policy, headers, (*bearer_arguments, *client_arguments))
 
-    def is_only_credential(self, glance: Glance) -> bool:
-        """Whether no place but Authorization can hold a credential of this request."""
-        if any(map(glance.headers.__contains__, self.headers)):
+    def key(self, glance: Glance) -> bytes | None:
+        """Return what a ready answer to this request is remembered by, if it may have one.
+
+        It may if the policy asks for a credential at all, and Authorization is the
+        only place where one can stand.
+        """
+        if glance.method == "OPTIONS" and not self.policy.plugin.config.run_on_preflight:
+            return None
+        headers = glance.headers
+        authorization = headers.get("authorization")
+        if authorization is None:
+            return None
+        path = glance.path
+        if "?" in path and self._may_have_argument(path):
+            return None
+        for name in self.headers:
+            if name in headers:
+                return None
+        return self.digest(authorization)
+
+    def _may_have_argument(self, path: str) -> bool:
+        if not self.arguments:
             return False
-        if not self.arguments or "?" not in glance.path:
-            return True
-        query = glance.path.partition("?")[2]
+        query = path.partition("?")[2]
         if len(query) > credentials.QUERY_BYTES_MAX:
-            return False
+            return True
         # An encoded name has a percent sign; the whole way decides what it means.
-        return "%" not in query and not any(name in query for name in self.arguments)
-
-    def asks(self, glance: Glance) -> bool:
-        """Whether this policy asks for a credential at all."""
-        return glance.method != "OPTIONS" or self.policy.plugin.config.run_on_preflight
+        return "%" in query or any(name in query for name in self.arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +133,6 @@ class Service:
         *,
         lanes: Mapping[LaneName, Lane],
         answers: ReadyAnswers,
-        digest: Digester,
         clock: Clock,
         telemetry: Telemetry,
         log_allowed: bool = False,
@@ -126,7 +142,6 @@ class Service:
         self._pipeline = pipeline
         self._lanes = lanes
         self._answers = answers
-        self._digest = digest
         self._clock = clock
         self._telemetry = telemetry
         self._log_allowed = log_allowed
@@ -143,11 +158,10 @@ class Service:
         Never raises.
         """
         try:
-            glance = wire_format.glance(wire)
-            key = None if glance is None else self._key(glance)
-            if glance is None or key is None:
+            key = self._key(wire)
+            if key is None:
                 return None
-            lane, digest = key
+            lane, digest, glance = key
             answer = self._answers.get(digest)
             if (
                 answer is None
@@ -163,15 +177,15 @@ class Service:
             return None
         return answer.wire
 
-    def _key(self, glance: Glance) -> tuple[Lane, bytes] | None:
+    def _key(self, wire: bytes) -> tuple[Lane, bytes, Glance] | None:
         """Return what a ready answer is remembered by, if this request may have one."""
-        lane = self._lanes.get((glance.route, glance.service))
-        if lane is None or not lane.asks(glance) or not lane.is_only_credential(glance):
+        seen = wire_format.glance(wire)
+        if seen is None:
             return None
-        authorization = glance.headers.get("authorization")
-        if authorization is None:
-            return None
-        return lane, self._digest(lane.name, authorization)
+        extensions, glance = seen
+        lane = self._lanes.get((extensions.get("route"), extensions.get("service")))
+        digest = None if lane is None else lane.key(glance)
+        return None if lane is None or digest is None else (lane, digest, glance)
 
     # --- The whole way ---------------------------------------------------------------
 
@@ -243,8 +257,7 @@ class Service:
             return
         if trail.policy is None or trail.method is None:
             return
-        glance = wire_format.glance(wire)
-        key = None if glance is None else self._key(glance)
+        key = self._key(wire)
         # Keys age only where somebody looks: so does what they vouch for.
         fresh_until = min(trail.token.fresh_until, trail.policy.provider.settled_until)
         if key is None or fresh_until <= self._clock.monotonic():

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import threading
 import time
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.registry import Collector
 
 from authz import __version__
 from authz.errors import IdpOutage, Reason, Refusal, Unauthenticated, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prometheus_client import Metric
 
 ALLOWED: Final = "allowed"
 UNPROTECTED: Final = "unprotected"
@@ -27,14 +32,43 @@ _OUTCOMES: Final = (
 )
 
 
+class _Checks(Collector):
+    """The counter of decisions; those that were ready cost a tenth of what it takes.
+
+    They are counted by taking a number, from any thread, and reach the counter when
+    it is read.
+    """
+
+    def __init__(self) -> None:
+        self.counter = Counter("authz_checks", "Decisions.", ["verdict", "reason"], registry=None)
+        self._allowed = self.counter.labels("allow", ALLOWED)
+        self._numbers = itertools.count()
+        self._next = 0
+        self._reading = threading.Lock()
+        self.allowed_from_cache: Callable[[], object] = self._numbers.__next__
+        """Count one: a single step in C, which no other thread can interrupt."""
+
+    def describe(self) -> Iterable[Metric]:
+        """Return the counter's name."""
+        return self.counter.describe()
+
+    def collect(self) -> Iterable[Metric]:
+        """Add up what has been counted since the last reading."""
+        with self._reading:
+            number = next(self._numbers)
+            self._allowed.inc(number - self._next)
+            self._next = number + 1  # this reading took a number too
+            return self.counter.collect()
+
+
 class Telemetry:
     """All metrics of one process."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        self._checks = Counter(
-            "authz_checks", "Decisions.", ["verdict", "reason"], registry=self.registry
-        )
+        checks = _Checks()
+        self.registry.register(checks)
+        self._checks = checks.counter
         self._check_seconds = Histogram(
             "authz_check_duration_seconds",
             "Time from Envoy's question to the answer; cached answers are counted apart.",
@@ -78,7 +112,7 @@ class Telemetry:
         )
         # Children are made once: every series exists from the start, at 0, and
         # the hot path does no label look-up.
-        self.allowed_from_cache = self._checks.labels("allow", ALLOWED).inc
+        self.allowed_from_cache = checks.allowed_from_cache
         self._denied = {reason: self._checks.labels("deny", reason) for reason in Reason}
         self._checks.labels("allow", UNPROTECTED)
 

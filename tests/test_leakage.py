@@ -25,7 +25,6 @@ from support.idp import key
 
 from authz import logs
 from authz.cache.decisions import ReadyAnswers
-from authz.cache.digest import Digester
 from authz.clock import SystemClock
 from authz.decision import Allow
 from authz.demo.script import Answer as Scripted
@@ -122,7 +121,6 @@ async def test_LG_01_07_a_fault_of_ours_is_told_by_type_and_place_and_never_by_i
         Exploding(),
         lanes={},
         answers=ReadyAnswers(entries_max=1, bytes_max=1),
-        digest=Digester(),
         clock=SystemClock(),
         telemetry=Telemetry(),
     )

@@ -11,7 +11,6 @@ import pytest
 from support.house import KONG_SECRET, basic, check_request, logged, read
 
 from authz.cache.decisions import ReadyAnswers
-from authz.cache.digest import Digester
 from authz.clock import SystemClock
 from authz.decision import Allow
 from authz.policy.headers import UNPROTECTED
@@ -44,7 +43,6 @@ def service(
         cast("Pipeline", Deciding(decide)),
         lanes={},
         answers=ReadyAnswers(entries_max=1, bytes_max=1_000),
-        digest=Digester(),
         clock=SystemClock(),
         telemetry=telemetry or Telemetry(),
         under_way_max=under_way_max,

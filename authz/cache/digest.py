@@ -18,14 +18,23 @@ class Digester:
     and ``("a", "b:c")`` are two keys.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, begun: blake2b | None = None) -> None:
         # Keyed once: a copy of this state costs the hot path less than a key.
-        self._keyed = blake2b(key=secrets.token_bytes(_KEY_BYTES), digest_size=_DIGEST_BYTES)
+        self._begun = begun or blake2b(
+            key=secrets.token_bytes(_KEY_BYTES), digest_size=_DIGEST_BYTES
+        )
+
+    def after(self, *parts: str) -> Digester:
+        """Return one that has these parts already: it digests what follows them."""
+        return Digester(self._with(parts))
 
     def __call__(self, *parts: str) -> bytes:
         """Return the digest of the parts, in their order."""
-        state = self._keyed.copy()
+        return self._with(parts).digest()
+
+    def _with(self, parts: tuple[str, ...]) -> blake2b:
+        state = self._begun.copy()
         for part in parts:
             encoded = part.encode("utf-8", "surrogatepass")
             state.update(len(encoded).to_bytes(8, "big") + encoded)
-        return state.digest()
+        return state

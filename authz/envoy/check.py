@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Protocol
 
 from google.protobuf import descriptor_pb2, message_factory
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -145,26 +145,32 @@ def _joined(lines: Iterable[tuple[str, str]]) -> dict[str, str]:
     return headers
 
 
-class Glance(NamedTuple):
-    """As much of a CheckRequest as an answer from the cache depends on.
+class Glance(Protocol):
+    """As much of an HTTP request as an answer from the cache depends on.
 
-    ``route`` and ``service`` are Envoy's context extensions of these names;
     ``headers`` is for lower-case names; others may be in it, as Envoy never sends
     them.  Each value is the one that ``parse`` gives.
     """
 
-    route: str | None
-    service: str | None
-    method: str
-    path: str
-    headers: Mapping[str, str]
+    @property
+    def method(self) -> str:
+        """The method."""
+
+    @property
+    def path(self) -> str:
+        """The path, and the query if there is one."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers."""
 
 
-def glance(wire: bytes) -> Glance | None:
-    """Return the few values of the hot path, or ``None``: leave it to ``parse``.
+def glance(wire: bytes) -> tuple[Mapping[str, str], Glance] | None:
+    """Return the context extensions and the request, or ``None``: leave it to ``parse``.
 
-    ``None`` for bytes that are no CheckRequest, for headers that came as raw
-    lines (``header_map``) and for a query apart from its path.  Never raises.
+    What is returned is the parsed message itself: each value that is taken out of it
+    has its price.  ``None`` for bytes that are no CheckRequest, for headers that came
+    as raw lines (``header_map``) and for a query apart from its path.  Never raises.
     """
     try:
         attributes = _CheckRequest.FromString(wire).attributes
@@ -173,14 +179,7 @@ def glance(wire: bytes) -> Glance | None:
     http = attributes.request.http
     if http.query or http.HasField("header_map"):
         return None
-    extensions = attributes.context_extensions
-    return Glance(
-        extensions.get("route"),
-        extensions.get("service"),
-        http.method,
-        http.path,
-        http.headers,
-    )
+    return attributes.context_extensions, http
 
 
 # --- Decision -> CheckResponse ------------------------------------------------

@@ -38,6 +38,13 @@ def test_CA_01_digests_are_equal_exactly_when_the_parts_are(
     assert (DIGEST(*one) == DIGEST(*other)) == (one == other)
 
 
+@given(PARTS, PARTS)
+def test_a_digest_may_be_begun_with_parts_that_all_have_in_common(
+    first: list[str], rest: list[str]
+) -> None:
+    assert DIGEST.after(*first)(*rest) == DIGEST(*first, *rest)
+
+
 def test_a_lone_surrogate_has_a_digest_too() -> None:
     assert DIGEST("\ud800") != DIGEST("\udfff")
 
