@@ -103,15 +103,14 @@ def test_a_worker_that_hangs_is_left_out_and_what_it_has_counted_is_not(idp: Run
         assert served.metric(ALLOWED) == 40
         os.kill(served.pids[0], signal.SIGSTOP)
         try:
-            page = served.page("/metrics")[1].splitlines()
-            ready = served.page("/readyz")[0]
+            # The other one has half a second to report: on a busy machine not each time.
+            until(lambda: served.metric('authz_cache_entries{cache="tokens"}') == 1)
+            until(lambda: served.page("/readyz")[0] == 200)
+            assert served.metric(ALLOWED) == 40
+            assert (served.metric("authz_worker_reports_missed_total") or 0) >= 1
         finally:
             os.kill(served.pids[0], signal.SIGCONT)
 
-        assert f"{ALLOWED} 40.0" in page
-        assert 'authz_cache_entries{cache="tokens"} 1.0' in page
-        assert "authz_worker_reports_missed_total 1.0" in page
-        assert ready == 200
         served.process.terminate()
         assert served.process.wait(SECONDS) == 0
 
