@@ -13,10 +13,11 @@ import grpc
 import pytest
 from support import tls
 from support.checks import Echo, ask
+from support.http2 import connected
 from support.transports import LOOPBACK, serving
 
 from authz.settings import UnixAddress
-from authz.transport import ListenError
+from authz.transport import LIMITS, Limits, ListenError
 from authz.transport.grpcio import ProbeTls, probe
 from authz.transport.tls import CertificateFiles
 
@@ -42,10 +43,10 @@ def files(tmp_path: Path) -> tls.Files:
 
 @asynccontextmanager
 async def running(
-    make: Make, files: tls.Files, *, mutual: bool = False
+    make: Make, files: tls.Files, *, mutual: bool = False, limits: Limits = LIMITS
 ) -> AsyncIterator[tuple[Address, CertificateFiles]]:
     read = CertificateFiles(files.chain, files.key, files.client_ca if mutual else None)
-    async with serving(make(Echo(b"safe "), certificates=read)) as transport:
+    async with serving(make(Echo(b"safe "), certificates=read, limits=limits)) as transport:
         yield transport.addresses[0], read
 
 
@@ -64,6 +65,20 @@ async def test_a_client_without_tls_is_hung_up_on(make: Make, files: tls.Files) 
     async with running(make, files) as (address, _):
         assert await refused(address, None)
         assert await ask(address, b"next", tls=tls.client()) == b"safe next"
+
+
+@pytest.mark.parametrize("beginning", [b"", bytes.fromhex("160301")], ids=["silence", "half"])
+async def test_GR_12_a_peer_that_does_not_finish_its_handshake_is_hung_up_on(
+    make: Make, files: tls.Files, beginning: bytes
+) -> None:
+    limits = Limits(handshake_seconds=0.3)
+    async with (
+        running(make, files, limits=limits) as (address, _),
+        connected(address, greet=False) as peer,
+    ):
+        await peer.send(beginning)
+
+        assert await peer.hung_up()
 
 
 async def test_a_client_that_the_right_authority_has_signed_is_answered(

@@ -92,6 +92,13 @@ async def test_GR_05_a_message_above_one_mebibyte_is_refused_unread(make: Make) 
         assert len(await ask(transport.addresses[0], big[:-1])) == len(big) - 1
 
 
+async def test_large_messages_one_after_the_other_fit_through_one_connection(make: Make) -> None:
+    big = bytes(900_000)
+    async with running(make, Echo()) as transport, channel(transport.addresses[0]) as opened:
+        for _ in range(5):
+            assert len(await unary(opened, CHECK)(big, timeout=10)) == len(big)
+
+
 async def test_GR_07_the_callers_deadline_reaches_the_service(make: Make) -> None:
     service = Echo()
     async with running(make, service) as transport:

@@ -6,14 +6,28 @@ import asyncio
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 from support.checks import Echo, ask
-from support.http2 import call_headers, connected, message, reset
+from support.http2 import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    PING,
+    WINDOW_UPDATE,
+    call_headers,
+    connected,
+    frame,
+    message,
+    reset,
+)
 from support.transports import LOOPBACK, Make, serving
 
+from authz.transport import Limits
 from authz.transport.choice import transport_class
 
 if TYPE_CHECKING:
@@ -83,6 +97,56 @@ async def test_DS_10_calls_taken_back_from_a_stalled_loop_fill_no_memory(
         assert await ask(address, b"others") == b"others"
     assert len(service.deadlines) < 3000
     assert resident.grown < 128 * MEBIBYTE
+
+
+def opened(stream: int) -> bytes:
+    """A request in twelve bytes: POST http / (RFC 7541 appendix A), so that many fit one read."""
+    return frame(HEADERS, END_HEADERS, stream, b"\x83\x86\x84")
+
+
+def taken_back(stream: int) -> bytes:
+    return opened(stream) + reset(stream)
+
+
+def broken(stream: int) -> bytes:
+    """A window above 2^31-1 ends the stream, and not the connection (RFC 9113 section 6.9.1)."""
+    return opened(stream) + frame(WINDOW_UPDATE, 0, stream, b"\x7f\xff\xff\xff")
+
+
+@pytest.mark.parametrize(
+    ("call", "calls", "hung_up"),
+    [
+        pytest.param(taken_back, 1_000, False, id="CVE-2023-44487 within the bound"),
+        pytest.param(taken_back, 10_000, True, id="CVE-2023-44487"),
+        pytest.param(broken, 1_000, False, id="CVE-2025-8671 within the bound"),
+        pytest.param(broken, 10_000, True, id="CVE-2025-8671"),
+    ],
+)
+async def test_DS_10_who_makes_work_for_nothing_is_hung_up_on(
+    call: Callable[[int], bytes], calls: int, hung_up: bool
+) -> None:
+    async with serving(make(Echo())) as transport, connected(transport.addresses[0]) as peer:
+        with suppress(ConnectionError):
+            await peer.send(b"".join(map(call, range(1, 2 * calls, 2))))
+            await peer.send(frame(PING, 0, 0, b"alive?!?"))
+        answered = await peer.until(PING)
+
+        assert (answered is None) == hung_up
+
+
+async def test_DS_10_what_follows_a_message_is_not_collected() -> None:
+    limits = Limits(message_bytes=100)
+    async with (
+        serving(make(Echo(), limits=limits)) as transport,
+        connected(transport.addresses[0]) as peer,
+    ):
+        await peer.send(call_headers(1) + frame(DATA, 0, 1, b"\0\0\0\0\1x" + bytes(50)))
+        assert await peer.until(WINDOW_UPDATE, 1)
+        await peer.send(frame(DATA, 0, 1, bytes(50)))
+
+        refusal = await peer.until(HEADERS, 1)
+        assert refusal is not None
+        assert refusal.flags & END_STREAM
 
 
 async def test_a_service_that_cannot_even_fail_is_a_gRPC_error_without_its_text() -> None:
