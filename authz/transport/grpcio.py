@@ -6,7 +6,9 @@ Nothing here logs a request or a context: both hold the caller's credentials.
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack, suppress
+import os
+import sys
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,7 @@ from authz.transport import AUTHORIZATION, LIMITS, ListenError, answer
 from authz.transport.sockets import bind, group_only, unix_socket
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from google.protobuf.descriptor_pool import DescriptorPool
 
@@ -80,7 +82,7 @@ class GrpcioTransport:
         self._reuse_port = reuse_port
         self._credentials = None if certificates is None else _credentials(certificates)
         self._health = _Health()
-        self._sockets = ExitStack()
+        self._until_stop = ExitStack()
         self._addresses: tuple[Address, ...] = ()
         self._server: grpc.aio.Server | None = None
 
@@ -95,6 +97,7 @@ class GrpcioTransport:
             for address in self._listen:
                 _refuse_if_taken(address)
         options = _options(self._limits, reuse_port=self._reuse_port)
+        self._until_stop.enter_context(_taking_turns())
         self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((_authorization(self._service), self._health.rpcs()))
         if self._pool is not None:
@@ -115,16 +118,38 @@ class GrpcioTransport:
         await self._health.close()
         if self._server is not None:
             await self._server.stop(grace_seconds)
-        self._sockets.close()
+        self._until_stop.close()
 
     def _bind(self, server: grpc.aio.Server, address: Address) -> Address:
         if isinstance(address, TcpAddress):
             return TcpAddress(address.host, _add_port(server, address, self._credentials))
-        self._sockets.enter_context(unix_socket(Path(address.path)))
+        self._until_stop.enter_context(unix_socket(Path(address.path)))
         with group_only():
             # Without TLS: the file's mode says who may connect.
             _add_port(server, address, None)
         return address
+
+
+@contextmanager
+def _taking_turns() -> Iterator[None]:
+    """Let this thread, and those that gRPC starts from it, not interrupt each other.
+
+    gRPC wakes a thread of its own at every step of a call, and what wakes up may
+    interrupt what runs: five times a call, each time for nothing, as the one who is
+    to go on is the one that was interrupted.  Under SCHED_BATCH it waits for its turn
+    instead (sched(7)), which saves a quarter of the CPU time of a call.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    before = os.sched_getscheduler(0)
+    with suppress(OSError):  # a sandbox may forbid it: calls cost more then
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.sched_setscheduler(0, before, os.sched_param(0))
 
 
 def probe(address: Address, service: str = AUTHORIZATION, *, tls: ProbeTls | None = None) -> str:
@@ -170,10 +195,12 @@ def _authorization(service: CheckService) -> grpc.GenericRpcHandler:
     cached, now = service.cached, asyncio.get_running_loop().time
 
     async def check(wire: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-        with suppress(Exception):  # no answer: the whole way will give one
+        try:
             ready = cached(wire)
-            if ready is not None:
-                return ready
+        except Exception:  # noqa: BLE001 - no answer: the whole way will give one
+            ready = None
+        if ready is not None:
+            return ready
         remaining = context.time_remaining()
         deadline = None if remaining is None else now() + remaining
         return await answer(service, wire, deadline)

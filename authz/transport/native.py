@@ -59,7 +59,7 @@ class NativeTransport:
         self._reuse_port = reuse_port
         self._certificates = certificates
         self._addresses: tuple[Address, ...] = ()
-        self._sockets = ExitStack()
+        self._until_stop = ExitStack()
         self._used: Certificate | None = None
         self._calls = _Calls(service)
         self._server = Server(
@@ -84,10 +84,10 @@ class NativeTransport:
             self._use_certificate()
             listeners = [self._bind(address) for address in self._listen]
         except BaseException:
-            self._sockets.close()
+            self._until_stop.close()
             raise
         self._addresses = tuple(map(bound_address, listeners, self._listen))
-        self._sockets.callback(sys.setswitchinterval, sys.getswitchinterval())
+        self._until_stop.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
         self._running = loop.run_in_executor(self._thread, self._server.run, listeners)
 
@@ -104,10 +104,10 @@ class NativeTransport:
             self._running.result()
             self._thread.shutdown()
             await self._calls.ended()
-        self._sockets.close()
+        self._until_stop.close()
 
     def _bind(self, address: Address) -> socket:
-        return listen(address, self._sockets, reuse_port=self._reuse_port)
+        return listen(address, self._until_stop, reuse_port=self._reuse_port)
 
     def _renew_certificate(self) -> None:
         """Give the server the certificate of now; called on its thread, before a handshake."""

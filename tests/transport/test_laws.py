@@ -282,7 +282,7 @@ async def test_a_second_stop_without_grace_ends_the_first_at_once(make: Make) ->
         in_flight = unary(opened, CHECK)(b"in flight")
         await service.arrived.wait()
         stop = asyncio.create_task(transport.stop(LONG_SECONDS))
-        await transport.stop(0)
+        await asyncio.wait_for(transport.stop(0), 10)
         await asyncio.wait_for(stop, 10)
 
         with pytest.raises(grpc.aio.AioRpcError):
