@@ -84,6 +84,15 @@ def message(stream: int, wire: bytes) -> bytes:
     return b"".join([*frames, frame(DATA, END_STREAM, stream, last)])
 
 
+NO_MESSAGE = {
+    "nothing": b"",
+    "half a head": b"\0\0\0",
+    "shorter than it says": b"\0\0\0\0\2x",
+    "compressed, and nobody said how": b"\1\0\0\0\1x",
+}
+"""Contents of a call that ends without a message to read."""
+
+
 def reset(stream: int) -> bytes:
     return frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL))
 

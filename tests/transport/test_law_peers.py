@@ -14,9 +14,11 @@ from support.http2 import (
     CONTINUATION,
     DATA,
     END_HEADERS,
+    END_STREAM,
     GOAWAY,
     HEADERS,
     MAX_CONCURRENT_STREAMS,
+    NO_MESSAGE,
     PING,
     PREFACE,
     RST_STREAM,
@@ -45,6 +47,7 @@ MEBIBYTE = 1024 * 1024
 SOON_SECONDS = 0.3
 PINGS = Limits(ping_seconds=1, ping_timeout_seconds=1)
 CYCLES = 10_000
+WATCH = "/grpc.health.v1.Health/Watch"
 
 
 @asynccontextmanager
@@ -168,7 +171,7 @@ async def test_GR_07_a_deadline_is_read_in_each_unit(
     assert at_most - 5 < deadline - now <= at_most + 1
 
 
-@pytest.mark.parametrize("told", [b"1x", b"S", b"-1S", b"123456789S", b"1.5S", b"\xff"])
+@pytest.mark.parametrize("told", [b"1x", b"S", b"-1S", b"9" * 19 + b"S", b"1.5S", b"\xff"])
 async def test_GR_07_a_deadline_that_is_none_harms_nobody_else(make: Make, told: bytes) -> None:
     async with running(make) as address:
         async with connected(address) as peer:
@@ -197,6 +200,19 @@ async def test_GR_12_a_malformed_frame_ends_its_connection_and_no_other(
                 await peer.send(broken)
             assert await peer.hung_up()
         assert await ask(address, b"others") == b"others"
+
+
+@pytest.mark.parametrize("content", NO_MESSAGE.values(), ids=NO_MESSAGE.keys())
+async def test_GR_12_a_call_without_a_whole_message_reaches_nobody_and_harms_no_other(
+    make: Make, content: bytes
+) -> None:
+    service = Echo()
+    async with running(make, service) as address, connected(address) as peer:
+        await peer.send(call_headers(1) + frame(DATA, END_STREAM, 1, content))
+        await peer.send(call_headers(3) + message(3, b"next"))
+
+        assert await peer.answer(3) == b"next"
+        assert len(service.deadlines) == 1
 
 
 async def test_GR_12_a_frame_above_its_size_reaches_nobody(make: Make) -> None:
@@ -293,6 +309,21 @@ async def test_DS_10_calls_that_are_taken_back_at_once_are_not_kept(
         await answered(address)
         assert await health(address) == "SERVING"
     assert resident.grown < 48 * MEBIBYTE
+
+
+async def test_DS_10_watchers_that_leave_are_forgotten(make: Make, resident: Resident) -> None:
+    def chunks() -> Iterator[bytes]:
+        for first in range(1, 40_000, 200):
+            yield b"".join(
+                call_headers(stream, method=WATCH) + message(stream, b"") + reset(stream)
+                for stream in range(first, first + 200, 2)
+            )
+
+    async with running(make) as address:
+        async with connected(address) as peer:
+            await flood(peer, chunks())
+            assert resident.grown < 48 * MEBIBYTE
+        await answered(address)
 
 
 async def test_DS_10_peers_that_come_and_vanish_leave_nothing_open(make: Make) -> None:

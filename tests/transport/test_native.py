@@ -17,6 +17,7 @@ from support.http2 import (
     END_HEADERS,
     END_STREAM,
     HEADERS,
+    NO_MESSAGE,
     PING,
     WINDOW_UPDATE,
     call_headers,
@@ -132,6 +133,25 @@ async def test_DS_10_who_makes_work_for_nothing_is_hung_up_on(
         answered = await peer.until(PING)
 
         assert (answered is None) == hung_up
+
+
+@pytest.mark.parametrize(
+    "content",
+    [*NO_MESSAGE.values(), b"\0\0\0\0\1xy"],
+    ids=[*NO_MESSAGE, "longer than it says"],
+)
+async def test_GR_12_a_call_without_a_whole_message_is_ended_at_once(content: bytes) -> None:
+    service = Echo()
+    async with (
+        serving(make(service)) as transport,
+        connected(transport.addresses[0]) as peer,
+    ):
+        await peer.send(call_headers(1) + frame(DATA, END_STREAM, 1, content))
+
+        refusal = await peer.until(HEADERS, 1)
+        assert refusal is not None
+        assert refusal.flags & END_STREAM
+        assert not service.arrived.is_set()
 
 
 async def test_DS_10_what_follows_a_message_is_not_collected() -> None:
