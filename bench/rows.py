@@ -10,7 +10,7 @@ BASIC, BEARER, FIRST, MISS = UNITS = (
     "Bearer, first seen",
     "Basic, a miss with a 20 ms provider",
 )
-CACHED = frozenset({BASIC, BEARER})
+CACHED = (BASIC, BEARER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,11 @@ _CACHED_WORK = (
     "consumer, writes the headers, remembers; miss: exchanges at the provider besides"
 )
 _NOT_OURS = "log what it allows (the default)"
-GRPCIO = Row("authz, grpcio", _CACHED_WORK, _NOT_OURS)
+GRPCIO = Row(
+    "authz, grpcio",
+    f"{_CACHED_WORK}; gRPC's threads take turns (SCHED_BATCH), as no peer's do",
+    _NOT_OURS,
+)
 NATIVE = Row("authz, native", "the same, behind the native transport", _NOT_OURS)
 
 ROWS = (ALONE, JWT_AUTHN, GRPC_GO, TONIC, GRPC_AIO, GRPCIO, NATIVE)
