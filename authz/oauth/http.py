@@ -1,4 +1,4 @@
-"""HTTP to the identity provider.  The only home of httpx (and of httpcore, its pool).
+"""HTTP to the identity provider.  The only home of httpx (and of httpcore, which it stands on).
 
 No redirects, no proxy variables, no cookies, no content encodings, a cap on every
 body, and ``--connect-to`` below the connection pool.  Time is the caller's: an
@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ssl
 from dataclasses import dataclass, field
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Final
 
@@ -20,13 +21,13 @@ import httpx
 from authz.errors import IdpOutage, Reason, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 
     from authz.settings import ConnectTo
 
     Headers = Mapping[str, str]
 
-IDLE_CONNECTIONS_MAX: Final = 16
+# How long a connection is kept for the next request: opening one takes longer than asking.
 IDLE_SECONDS_MAX: Final = 60.0
 
 # How long a call waits for one of --idp-concurrency places.
@@ -66,11 +67,9 @@ class HttpClient:
         connect_to: tuple[ConnectTo, ...],
         connections_max: int,
     ) -> None:
-        # Whoever waits for a connection waits here: the pool goes through all that
-        # wait whenever one is free, which takes seconds when thousands do.
         self._turns = asyncio.Semaphore(connections_max)
         self._client = httpx.AsyncClient(
-            transport=_PoolTransport(tls, connect_to, connections_max),
+            transport=_Transport(tls, connect_to, connections_max),
             headers={"user-agent": "authz", "accept-encoding": "identity"},
             # One client's exchange must not carry what the provider set for another's.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
@@ -177,13 +176,12 @@ def tls_context(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
 # --- The transport -----------------------------------------------------------------
 
 
-class _PoolTransport(httpx.AsyncBaseTransport):
-    """httpx's own transport, with a network that can be redirected.
+class _Transport(httpx.AsyncBaseTransport):
+    """httpx's own transport, with connections of our own and a network that can be redirected.
 
-    httpx.AsyncHTTPTransport hides the pool's ``network_backend``, and only there
+    httpx.AsyncHTTPTransport hides httpcore's ``network_backend``, and only there
     can a TCP connection go elsewhere while URL, Host, SNI and the certificate's
-    name stay what they are.  The pool keys connections by the URL's origin, so
-    two names that lead to one target never share a connection.
+    name stay what they are.
     """
 
     def __init__(
@@ -192,12 +190,14 @@ class _PoolTransport(httpx.AsyncBaseTransport):
         connect_to: tuple[ConnectTo, ...],
         connections_max: int,
     ) -> None:
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl_context,
-            max_connections=connections_max,
-            max_keepalive_connections=IDLE_CONNECTIONS_MAX,
-            keepalive_expiry=IDLE_SECONDS_MAX,
-            network_backend=_RedirectedNetwork(connect_to),
+        self._connections = _Connections(
+            partial(
+                httpcore.AsyncHTTPConnection,
+                ssl_context=ssl_context,
+                keepalive_expiry=IDLE_SECONDS_MAX,
+                network_backend=_RedirectedNetwork(connect_to),
+            ),
+            connections_max,
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -212,17 +212,89 @@ class _PoolTransport(httpx.AsyncBaseTransport):
         )
         with _httpcore_errors():
             try:
-                response = await self._pool.handle_async_request(wanted)
+                return await self._send(wanted)
             except _FAILED_CONNECTION as error:
                 if _is_about_an_answer(error):
                     raise
                 # A kept-alive connection that the provider closed meanwhile fails on
                 # first use: nothing was answered, so ask once more.
-                response = await self._pool.handle_async_request(wanted)
-        return httpx.Response(response.status, headers=response.headers, stream=_Body(response))
+                return await self._send(wanted)
+
+    async def _send(self, request: httpcore.Request) -> httpx.Response:
+        connection = await self._connections.take(request.url.origin)
+        give_back = partial(self._connections.give_back, connection)
+        try:
+            response = await connection.handle_async_request(request)
+            return httpx.Response(
+                response.status, headers=response.headers, stream=_Body(response, give_back)
+            )
+        except BaseException:
+            await give_back()
+            raise
 
     async def aclose(self) -> None:
-        await self._pool.aclose()
+        await self._connections.aclose()
+
+
+class _Connections:
+    """Connections that stay open, each lent to one request at a time, the last used first.
+
+    Instead of httpcore's own pool, which lends an idle connection to all who ask in
+    the same turn of the event loop.  All but one of them are turned away and ask
+    again, behind those who have come meanwhile.  It also looks at every connection
+    for every request, and once there are more than may be idle it closes each after
+    its first use.
+
+    Whoever takes one must have one of ``connections_max`` turns.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[httpcore.Origin], httpcore.AsyncHTTPConnection],
+        connections_max: int,
+    ) -> None:
+        self._connect = connect
+        self._connections_max = connections_max
+        self._open: set[httpcore.AsyncHTTPConnection] = set()
+        self._idle: list[httpcore.AsyncHTTPConnection] = []  # the last used at the end
+
+    async def take(self, origin: httpcore.Origin) -> httpcore.AsyncHTTPConnection:
+        """Return a connection that nobody else has: an open one, else one yet to be opened.
+
+        Two names that lead to one target have two origins, and never share one.
+        """
+        while (kept := self._last_used(origin)) is not None:
+            self._idle.remove(kept)
+            if not kept.has_expired():
+                return kept
+            await self._close(kept)
+        # We have a turn, so not all of them are in use: the others go to other origins.
+        while len(self._open) >= self._connections_max:
+            await self._close(self._idle.pop(0))
+        connection = self._connect(origin)
+        self._open.add(connection)
+        return connection
+
+    def _last_used(self, origin: httpcore.Origin) -> httpcore.AsyncHTTPConnection | None:
+        return next((c for c in reversed(self._idle) if c.can_handle_request(origin)), None)
+
+    async def give_back(self, connection: httpcore.AsyncHTTPConnection) -> None:
+        """Keep a connection for the next request, if it can carry one."""
+        if not connection.is_available():
+            await self._close(connection)
+            return
+        self._idle.append(connection)
+        while self._idle and self._idle[0].has_expired():
+            await self._close(self._idle.pop(0))
+
+    async def _close(self, connection: httpcore.AsyncHTTPConnection) -> None:
+        self._open.discard(connection)
+        await connection.aclose()
+
+    async def aclose(self) -> None:
+        self._idle.clear()
+        for connection in tuple(self._open):
+            await self._close(connection)
 
 
 _FAILED_CONNECTION: Final = (
@@ -240,8 +312,11 @@ def _is_about_an_answer(error: Exception) -> bool:
 class _Body(httpx.AsyncByteStream):
     """The rest of an answer, read as it comes."""
 
-    def __init__(self, response: httpcore.Response) -> None:
+    def __init__(
+        self, response: httpcore.Response, give_back: Callable[[], Awaitable[None]]
+    ) -> None:
         self._response = response
+        self._give_back = give_back
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with _httpcore_errors():
@@ -249,7 +324,10 @@ class _Body(httpx.AsyncByteStream):
                 yield chunk
 
     async def aclose(self) -> None:
-        await self._response.aclose()
+        try:
+            await self._response.aclose()
+        finally:
+            await self._give_back()
 
 
 @contextlib.contextmanager

@@ -315,6 +315,32 @@ async def test_no_more_connections_are_open_than_allowed(scripted: Serve) -> Non
     assert len(server.connections) <= 2
 
 
+async def test_connections_are_kept_for_as_many_as_come_at_once(scripted: Serve) -> None:
+    server = scripted([read_request, sends(b"{}")] * 50)
+    async with client(connections_max=40) as http:
+        for _ in range(3):
+            await asyncio.gather(*(http.get(server.url, bytes_max=100) for _ in range(40)))
+    assert [received.count(b"GET /") for received in server.received] == [3] * 40
+
+
+async def test_the_connection_that_was_used_last_goes_first(scripted: Serve) -> None:
+    server = scripted([read_request, sends(b"{}")] * 50)
+    async with client() as http:
+        await asyncio.gather(*(http.get(server.url, bytes_max=100) for _ in range(3)))
+        for _ in range(5):
+            await http.get(server.url, bytes_max=100)
+    assert sorted(received.count(b"GET /") for received in server.received) == [1, 1, 6]
+
+
+async def test_an_idle_connection_to_one_name_makes_room_for_another(scripted: Serve) -> None:
+    server = scripted([read_request, sends(b"{}")] * 4)
+    rules = [f"{name}.test:80:127.0.0.1:{server.port}" for name in ("one", "two")]
+    async with client(*rules, connections_max=1) as http:
+        for name in ("one", "two", "one"):
+            await http.get(f"http://{name}.test/", bytes_max=100)
+    assert heads(server) == [["GET / one.test"], ["GET / two.test"], ["GET / one.test"]]
+
+
 async def test_a_request_that_is_cancelled_gives_its_turn_back(idp: RunningIdp) -> None:
     idp.certs_answers.append(Answer(None, hold=threading.Event()))
     async with client(connections_max=1) as http:
