@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import ssl
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +34,15 @@ IDLE_SECONDS_MAX: Final = 60.0
 TURN_SECONDS_MAX: Final = 1.0
 
 HTTP_OK: Final = 200
+
+_HEADERS: Final = {
+    "accept": "application/json",
+    "accept-encoding": "identity",
+    "connection": "keep-alive",
+    "user-agent": "authz",
+}
+# A provider has few endpoints, and each is asked many times.
+_url = lru_cache(maxsize=64)(httpx.URL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,6 @@ class HttpClient:
         self._turns = asyncio.Semaphore(connections_max)
         self._client = httpx.AsyncClient(
             transport=_Transport(tls, connect_to, connections_max),
-            headers={"user-agent": "authz", "accept-encoding": "identity"},
             # One client's exchange must not carry what the provider set for another's.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             follow_redirects=False,
@@ -92,8 +100,8 @@ class HttpClient:
     ) -> Answer:
         """Send a request; raise IdpOutage for a failed transport, Unavailable for a wild answer."""
         with _our_errors():
-            request = self._client.build_request(
-                method, url, content=content, headers={"accept": "application/json", **headers}
+            request = httpx.Request(
+                method, _url(url), content=content, headers={**_HEADERS, **headers}
             )
             async with self._turn():
                 response = await self._client.send(request, stream=True)
