@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 SWITCH_INTERVAL_SECONDS = 0.0005
 """How long Python code may go on while the server's thread waits for the interpreter.
 
-Python's own 5 ms would be the wait of a cached answer behind each miss that is
-being worked out.  Measured in native/README.md.
+About the most that a cached answer waits, each time, behind a miss that is being
+worked out, and a miss behind cached answers.  native/README.md has the figures.
 """
 
 _logger = logging.getLogger(__name__)
