@@ -7,6 +7,7 @@ Imports that take time stand in the commands that need them, so that ``--help``,
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -72,6 +73,17 @@ class Parsed(click.ParamType[object]):
         return split_list(rv)
 
 
+class Seconds(click.FloatRange):
+    """A number of seconds within bounds; NaN is neither below nor above any."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's signature
+        """Read a number that is one."""
+        seconds = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is no number of seconds", param, ctx)
+        return seconds
+
+
 def _parse_admin(text: str) -> TcpAddress | None:
     return None if text == "off" else parse_tcp_address(text)
 
@@ -81,7 +93,8 @@ TCP_ADDRESS = Parsed("host:port", parse_tcp_address)
 ADMIN_ADDRESS = Parsed("host:port", _parse_admin)
 CONNECT_TO = Parsed("host:port:host2:port2", parse_connect_to)
 PATH = Parsed("path", str)
-SECONDS = click.FloatRange(min=0, max=3600)
+SECONDS = Seconds(min=0, max=3600)
+AGE_SECONDS = Seconds(min=0, max=1_000_000)
 WORKERS_MOST = 256
 OUTPUT = click.Choice(["text", "json"])
 
@@ -182,7 +195,7 @@ def main() -> None:
     "--max-connection-age",
     "max_connection_age_seconds",
     variable="MAX_CONNECTION_AGE",
-    type=click.FloatRange(min=0),
+    type=AGE_SECONDS,
     default=DEFAULTS.max_connection_age_seconds,
     help="Seconds after which callers are asked to connect anew; 0: never.",
 )
@@ -703,6 +716,8 @@ def health(
 
     if tls_ca is None and (tls_cert or tls_key or tls_server_name):
         raise click.UsageError("to ask with TLS give --tls-ca")
+    if (tls_cert is None) != (tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key belong together")
     tls = tls_ca and ProbeTls(ca=tls_ca, cert=tls_cert, key=tls_key, server_name=tls_server_name)
     answers = {address: probe(address, tls=tls or None) for address in addresses}
     for address, answer in answers.items():

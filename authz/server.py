@@ -95,7 +95,7 @@ class Server(Generic[H]):
         self._telemetry = telemetry
         self._patience_seconds = patience_seconds
         self._current = _CurrentService(house)
-        self._certificates = _certificates(settings)
+        self._certificates = certificates(settings)
         self._transport: Transport = transport_class(settings.transport)(
             self._current,
             listeners(settings),
@@ -398,7 +398,7 @@ def listeners(settings: Settings) -> tuple[Address, ...]:
     return addresses
 
 
-def _certificates(settings: Settings) -> CertificateFiles | None:
+def certificates(settings: Settings) -> CertificateFiles | None:
     """Return what the listeners' TLS needs, if it is asked for; raises ``ListenError``."""
     cert, key, client_ca = settings.tls_cert, settings.tls_key, settings.tls_client_ca
     if cert is not None and key is not None:

@@ -351,6 +351,16 @@ def test_serve_and_health_speak_tls_over_the_transport_that_is_asked_for(
         assert authz(*question).exit_code == 1
     usage = authz(*question, *show)
     assert (usage.exit_code, "--tls-ca" in usage.stderr) == (2, True)
+    half = authz(*question, *trust, *show[:2])
+    assert (half.exit_code, "belong together" in half.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("flag", ["--max-connection-age", "--grace", "--drain-delay"])
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e30", "-1"])
+def test_seconds_that_no_clock_counts_are_refused(flag: str, seconds: str) -> None:
+    done = authz("serve", "-c", WORKSHOP, flag, seconds)
+
+    assert (done.exit_code, flag in done.stderr) == (2, True)
 
 
 def test_RL_06_serve_starts_without_its_provider_and_says_why(

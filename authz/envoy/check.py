@@ -148,8 +148,8 @@ def _joined(lines: Iterable[tuple[str, str]]) -> dict[str, str]:
 class Glance(Protocol):
     """As much of an HTTP request as an answer from the cache depends on.
 
-    ``headers`` is for lower-case names; others may be in it, as Envoy never sends
-    them.  Each value is the one that ``parse`` gives.
+    ``headers`` is for lower-case names; others may be in it, which ``parse`` leaves
+    out.  Each value is the one that ``parse`` gives.
     """
 
     @property

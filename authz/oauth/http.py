@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     Headers = Mapping[str, str]
 
-# How long a connection is kept for the next request: opening one takes longer than asking.
+# How long a connection waits for its next request: opening one takes longer than asking.
+# It is closed when others are taken or given back, so without traffic it may stay longer.
 IDLE_SECONDS_MAX: Final = 60.0
 
 # How long a call waits for one of --idp-concurrency places.
@@ -225,11 +226,12 @@ class _Transport(httpx.AsyncBaseTransport):
                 if _is_about_an_answer(error):
                     raise
                 # A kept-alive connection that the provider closed meanwhile fails on
-                # first use: nothing was answered, so ask once more.
-                return await self._send(wanted)
+                # first use: nothing was answered, so ask once more; and on a new one,
+                # for what ended that one has ended others.
+                return await self._send(wanted, kept=False)
 
-    async def _send(self, request: httpcore.Request) -> httpx.Response:
-        connection = await self._connections.take(request.url.origin)
+    async def _send(self, request: httpcore.Request, *, kept: bool = True) -> httpx.Response:
+        connection = await self._connections.take(request.url.origin, kept=kept)
         give_back = partial(self._connections.give_back, connection)
         try:
             response = await connection.handle_async_request(request)
@@ -265,17 +267,21 @@ class _Connections:
         self._connections_max = connections_max
         self._open: set[httpcore.AsyncHTTPConnection] = set()
         self._idle: list[httpcore.AsyncHTTPConnection] = []  # the last used at the end
+        self._closed = False
 
-    async def take(self, origin: httpcore.Origin) -> httpcore.AsyncHTTPConnection:
-        """Return a connection that nobody else has: an open one, else one yet to be opened.
+    async def take(self, origin: httpcore.Origin, *, kept: bool) -> httpcore.AsyncHTTPConnection:
+        """Return a connection that nobody else has: one that was kept, else one yet to be opened.
 
         Two names that lead to one target have two origins, and never share one.
+        Raises ``httpcore.ConnectError`` once closed.
         """
-        while (kept := self._last_used(origin)) is not None:
-            self._idle.remove(kept)
-            if not kept.has_expired():
-                return kept
-            await self._close(kept)
+        while kept and (last := self._last_used(origin)) is not None:
+            self._idle.remove(last)
+            if not last.has_expired():
+                return last
+            await self._close(last)
+        if self._closed:
+            raise httpcore.ConnectError("the client is closed")
         # We have a turn, so not all of them are in use: the others go to other origins.
         while len(self._open) >= self._connections_max:
             await self._close(self._idle.pop(0))
@@ -297,9 +303,11 @@ class _Connections:
 
     async def _close(self, connection: httpcore.AsyncHTTPConnection) -> None:
         self._open.discard(connection)
-        await connection.aclose()
+        with contextlib.suppress(Exception):  # it is given up, whatever it says to that
+            await connection.aclose()
 
     async def aclose(self) -> None:
+        self._closed = True
         self._idle.clear()
         for connection in tuple(self._open):
             await self._close(connection)

@@ -142,14 +142,16 @@ def _taking_turns() -> Iterator[None]:
     if sys.platform != "linux":
         yield
         return
-    before = os.sched_getscheduler(0)
+    if os.sched_getscheduler(0) != os.SCHED_OTHER:  # somebody has chosen: that stays
+        yield
+        return
     with suppress(OSError):  # a sandbox may forbid it: calls cost more then
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     try:
         yield
     finally:
         with suppress(OSError):
-            os.sched_setscheduler(0, before, os.sched_param(0))
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def probe(address: Address, service: str = AUTHORIZATION, *, tls: ProbeTls | None = None) -> str:

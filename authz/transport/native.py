@@ -60,7 +60,7 @@ class NativeTransport:
         self._certificates = certificates
         self._addresses: tuple[Address, ...] = ()
         self._until_stop = ExitStack()
-        self._used: Certificate | None = None
+        self._tried: Certificate | None = None
         self._calls = _Calls(service)
         self._server = Server(
             self._calls,
@@ -81,6 +81,7 @@ class NativeTransport:
         loop = asyncio.get_running_loop()
         self._calls.begin(loop)
         try:
+            self._tried = None
             self._use_certificate()
             listeners = [self._bind(address) for address in self._listen]
         except BaseException:
@@ -89,7 +90,28 @@ class NativeTransport:
         self._addresses = tuple(map(bound_address, listeners, self._listen))
         self._until_stop.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-        self._running = loop.run_in_executor(self._thread, self._server.run, listeners)
+        await self._run(listeners)
+
+    async def _run(self, listeners: Sequence[socket]) -> None:
+        """Begin to serve; raises ``ListenError``, and leaves nothing behind, if that fails."""
+        loop = asyncio.get_running_loop()
+        began = loop.create_future()
+
+        def tell() -> None:
+            loop.call_soon_threadsafe(began.set_result, None)
+
+        self._running = loop.run_in_executor(self._thread, self._server.run, listeners, tell)
+        try:
+            await asyncio.wait((self._running, began), return_when=asyncio.FIRST_COMPLETED)
+            if not began.done():
+                self._running.result()
+        except OSError as error:
+            self._running = None
+            await self.stop(0)
+            raise ListenError(f"cannot serve: {error.strerror or error}") from error
+        except BaseException:
+            await self.stop(0)
+            raise
 
     async def set_serving(self, serving: bool, /) -> None:
         """Set what health answers."""
@@ -97,14 +119,18 @@ class NativeTransport:
 
     async def stop(self, grace_seconds: float, /) -> None:
         """Stop; may be called again with a shorter grace, to end at once."""
-        if self._running is not None:
-            self._server.stop(grace_seconds)
-            # Not awaited itself: this wait may be cancelled, the server's end may not.
-            await asyncio.wait([self._running])
+        if self._running is None:
+            self._until_stop.close()
+            return
+        self._server.stop(grace_seconds)
+        # Not awaited itself: this wait may be cancelled, the server's end may not.
+        await asyncio.wait([self._running])
+        try:
             self._running.result()
+        finally:
             self._thread.shutdown()
             await self._calls.ended()
-        self._until_stop.close()
+            self._until_stop.close()
 
     def _bind(self, address: Address) -> socket:
         return listen(address, self._until_stop, reuse_port=self._reuse_port)
@@ -117,10 +143,11 @@ class NativeTransport:
             _logger.error("the certificate of before stays in force: %s", error)  # noqa: TRY400 - the reason is enough
 
     def _use_certificate(self) -> None:
+        """Raise ``ListenError`` for one that the server refuses: once, and again after a start."""
         certificate = None if self._certificates is None else self._certificates.current()
-        if certificate is None or certificate is self._used:
+        if certificate is None or certificate is self._tried:
             return
-        self._used = certificate
+        self._tried = certificate
         try:
             self._server.use_certificate(certificate.chain, certificate.key, certificate.client_ca)
         except ValueError as error:

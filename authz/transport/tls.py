@@ -14,7 +14,7 @@ FILE_BYTES_MAX = 1024 * 1024
 
 _logger = logging.getLogger(__name__)
 
-_Versions = tuple[tuple[int, int, int], ...]
+_Versions = tuple[tuple[int, int, int, int], ...]
 """For each file what changes when it is written or replaced."""
 
 
@@ -74,7 +74,7 @@ class CertificateFiles:
     def _versions(self) -> _Versions:
         # Links are followed: Kubernetes replaces a secret by turning one.
         stats = [Path(path).stat() for path in self._paths()]
-        return tuple((one.st_mtime_ns, one.st_ino, one.st_size) for one in stats)
+        return tuple((one.st_mtime_ns, one.st_ctime_ns, one.st_ino, one.st_size) for one in stats)
 
     def _paths(self) -> list[str]:
         paths = [self._chain, self._key]

@@ -15,6 +15,7 @@ from authz.kong import state
 from authz.server import (
     KEPT,
     Reloads,
+    certificates,
     listeners,
     obeyed_signals,
     read_once,
@@ -56,6 +57,7 @@ def run(settings: Settings, environ: Mapping[str, str]) -> int:
 
 
 async def _supervise(settings: Settings, environ: Mapping[str, str]) -> int:
+    certificates(settings)  # each worker reads them; what is wrong with them is said here
     with obeyed_signals() as signals, ExitStack() as ports:
         addresses = []
         for wanted in listeners(settings):

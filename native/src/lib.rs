@@ -3,9 +3,11 @@
 //! Python keeps every decision.  This crate carries bytes to it and back:
 //!
 //! * [`server`] accepts connections and sends each call where it belongs,
+//! * [`grpc`] frames what a call says and is told,
 //! * [`seam`] is where a call crosses into Python and its answer comes back,
 //! * [`health`] answers `grpc.health.v1`, and [`tls`] reads certificates.
 
+mod grpc;
 mod health;
 mod seam;
 mod server;
@@ -59,15 +61,25 @@ impl Server {
         Ok(())
     }
 
-    /// Serve on listening sockets, which are taken over, until `stop`.
+    /// Serve on listening sockets, which are taken over, until `stop`.  Calls `began` once
+    /// it does; raises what keeps it from that.
     ///
     /// Belongs into a thread of its own, made by Python: the interpreter knows it
     /// then, and taking its lock for a call costs a fraction of a microsecond.
     #[allow(clippy::needless_pass_by_value)] // the shape of a Python method
-    fn run(&self, py: Python<'_>, sockets: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
+    fn run(
+        &self,
+        py: Python<'_>,
+        sockets: Vec<Bound<'_, PyAny>>,
+        began: Py<PyAny>,
+    ) -> PyResult<()> {
         let listeners = sockets.iter().map(take_over).collect::<PyResult<_>>()?;
         // Other Python threads go on; the lock is taken anew for each call.
-        py.detach(|| server::run(&self.shared, listeners))?;
+        let began = || {
+            // The only thing to fail is a loop that is closed, and nobody waits there.
+            let _ = Python::attach(|py| began.call0(py));
+        };
+        py.detach(|| server::run(&self.shared, listeners, began))?;
         Ok(())
     }
 

@@ -17,15 +17,25 @@ use tonic::Status;
 
 /// How many bytes of questions may wait for the loop; a further one waits its turn here.
 ///
-/// Calls that were cancelled count until the loop has let go of them: a peer that
-/// asks and resets faster than the loop works is slowed down, and fills no memory.
-const WAITING_BYTES: usize = 64 * 1024 * 1024;
+/// Calls that were cancelled count until the loop has let go of them: a peer that asks
+/// and resets faster than the loop works is slowed down.  Room for more calls than
+/// `Service` takes (20,000, small ones as most are): which are too many, it says itself.
+const WAITING_BYTES: usize = 128 * 1024 * 1024;
+
+/// How many bytes of large messages may be read at the same time, whole ones or parts.
+const READING_BYTES: usize = 64 * 1024 * 1024;
 
 /// What a waiting call costs besides its message: a task, its frames, a stream.
 const CALL_BYTES: usize = 4 * 1024;
 
 /// How many bytes stand before each message of gRPC.
 pub const MESSAGE_HEAD: usize = 5;
+
+/// A `CheckRequest`, and the room that it has reserved if it is a large one.
+pub struct Message {
+    pub wire: Bytes,
+    pub room: Option<OwnedSemaphorePermit>,
+}
 
 /// Python's side: what to call for each event in the life of a call.
 pub struct Seam {
@@ -34,7 +44,10 @@ pub struct Seam {
     cancel: Py<PyAny>,
     fault: Py<PyAny>,
     before_handshake: Option<Py<PyAny>>,
-    room: Arc<Semaphore>,
+    /// For large messages, until they are whole.
+    reading: Arc<Semaphore>,
+    /// For calls, until the loop has answered them.
+    waiting: Arc<Semaphore>,
 }
 
 impl Seam {
@@ -46,18 +59,23 @@ impl Seam {
             cancel: method("cancel")?,
             fault: method("fault")?,
             before_handshake,
-            room: Arc::new(Semaphore::new(WAITING_BYTES)),
+            reading: Arc::new(Semaphore::new(READING_BYTES)),
+            waiting: Arc::new(Semaphore::new(WAITING_BYTES)),
         })
     }
 
     /// Answer a `CheckRequest`: from memory, else from the loop, else by the catch-all.
     ///
     /// Every answer is copied once, out of Python and into its frame.
-    pub async fn answer(&self, wire: Bytes, deadline: Option<Instant>) -> Result<Bytes, Status> {
-        if let Some(answer) = self.cached(&wire) {
+    pub async fn answer(
+        &self,
+        message: Message,
+        deadline: Option<Instant>,
+    ) -> Result<Bytes, Status> {
+        if let Some(answer) = self.cached(&message.wire) {
             return Ok(answer);
         }
-        match self.ask(&wire, deadline).await {
+        match self.ask(message, deadline).await {
             Ok(answer) => Ok(answer),
             Err(error) => self.fault(error),
         }
@@ -74,14 +92,17 @@ impl Seam {
     }
 
     /// Hand a call to the loop and wait.  Dropped while it waits, it cancels the call.
-    async fn ask(&self, wire: &[u8], deadline: Option<Instant>) -> PyResult<Bytes> {
-        let cost = u32::try_from(wire.len() + CALL_BYTES).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(cost).await;
-        let room = room.map_err(|_| PyRuntimeError::new_err("stopped"))?;
+    async fn ask(&self, message: Message, deadline: Option<Instant>) -> PyResult<Bytes> {
+        let Message {
+            wire,
+            room: reading,
+        } = message;
+        let room = reserve(&self.waiting, wire.len() + CALL_BYTES).await;
+        drop(reading);
         let (answer, answered) = oneshot::channel();
         let call = with_python(|py| {
             let call = Call {
-                wire: PyBytes::new(py, wire).unbind(),
+                wire: PyBytes::new(py, &wire).unbind(),
                 deadline,
                 answer: Mutex::new(Some(answer)),
                 _room: room,
@@ -99,6 +120,11 @@ impl Seam {
         answer.map_err(|_| PyRuntimeError::new_err("the call ended without an answer"))
     }
 
+    /// Wait for room to read a large message of so many bytes.
+    pub async fn room_to_read(&self, bytes: usize) -> OwnedSemaphorePermit {
+        reserve(&self.reading, bytes).await
+    }
+
     /// Turn an exception into the catch-all answer; the error itself goes to the log only.
     fn fault(&self, error: PyErr) -> Result<Bytes, Status> {
         with_python(|py| {
@@ -107,6 +133,11 @@ impl Seam {
             Ok(framed(answer.as_bytes()))
         })
         .map_err(|_| Status::internal("internal error"))
+    }
+
+    /// Whether TCP has TLS.
+    pub fn has_tls(&self) -> bool {
+        self.before_handshake.is_some()
     }
 
     /// Let Python look whether the certificate files have changed.
@@ -170,6 +201,12 @@ impl Drop for Waiting<'_> {
             let _ = with_python(|py| self.seam.cancel.call1(py, (call,)));
         }
     }
+}
+
+async fn reserve(room: &Arc<Semaphore>, bytes: usize) -> OwnedSemaphorePermit {
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    let reserved = Arc::clone(room).acquire_many_owned(bytes).await;
+    reserved.expect("nobody closes the semaphore")
 }
 
 /// Put the head before a message: not compressed, and how long it is.

@@ -11,19 +11,16 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 use std::{net, os::unix};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use h2::server::{Connection, SendResponse};
 use h2::{Ping, PingPong, RecvStream};
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body::Frame;
-use http_body_util::BodyExt;
+use http::{Request, Response};
 use pyo3::FromPyObject;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -36,13 +33,14 @@ use tonic::server::NamedService;
 use tonic::{Status, body::Body};
 use tonic_health::pb::health_server::HealthServer;
 
+use crate::grpc::{self, Incoming};
 use crate::health::{HealthService, State};
 use crate::seam::{MESSAGE_HEAD, Seam};
 
 pub const AUTHORIZATION: &str = "envoy.service.auth.v3.Authorization";
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 
-/// Longest life of a call, whatever deadline it names: one that stalls is no leak.
+/// Longest life of a Check, whatever deadline it names: one that stalls is no leak.
 const CALL_SECONDS: u64 = 60;
 
 /// Pause after a failed accept: out of file descriptors, it would fail again at once.
@@ -98,7 +96,7 @@ impl Shared {
             service.max_decoding_message_size(limits.message_bytes),
         )];
         if let Some(descriptors) = reflection {
-            others.extend(reflections(descriptors)?);
+            others.extend(reflections(descriptors, limits.message_bytes)?);
         }
         Ok(Self {
             seam,
@@ -143,6 +141,14 @@ impl Shared {
         let _ = self.end.subscribe().wait_for(Option::is_some).await;
     }
 
+    /// Wait for a peer to say what it is, until it should have, or a stop.
+    async fn greeting<T>(&self, by: Instant, greeting: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            greeted = timeout_at(by, greeting) => greeted.ok(),
+            () = self.stopping() => None,
+        }
+    }
+
     /// Return once every connection has ended after a stop, or may wait no longer.
     async fn ended(&self) {
         self.stopping().await;
@@ -157,16 +163,18 @@ impl Shared {
         }
     }
 
-    /// Return what to shake hands with, if this listener has TLS.
-    fn tls(&self) -> Option<TlsAcceptor> {
+    /// Let Python look at the certificate files, and return what to shake hands with.
+    ///
+    /// Files are read on this thread, which all connections share: keep them on a disk.
+    fn renewed_tls(&self) -> Option<TlsAcceptor> {
         self.seam.before_handshake();
         let tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
         tls.clone().map(TlsAcceptor::from)
     }
 }
 
-/// Serve on the calling thread until `stop`.
-pub fn run(shared: &Arc<Shared>, listeners: Vec<Listener>) -> io::Result<()> {
+/// Serve on the calling thread until `stop`; `began` is called once nothing can fail any more.
+pub fn run(shared: &Arc<Shared>, listeners: Vec<Listener>, began: impl FnOnce()) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -180,6 +188,7 @@ pub fn run(shared: &Arc<Shared>, listeners: Vec<Listener>) -> io::Result<()> {
                 }
             };
         }
+        began();
         shared.ended().await;
         Ok(())
     })
@@ -194,13 +203,14 @@ async fn accept_tcp(shared: Arc<Shared>, listener: TcpListener) {
             let by = shared.limits.handshake_ends();
             // Nagle's algorithm would hold a small answer back (RFC 896).
             let _ = stream.set_nodelay(true);
-            match shared.tls() {
-                None => carry(shared, stream, by).await,
-                Some(tls) => {
-                    if let Ok(Ok(stream)) = timeout_at(by, tls.accept(stream)).await {
-                        carry(shared, stream, by).await;
-                    }
-                }
+            if !shared.seam.has_tls() {
+                return carry(shared, stream, by).await;
+            }
+            let Some(tls) = shared.renewed_tls() else {
+                return; // no certificate, no call: never without TLS
+            };
+            if let Some(Ok(stream)) = shared.greeting(by, tls.accept(stream)).await {
+                carry(shared, stream, by).await;
             }
         });
     }
@@ -218,19 +228,20 @@ async fn accept_unix(shared: Arc<Shared>, listener: UnixListener) {
     }
 }
 
-/// Accept the next connection once there is a slot for it; `None`: we are stopping.
+/// Accept the next connection, and wait until there is a slot for it; `None`: we are stopping.
 async fn next<S, P, F>(shared: &Shared, accept: impl Fn() -> F) -> Option<(S, OwnedSemaphorePermit)>
 where
     F: Future<Output = io::Result<(S, P)>>,
 {
     let accepted = async {
-        let slot = Arc::clone(&shared.slots).acquire_owned().await.ok()?;
-        loop {
+        let stream = loop {
             match accept().await {
-                Ok((stream, _)) => return Some((stream, slot)),
+                Ok((stream, _)) => break stream,
                 Err(_) => sleep(ACCEPT_RETRY).await,
             }
-        }
+        };
+        let slot = Arc::clone(&shared.slots).acquire_owned().await.ok()?;
+        Some((stream, slot))
     };
     tokio::select! {
         next = accepted => next,
@@ -244,10 +255,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let handshake = shared.http2.handshake(stream);
-    let Ok(Ok(mut connection)) = timeout_at(greeted_by, handshake).await else {
+    let Some(Ok(mut connection)) = shared.greeting(greeted_by, handshake).await else {
         return; // no HTTP/2, or a peer that says nothing
     };
     let mut vanished = pin!(vanished(connection.ping_pong(), &shared.limits));
+    // `drive` may be dropped and begun again: all that it goes on with stands here.
     let mut calls = FuturesUnordered::new();
     let begin = |(request, respond)| serve(&shared, request, respond);
     let grace = tokio::select! {
@@ -320,8 +332,8 @@ async fn serve(shared: &Shared, request: Request<RecvStream>, mut respond: SendR
         };
         // An error is a peer that has gone meanwhile.
         let _ = match result {
-            Ok(framed) => answer(respond, framed),
-            Err(status) => refuse(respond, status),
+            Ok(framed) => grpc::answer(respond, framed),
+            Err(status) => grpc::refuse(respond, status),
         };
         return;
     }
@@ -331,8 +343,8 @@ async fn serve(shared: &Shared, request: Request<RecvStream>, mut respond: SendR
         .iter()
         .find(|(name, _)| service.is_some_and(|(service, _)| service == *name));
     let _ = match handler {
-        Some((_, handler)) => forward(respond, handler(request.map(Incoming)).await).await,
-        None => refuse(respond, Status::unimplemented("unknown method")),
+        Some((_, handler)) => grpc::forward(respond, handler(request.map(Incoming)).await).await,
+        None => grpc::refuse(respond, Status::unimplemented("unknown method")),
     };
 }
 
@@ -340,11 +352,12 @@ async fn serve(shared: &Shared, request: Request<RecvStream>, mut respond: SendR
 /// does more costs as much as the whole way to Python and back (README.md has the figures).
 async fn check(shared: &Shared, request: Request<RecvStream>) -> Result<Bytes, Status> {
     let now = Instant::now();
-    let deadline = grpc_timeout(request.headers()).map(|timeout| now + timeout);
+    let deadline = grpc::timeout(request.headers()).map(|timeout| now + timeout);
     let latest = now + Duration::from_secs(CALL_SECONDS);
     let call = async {
-        let wire = message(request.into_body(), shared.limits.message_bytes).await?;
-        shared.seam.answer(wire, deadline).await
+        let at_most = shared.limits.message_bytes;
+        let message = grpc::message(request.into_body(), at_most, &shared.seam).await?;
+        shared.seam.answer(message, deadline).await
     };
     timeout_at(deadline.map_or(latest, |at| at.min(latest)), call)
         .await
@@ -355,7 +368,7 @@ fn http2(limits: &Limits) -> h2::server::Builder {
     let window = u32::try_from(MESSAGE_HEAD + limits.message_bytes).unwrap_or(u32::MAX);
     let mut http2 = h2::server::Builder::new();
     http2
-        // What a peer may send unread: of one call its message, and no more of all calls.
+        // What a peer may send that we have not read: one message, of one call and of all.
         .initial_window_size(window)
         .initial_connection_window_size(window)
         .max_concurrent_streams(limits.streams_per_connection)
@@ -369,7 +382,10 @@ fn http2(limits: &Limits) -> h2::server::Builder {
 }
 
 /// Describe the services of `descriptors`, and health and reflection, to grpcurl.
-fn reflections(descriptors: &[u8]) -> Result<[(&'static str, Handler); 2], BoxError> {
+fn reflections(
+    descriptors: &[u8],
+    at_most: usize,
+) -> Result<[(&'static str, Handler); 2], BoxError> {
     let builder = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(descriptors)
@@ -381,8 +397,12 @@ fn reflections(descriptors: &[u8]) -> Result<[(&'static str, Handler); 2], BoxEr
             .include_reflection_service(false) // both, instead of the own one
     };
     Ok([
-        handler(builder().build_v1()?),
-        handler(builder().build_v1alpha()?),
+        handler(builder().build_v1()?.max_decoding_message_size(at_most)),
+        handler(
+            builder()
+                .build_v1alpha()?
+                .max_decoding_message_size(at_most),
+        ),
     ])
 }
 

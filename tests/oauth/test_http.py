@@ -341,6 +341,29 @@ async def test_an_idle_connection_to_one_name_makes_room_for_another(scripted: S
     assert heads(server) == [["GET / one.test"], ["GET / two.test"], ["GET / one.test"]]
 
 
+async def test_RL_02_kept_connections_that_have_died_unseen_fail_no_request(
+    scripted: Serve,
+) -> None:
+    answers_once = [read_request, sends(b"{}"), read_request]
+    server = scripted(answers_once)
+    async with client() as http:
+        await asyncio.gather(*(http.get(server.url, bytes_max=100) for _ in range(10)))
+        for _ in range(10):
+            assert (await http.get(server.url, bytes_max=100)).body == b"{}"
+
+
+async def test_a_request_under_way_when_all_is_closed_is_not_asked_again(scripted: Serve) -> None:
+    asked, closed = threading.Event(), threading.Event()
+    server = scripted([read_request, lambda _: asked.set(), lambda _: closed.wait(20)])
+    async with client() as http:
+        request = asyncio.create_task(http.get(server.url, bytes_max=100))
+        await asyncio.to_thread(asked.wait, 20)
+    closed.set()
+    with pytest.raises(IdpOutage):
+        await request
+    assert len(server.connections) == 1
+
+
 async def test_a_request_that_is_cancelled_gives_its_turn_back(idp: RunningIdp) -> None:
     idp.certs_answers.append(Answer(None, hold=threading.Event()))
     async with client(connections_max=1) as http:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import grpc
 import trustme
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 
 @cache
@@ -56,6 +58,22 @@ class Files:
             pem.write_to_path(f"{path}.new")
         for path in pems:
             Path(f"{path}.new").replace(path)
+
+    def write_unusual(self) -> None:
+        """A certificate of a curve that is no web server's: secp256k1."""
+        key = ec.generate_private_key(ec.SECP256K1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "unusual")])
+        now = dt.datetime.now(dt.UTC)
+        certificate = (
+            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now)
+            .not_valid_after(now + dt.timedelta(days=1))
+            .sign(key, hashes.SHA256())
+        )
+        pem = serialization.Encoding.PEM
+        Path(self.chain).write_bytes(certificate.public_bytes(pem))
+        form, open_ = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        Path(self.key).write_bytes(key.private_bytes(pem, form, open_))
 
     def empty(self) -> None:
         """Leave nothing of the certificate."""

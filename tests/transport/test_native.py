@@ -6,19 +6,22 @@ import asyncio
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from support import tls
 from support.checks import Echo, ask
 from support.http2 import (
     DATA,
     END_HEADERS,
     END_STREAM,
+    FRAME_BYTES,
     HEADERS,
     NO_MESSAGE,
     PING,
+    SETTINGS,
     WINDOW_UPDATE,
     call_headers,
     connected,
@@ -28,11 +31,14 @@ from support.http2 import (
 )
 from support.transports import LOOPBACK, Make, serving
 
-from authz.transport import Limits
+from authz.envoy.check import POOL
+from authz.transport import Limits, ListenError
 from authz.transport.choice import transport_class
+from authz.transport.tls import CertificateFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from pathlib import Path
     from typing import Any
 
     from support.resident import Resident
@@ -189,6 +195,57 @@ async def test_the_threads_switch_often_while_it_runs_and_as_before_afterwards()
 
     assert sys.getswitchinterval() == before
     assert not any(one.name.startswith("authz-native") for one in threading.enumerate())
+
+
+async def test_DS_10_reflection_is_not_answered_faster_than_it_is_read(
+    resident: Resident,
+) -> None:
+    """One stream, whose answers are never taken: each question is small, each answer a file."""
+    symbol = b"envoy.service.auth.v3.Authorization"
+    question = b"\x22" + bytes([len(symbol)]) + symbol
+    method = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+    no_window = frame(SETTINGS, 0, 0, b"\0\4" + bytes(4))  # SETTINGS_INITIAL_WINDOW_SIZE
+    framed = b"\0" + len(question).to_bytes(4) + question
+    async with (
+        serving(make(Echo(), pool=POOL)) as transport,
+        connected(transport.addresses[0]) as peer,
+    ):
+        await peer.send(no_window + call_headers(1, method=method))
+        # It is not taken any more, or we are hung up on for sending all the same.
+        with suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(5):
+                for _ in range(200):
+                    await peer.send(frame(DATA, 0, 1, framed * 380))
+
+        assert resident.grown < 64 * MEBIBYTE
+
+
+async def test_DS_10_large_messages_wait_with_their_sender_until_there_is_room(
+    resident: Resident,
+) -> None:
+    """Each lacks its last byte, so that nobody can work it off."""
+    half = bytes(600_000)
+    async with serving(make(Echo())) as transport, AsyncExitStack() as stack:
+        for _ in range(400):
+            peer = await stack.enter_async_context(connected(transport.addresses[0]))
+            head = b"\0" + (len(half) + 1).to_bytes(4)
+            parts = [half[at : at + FRAME_BYTES] for at in range(0, len(half), FRAME_BYTES)]
+            data = b"".join(frame(DATA, 0, 1, part) for part in [head, *parts])
+            sending = asyncio.create_task(peer.send(call_headers(1) + data))
+            await asyncio.wait([sending], timeout=0.01)
+        assert resident.grown < 200 * MEBIBYTE
+
+        assert await ask(transport.addresses[0], b"small") == b"small"
+
+
+async def test_a_key_that_only_openssl_knows_is_an_error_of_every_start(tmp_path: Path) -> None:
+    files = tls.Files(tmp_path)
+    files.write_unusual()
+    certificates = CertificateFiles(files.chain, files.key, None)
+    transport = make(Echo(), certificates=certificates)
+    for _ in range(2):  # never without TLS in its place
+        with pytest.raises(ListenError, match="cannot listen with TLS"):
+            await transport.start()
 
 
 @pytest.mark.parametrize("name", ["auto", "native"])

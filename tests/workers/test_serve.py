@@ -97,6 +97,13 @@ def test_it_is_ready_when_all_workers_are_or_the_first_would_get_every_call(
         assert served.page("/readyz") == (200, "ready\n")
 
 
+def test_half_of_what_tls_needs_is_refused_before_any_worker_starts(idp: RunningIdp) -> None:
+    with serve(idp, WORKSHOP, "--tls-cert", "chain.pem") as served:
+        [refusal] = served.rest()
+        assert "--tls-cert and --tls-key, both" in refusal
+        assert served.process.wait(SECONDS) == 1
+
+
 def test_a_worker_that_hangs_is_left_out_and_what_it_has_counted_is_not(idp: RunningIdp) -> None:
     with serve(idp, WORKSHOP) as served, Callers(served.serving().address) as callers:
         callers.ask(REQUEST)
