@@ -209,6 +209,7 @@ async def test_DS_10_reflection_is_not_answered_faster_than_it_is_read(
         serving(make(Echo(), pool=POOL)) as transport,
         connected(transport.addresses[0]) as peer,
     ):
+        assert await peer.until(WINDOW_UPDATE)  # from here on the connection has a large one
         await peer.send(no_window + call_headers(1, method=method))
         with suppress(TimeoutError):  # half a window is read, or would be: more never is
             async with asyncio.timeout(2):
