@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.house import KONG_CONSUMER, KONG_ID, KONG_SECRET, PLACE, gateway
 from support.idp import RunningIdp
-from support.scenes import OTHER_ID, OTHER_SECRET, landed, on, routes, says, verdict
+from support.scenes import OTHER_ID, OTHER_SECRET, claims, landed, on, routes, says, verdict
 
 from authz.demo.script import Answer
 from authz.model import Consumer
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from support.clock import Clock
-    from support.house import Answer as Verdict
     from support.house import RunningHouse
 
     House = Callable[..., RunningHouse]
@@ -42,14 +39,6 @@ def warm(idp: RunningIdp, house: House, clock: Clock) -> Callable[..., Any]:
         return authz
 
     return build
-
-
-def claims(answer: Verdict) -> dict[str, Any]:
-    """The claims of the token that the upstream gets."""
-    _, token = (answer.header("authorization") or "").split(" ")
-    payload = token.split(".")[1]
-    decoded: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=="))
-    return decoded
 
 
 # --- Whose entry it is -----------------------------------------------------------------
@@ -421,20 +410,22 @@ async def test_CA_07_no_answer_is_served_on_past_the_end_of_what_was_kept(
 
 
 @pytest.mark.parametrize(
-    "scripted",
+    ("scripted", "expected"),
     [
-        pytest.param(says({"error": "unauthorized_client"}, 401), id="the client is refused"),
-        pytest.param(says(b"<html>"), id="nonsense"),
+        pytest.param(
+            says({"error": "unauthorized_client"}, 401), REFUSED, id="the client is refused"
+        ),
+        pytest.param(says(b"<html>"), "503 idp_answer_invalid", id="nonsense"),
     ],
 )
 async def test_CA_07_what_is_no_outage_ends_the_old_token(
-    idp: RunningIdp, warm: Any, clock: Clock, scripted: Answer
+    idp: RunningIdp, warm: Any, clock: Clock, scripted: Answer, expected: str
 ) -> None:
     authz = await warm()
     idp.token_answers.append(scripted)
     clock.advance(270)
 
-    assert (await authz.basic()).status in {401, 503}
+    assert verdict(await authz.basic()) == expected
 
 
 async def test_RL_02_a_silent_provider_costs_each_new_caller_one_deadline(
@@ -443,13 +434,10 @@ async def test_RL_02_a_silent_provider_costs_each_new_caller_one_deadline(
     authz = house(timeout=1_500)
     assert (await authz.bearer(idp.issue())).allowed
     idp.token_answers.append(Answer(None, times=None, hold=threading.Event()))
-    loop = asyncio.get_running_loop()
-    started = loop.time()
     answers = await asyncio.gather(*(authz.basic() for _ in range(20)))
 
     assert {verdict(answer) for answer in answers} == {"503 idp_unavailable"}
-    assert loop.time() - started < 8  # and not twenty times the deadline
-    assert idp.counters["token"] == 1
+    assert idp.counters["token"] == 1  # one call for all of them, so one deadline
 
 
 async def test_RL_02_a_silent_provider_holds_up_no_other(idp: RunningIdp, house: House) -> None:

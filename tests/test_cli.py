@@ -388,13 +388,18 @@ def test_a_configuration_from_standard_input_cannot_be_reloaded(connect_to: str)
         assert "was read at the start" in reason["message"]
 
 
-def test_serve_with_a_broken_file_listens_nowhere_and_says_why(broken: str) -> None:
+def test_CF_16_serve_with_a_broken_file_listens_nowhere_and_says_what_validate_says(
+    broken: str,
+) -> None:
+    validated = authz("validate", "-c", broken)
     with served("-c", broken) as process:
-        assert process.wait(20) == 1
+        assert process.wait(20) == validated.exit_code == 1
         assert process.stderr is not None
         messages = [json.loads(line)["message"] for line in process.stderr]
 
-    assert any(message.startswith(f"{broken}:5:5: ") for message in messages)
+    complaints = [line for line in validated.stderr.splitlines() if line.startswith(broken)]
+    assert complaints
+    assert [message for message in messages if message.startswith(broken)] == complaints
 
 
 def test_GR_18_serve_on_a_port_in_use_says_so_in_one_line_and_fails() -> None:

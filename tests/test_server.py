@@ -382,12 +382,12 @@ async def test_GR_10_with_tls_it_may_listen_beyond_loopback(lines: Lines, tmp_pa
     [{"tls_cert": "a.pem"}, {"tls_key": "a.pem"}, {"tls_client_ca": "a.pem"}],
     ids=["no key", "no certificate", "neither"],
 )
-async def test_half_of_what_tls_needs_is_refused(given: dict[str, str]) -> None:
+async def test_CF_09_half_of_what_tls_needs_is_refused(given: dict[str, str]) -> None:
     with pytest.raises(ListenError, match="--tls-cert and --tls-key, both"):
         Run(replace(SETTINGS, **given), house(), 0)  # type: ignore[arg-type] # only texts
 
 
-async def test_a_certificate_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
+async def test_CF_09_a_certificate_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing.pem")
     settings = replace(SETTINGS, tls_cert=missing, tls_key=missing)
     with pytest.raises(ListenError, match=r"missing\.pem: No such file"):

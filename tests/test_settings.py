@@ -161,7 +161,7 @@ def test_a_secret_comes_from_its_variable() -> None:
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
-def test_a_secret_comes_from_a_file_without_its_line_end(tmp_path: Path, end: str) -> None:
+def test_CF_05_a_secret_comes_from_a_file_without_its_line_end(tmp_path: Path, end: str) -> None:
     (tmp_path / "secret").write_bytes(f"{CANARY} \n{end}".encode())
     environ = {"AUTHZ_X_FILE": str(tmp_path / "secret")}
 

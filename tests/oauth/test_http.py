@@ -208,7 +208,7 @@ async def test_cookies_are_not_kept(scripted: Serve) -> None:
     assert b"cookie" not in server.received[0].lower()
 
 
-async def test_proxy_variables_and_netrc_are_not_honoured(
+async def test_CF_11_proxy_variables_and_netrc_are_not_honoured(
     scripted: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     proxy, server = scripted([read_request, silence]), scripted([read_request, sends(b"{}")])
@@ -379,7 +379,7 @@ async def test_a_request_that_is_cancelled_gives_its_turn_back(idp: RunningIdp) 
 
 
 @pytest.mark.parametrize("text", ["", "no certificate at all"])
-def test_a_ca_file_that_is_no_pem_is_an_error_that_names_it(
+def test_CF_10_a_ca_file_that_is_no_pem_is_an_error_that_names_it(
     idp: RunningIdp, tmp_path: Path, text: str
 ) -> None:
     ca_file = tmp_path / "ca.pem"

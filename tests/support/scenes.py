@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,14 @@ def says(
 
 def verdict(answer: Answer) -> str:
     return f"{answer.status} {answer.reason}"
+
+
+def claims(answer: Answer) -> dict[str, Any]:
+    """The claims of the token that the upstream gets."""
+    _, token = (answer.header("authorization") or "").split(" ")
+    payload = token.split(".")[1]
+    decoded: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    return decoded
 
 
 async def landed(authz: RunningHouse) -> None:

@@ -1,0 +1,128 @@
+"""Floods, outages that come and go, and clients that leave: who is known keeps passing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from itertools import cycle, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support.idp import RunningIdp
+from support.scenes import claims, landed, on, routes, says, verdict
+
+from authz.demo.script import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from support.clock import Clock
+    from support.house import RunningHouse
+
+    House = Callable[..., RunningHouse]
+
+NEVER_ANSWERS = Answer(None, times=None, hold=threading.Event())
+
+
+def open_descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+# --- Many at once ---------------------------------------------------------------------------
+
+
+async def test_DS_02_of_many_cold_clients_those_beyond_the_places_are_turned_away(
+    idp: RunningIdp, house: House
+) -> None:
+    places = 2
+    authz = house(settings={"idp_concurrency": places})
+    assert (await authz.bearer(idp.issue())).allowed
+    idp.token_answers.append(NEVER_ANSWERS)
+    clients = [
+        asyncio.create_task(authz.basic(f"client-{n}", f"a-secret-of-{n}")) for n in range(50)
+    ]
+    turned_away: Counter[tuple[str, str | None]] = Counter()
+    for done in asyncio.as_completed(clients):
+        answer = await done
+        turned_away[verdict(answer), answer.header("retry-after")] += 1
+        if turned_away.total() == len(clients) - places:
+            break
+
+    # They wait for a place for a bounded time; the provider hears of none of them.
+    assert turned_away == {("503 overloaded", "1"): 48}
+    assert idp.counters["token"] == places
+    assert (await authz.bearer(idp.issue())).allowed
+    for client in clients:
+        client.cancel()
+    await asyncio.gather(*clients, return_exceptions=True)
+
+
+async def test_DS_04_callers_that_leave_at_once_leave_nothing_behind(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house()
+    assert (await authz.bearer(idp.issue())).allowed
+    hold = threading.Event()
+    idp.token_answers.append(Answer(None, hold=hold))
+    first = asyncio.create_task(authz.basic())
+    await idp.reached("token")
+    tasks, descriptors = len(asyncio.all_tasks()), open_descriptors()
+    for _ in range(100):
+        callers = [asyncio.create_task(authz.basic()) for _ in range(100)]
+        await asyncio.sleep(0)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
+
+    assert len(asyncio.all_tasks()) == tasks
+    assert open_descriptors() <= descriptors
+    hold.set()
+    assert (await first).allowed
+    await landed(authz)
+    assert len(authz.house._store.exchanges) == 0
+    assert idp.counters["token"] == 1
+
+
+# --- A provider that comes and goes -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("pattern", ["up,500", "500,500,up", "up,502,503,504,up,up,500"])
+async def test_RL_04_a_provider_that_flaps_hurts_no_known_caller(
+    idp: RunningIdp, house: House, clock: Clock, pattern: str
+) -> None:
+    idp.now = clock.now
+    authz = house(clock=clock)
+    assert (await authz.basic()).allowed
+    for mood in islice(cycle(pattern.split(",")), 598):  # to a second before the token's end
+        idp.token_answers.clear()
+        if mood != "up":
+            idp.token_answers.append(says(b"", int(mood)))
+        clock.advance(0.5)
+        assert (await authz.basic()).allowed
+
+    # A renewal in the last 30 s of its 300 s; a failed one waits 5 s for the next try.
+    assert idp.counters["token"] <= 1 + 30 // 5
+
+
+async def test_RL_07_a_provider_whose_name_leads_nowhere_is_an_outage(
+    idp: RunningIdp, house: House
+) -> None:
+    with RunningIdp() as other:
+        nowhere = {"token_endpoint": "http://idp.invalid/token", "timeout": 2_000}
+        authz = house(routes(nowhere=(idp, nowhere), other=(other, {})))
+
+        assert verdict(await authz.basic(**on("nowhere"))) == "503 idp_unavailable"
+        assert (await authz.basic(**on("other"))).allowed
+
+
+async def test_RL_09_no_upstream_gets_a_token_that_is_about_to_end(
+    idp: RunningIdp, house: House, clock: Clock
+) -> None:
+    idp.now = clock.now
+    authz = house(clock=clock)
+    for _ in range(200):
+        left_s = claims(await authz.basic())["exp"] - clock.now()
+        assert left_s > 29  # renewed 30 s before its end
+        clock.advance(7)
