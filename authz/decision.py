@@ -139,7 +139,11 @@ def for_error(
 
 
 # RFC 6750 section 3.1.  A request without a credential gets no error code.
-_CREDENTIAL_ABSENT: Final = (Reason.CREDENTIAL_MISSING, Reason.SCHEME_UNSUPPORTED)
+_CREDENTIAL_ABSENT: Final = (
+    Reason.CREDENTIAL_MISSING,
+    Reason.SCHEME_UNSUPPORTED,
+    Reason.METHODS_FOR_BROWSERS,
+)
 
 
 def _challenges(error: AuthzError, wording: Wording) -> Iterator[tuple[str, str]]:

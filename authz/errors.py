@@ -46,6 +46,7 @@ class Reason(StrEnum):
     CREDENTIAL_MISSING = "credential_missing"
     CREDENTIAL_MALFORMED = "credential_malformed"
     SCHEME_UNSUPPORTED = "scheme_unsupported"
+    METHODS_FOR_BROWSERS = "methods_for_browsers"
     SECRET_REJECTED = "secret_rejected"
     TOKEN_MALFORMED = "token_malformed"
     TOKEN_UNSUPPORTED = "token_unsupported"

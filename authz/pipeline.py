@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from authz import credentials
+from authz.errors import Reason, Unauthenticated
 from authz.policy.headers import UNPROTECTED
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ class Policy:
 
     def credential(self, request: Request) -> tuple[Method, Credential]:
         """Return the one credential of the request and the method that it is for."""
+        if not self.methods:
+            raise Unauthenticated(
+                Reason.METHODS_FOR_BROWSERS, "auth_methods names only what browsers use"
+            )
         found = [(m, c) for m in self.methods if (c := m.extract(request)) is not None]
         presented = credentials.only(found)
         if presented is None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from authz.kong import document, schema
+from authz.kong import document, entities, schema
 from authz.kong.document import Mapping, Node, Scalar, Sequence
 from authz.model import Place
 
@@ -18,22 +18,29 @@ from authz.settings import STDIN
 
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _VERSION = re.compile(r"3\.[0-9]+")
+# Before 3.0 a path could be a regular expression without saying so.
+_CONVERT = (
+    'must be "3.0"; an older file is converted by deck file convert --from kong-gateway-2.x '
+    "--to kong-gateway-3.x --input-file OLD --output-file NEW"
+)
 
 # What authz reads, and what stands in a dump and has no effect on who gets in.
 _READ = ("services", "routes", "plugins", "consumers", "consumer_groups")
-_HEAD = ("_format_version", "_info", "_plugin_configs", "cloned_plugins")
+_HEAD = ("_format_version", "_info", "_plugin_configs", "cloned_plugins", "vaults")
 _LABELS = ("_konnect", "_workspace")
 _SILENT = ("_transform", "_comment", "_ignore")
 _READ_PAST = (
     "acls", "basicauth_credentials", "ca_certificates", "certificates", "consumer_group_consumers",
     "custom_entities", "custom_plugins", "hmacauth_credentials", "jwt_secrets", "key_sets",
     "keyauth_credentials", "keys", "licenses", "mtls_auth_credentials", "oauth2_credentials",
-    "partials", "rbac_roles", "service_packages", "snis", "targets", "upstreams", "vaults",
+    "partials", "rbac_roles", "service_packages", "snis", "targets", "upstreams",
 )  # fmt: skip
 _REFUSED = {
-    "consumer_group_plugins": "write plugins inside of consumer_groups",
-    "filter_chains": "a filter may decide who gets in, and none is run here",
-    "plugins_partials": "plugins that take configuration from elsewhere are not done here",
+    "consumer_group_plugins": "write plugins inside of consumer_groups, as decK does: "
+    "deck file format deck FILE",
+    "filter_chains": entities.FILTER_CHAINS,
+    "plugins_partials": "plugins that take configuration from elsewhere are not done here: write "
+    "it out in the plugin's config",
 }
 _KNOWN = (*_READ, *_HEAD, *_LABELS, *_SILENT, *_READ_PAST, *_REFUSED)
 _DEFAULTED = ("service", "route", "upstream", "target")
@@ -119,7 +126,7 @@ class Content:
     def entries(self, section: str) -> Iterator[Mapping]:
         """Yield the entities of a section, file by file."""
         for root in self._roots:
-            yield from mappings(root.get(section), section, self._problems)
+            yield from mappings(root, section, self._problems)
 
     def defaults(self, kind: str) -> Mapping | None:
         """Return ``_info.defaults`` of one kind of entity."""
@@ -157,9 +164,9 @@ class Content:
             for name in root.entries:
                 if name not in _KNOWN:
                     schema.unknown_key(root, name, _KNOWN, self._problems)
-                elif name in _REFUSED and not is_empty(root.get(name)):
+                elif name in _REFUSED and not schema.is_empty(root.get(name)):
                     self._problems.error(root.key_place(name), name, _REFUSED[name])
-                elif name in _READ_PAST and not is_empty(root.get(name)):
+                elif name in _READ_PAST and not schema.is_empty(root.get(name)):
                     read_past.setdefault(name, root.key_place(name))
             self._check_defaults(root)
         if read_past:
@@ -175,9 +182,12 @@ class Content:
         defaults = schema.as_mapping(node, "_info.defaults", self._problems) if node else None
         if defaults is None:
             return
-        for name in defaults.entries:
+        for name, entry in defaults.entries.items():
             if name not in _DEFAULTED:
                 schema.unknown_key(defaults, name, _DEFAULTED, self._problems, "_info.defaults.")
+            elif entry.value.is_null:
+                message = schema.absent("null", f"every {name} would have Kong's own defaults")
+                self._problems.error(entry.value.place, f"_info.defaults.{name}", message)
 
     def _check_version(self) -> None:
         versions = [root.get("_format_version") for root in self._roots]
@@ -186,9 +196,7 @@ class Content:
             self._problems.error(place, "_format_version", 'is required: write "3.0"')
         for node in versions:
             if node and not (isinstance(node, Scalar) and _VERSION.fullmatch(node.text or "")):
-                # Before 3.0 a path could be a regular expression without saying so.
-                message = 'must be "3.0"; deck file convert brings an older file up to it'
-                self._problems.error(node.place, "_format_version", message)
+                self._problems.error(node.place, "_format_version", _CONVERT)
 
     def _check_agreement(self, name: str) -> None:
         """Refuse files of several workspaces or control planes: those are several gateways."""
@@ -203,18 +211,17 @@ class Content:
             first = first or node
 
 
-def mappings(node: Node | None, name: str, problems: Problems) -> Iterator[Mapping]:
-    """Yield the entries of a list of entities; what is none of them is reported."""
-    for item in schema.as_list(node, name, problems):
+def mappings(owner: Mapping, name: str, problems: Problems) -> Iterator[Mapping]:
+    """Yield the entries of ``owner``'s list of entities; what is none of them is reported.
+
+    Null is no empty list: with its lines lost, a list of plugins would be gone.
+    """
+    entry = owner.entries.get(name)
+    if entry is not None and entry.value.is_null:
+        problems.error(entry.value.place, name, "is null: write [] to say that there is none")
+    for item in schema.as_list(owner.get(name), name, problems):
         if (mapping := schema.as_mapping(item, name, problems)) is not None:
             yield mapping
-
-
-def is_empty(node: Node | None) -> bool:
-    """Tell whether there is nothing: no value, or one without anything in it."""
-    if isinstance(node, Sequence):
-        return not node.items
-    return node is None or (isinstance(node, Mapping) and not node.entries)
 
 
 def shape(node: Node) -> object:

@@ -1,14 +1,16 @@
 """A YAML or JSON text as nodes that know where they stand.
 
 The only home of yaml.  The tree is built straight from the parser's events:
-PyYAML's own constructors drop places, keep the last of two equal keys without
-a word, and read ``no`` as false (YAML 1.1; Kong's files are YAML 1.2 in spirit).
+PyYAML's own constructors drop places, and keep the last of two equal keys
+without a word.  A scalar has no type until a field asks for one, because decK's
+reader takes ``no`` for false and ``0200`` for 128 wherever it stands.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import yaml
 
@@ -30,12 +32,23 @@ MAX_NODES = 2_000_000
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUE = frozenset({"true", "True", "TRUE"})
 _FALSE = frozenset({"false", "False", "FALSE"})
+# YAML 1.1's further words, each in the spellings that decK's reader knows.
+_YES = frozenset({"y", "Y", "yes", "Yes", "YES", "on", "On", "ON"})
+_NO = frozenset({"n", "N", "no", "No", "NO", "off", "Off", "OFF"})
 _NUMBER = re.compile(
     r"0o[0-7]+|0x[0-9a-fA-F]+|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
     r"|[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
 )
+# The whole numbers of decK's reader that YAML 1.2 reads otherwise, or not at all.
+_DECK_INTEGER = re.compile(
+    r"(?P<sign>[-+]?)(?:0[xX](?P<x>[0-9a-fA-F_]+)|0[bB](?P<b>[01_]+)|0[oO](?P<o>[0-7_]+)"
+    r"|0(?P<z>[0-7_]+)|(?P<d>[1-9][0-9_]*))"
+)
+_BASES = {"x": 16, "b": 2, "o": 8, "z": 8, "d": 10}
 _STANDARD_TAG = re.compile(r"tag:yaml\.org,2002:(?:null|bool|int|float|str|seq|map)")
 _STRING_TAG = "tag:yaml.org,2002:str"
+_MAX_DIGITS = 4_000
+"""Of a number; Python refuses to read more than 4,300."""
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -64,6 +77,15 @@ class Node:
         return False
 
 
+class Pasted(Enum):
+    """What decK reads where a variable's value stands: it pastes before it parses."""
+
+    SAME = "the same text"
+    OTHER_TEXT = "another text, or no YAML"
+    STRUCTURE = "several values, or a mapping"
+    LIST = "a list of texts in brackets, which is all that stands there"
+
+
 class Scalar(Node):
     """Text, and whether it stood there plainly.
 
@@ -72,7 +94,7 @@ class Scalar(Node):
     quotes it.  ``text`` is None when a variable was missing, which has been said.
     """
 
-    __slots__ = ("plain", "text", "variables")
+    __slots__ = ("pasted", "plain", "text", "variables")
 
     def __init__(
         self,
@@ -81,9 +103,10 @@ class Scalar(Node):
         *,
         plain: bool,
         variables: tuple[str, ...] = (),
+        pasted: Pasted = Pasted.SAME,
     ) -> None:
         super().__init__(*at)
-        self.text, self.plain, self.variables = text, plain, variables
+        self.text, self.plain, self.variables, self.pasted = text, plain, variables, pasted
 
     @property
     def kind(self) -> str:
@@ -103,10 +126,12 @@ class Scalar(Node):
 
     @property
     def boolean(self) -> bool | None:
-        """The text as a boolean; None if it is none."""
-        if self.plain and self.text in _TRUE:
+        """The text as a boolean, YAML 1.1's words among them; None if it is none."""
+        if not self.plain:
+            return None
+        if self.text in _TRUE or self.text in _YES:
             return True
-        return False if self.plain and self.text in _FALSE else None
+        return False if self.text in _FALSE or self.text in _NO else None
 
     @property
     def number(self) -> int | float | None:
@@ -121,10 +146,39 @@ class Scalar(Node):
         except ValueError:  # a float, or more digits than Python reads
             return float(re.sub(r"\.(inf|nan)", r"\1", text.lower()))
 
+    @property
+    def deck_integer(self) -> int | None:
+        """The whole number that decK's reader (YAML 1.1) takes the text for, if any."""
+        match = _DECK_INTEGER.fullmatch(self.text or "") if self.plain else None
+        if match is None:
+            return None
+        [(kind, digits)] = [(kind, text) for kind in _BASES if (text := match[kind]) is not None]
+        digits = digits.replace("_", "")
+        if not digits or len(digits) > _MAX_DIGITS:
+            return None
+        number = int(digits, _BASES[kind])
+        return -number if match["sign"] == "-" else number
+
     def filled(self, text: str | None, variable: str) -> Scalar:
         """Return the same scalar with another text, which ``variable`` gave."""
         at = (self._file, self._line, self._column)
         return Scalar(at, text, plain=False, variables=(*self.variables, variable))
+
+    def unresolved(self) -> Unresolved:
+        """Return the same scalar as a reference that nobody follows."""
+        return Unresolved((self._file, self._line, self._column), self.text, plain=False)
+
+    def items_in_brackets(self) -> Sequence:
+        """Return the texts of a variable's ``[a, b]`` (``Pasted.LIST``)."""
+        at = (self._file, self._line, self._column)
+        texts = _bracketed(self.text or "") or []
+        return Sequence(at, [Scalar(at, t, plain=False, variables=self.variables) for t in texts])
+
+
+class Unresolved(Scalar):
+    """A ``{vault://…}`` reference in what takes no effect: set, but to nothing known."""
+
+    __slots__ = ()
 
 
 class Sequence(Node):
@@ -226,7 +280,7 @@ class _UnusableError(Exception):
 
 
 def parse(data: bytes, file: str, environ: Environ[str, str], problems: Problems) -> Node | None:
-    """Read one document; None if it has none to give, which has been reported."""
+    """Read one document; None if there is none, or if it cannot be read, which is reported."""
     try:
         text = _decode(data, file)
         templates = environment.extract(text, file, environ, problems)
@@ -234,6 +288,77 @@ def parse(data: bytes, file: str, environ: Environ[str, str], problems: Problems
     except _UnusableError as error:
         problems.error(error.place, "file", str(error))
         return None
+
+
+# --- Values of variables --------------------------------------------------------------
+
+
+def _as_pasted(event: yaml.ScalarEvent, filled: environment.Filled, *, in_flow: bool) -> Pasted:
+    """Tell what decK reads where ``filled`` stands: it pastes values in before it parses.
+
+    A literal block (``|``) takes every value as it is, ``indent`` being there for
+    the lines after its first; a folded one (``>``) joins them.
+    """
+    if event.style == "|" or filled.text is None:
+        return Pasted.SAME
+    if event.style == ">":
+        joined = any("\n" in value.strip("\n") for value in filled.values)
+        return Pasted.OTHER_TEXT if joined else Pasted.SAME
+    if event.style in {"'", '"'}:
+        quote = event.style
+        same = all(_read_back(f"- {quote}{v}{quote}") == [v] for v in filled.values)
+        return Pasted.SAME if same else Pasted.OTHER_TEXT
+    # A value in a list in brackets ends at a comma, one in a block at a line's end.
+    read = _read_back(f"[{filled.text}]" if in_flow else f"- {filled.text}")
+    if read == [filled.text]:
+        return Pasted.SAME
+    if filled.whole and not in_flow and _bracketed(filled.text) is not None:
+        return Pasted.LIST
+    is_text = read is None or (len(read) == 1 and isinstance(read[0], str))
+    return Pasted.OTHER_TEXT if is_text else Pasted.STRUCTURE
+
+
+def _bracketed(text: str) -> list[str] | None:
+    """Return the texts of ``[a, "b"]``; None if it is anything else."""
+    read = _read_back(f"- {text}")
+    if read is None or len(read) != 1 or not isinstance(read[0], list):
+        return None
+    items = read[0]
+    return items if all(isinstance(item, str) and item not in _NULL for item in items) else None
+
+
+def _read_back(text: str) -> list[Any] | None:
+    """Return what stands in the list ``text``: texts, lists of texts, ``...`` for a mapping.
+
+    None if it is no list, or no YAML, or says more than its texts do (``&a``, ``*a``, ``!a``).
+    """
+    lists: list[list[Any]] = [[]]
+    try:
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+            if isinstance(event, yaml.AliasEvent) or _is_marked(event):
+                return None
+            if isinstance(event, yaml.ScalarEvent):
+                lists[-1].append(event.value)
+            elif isinstance(event, yaml.SequenceStartEvent):
+                lists.append([])
+            elif isinstance(event, yaml.SequenceEndEvent):
+                items = lists.pop()
+                lists[-1].append(items)
+            elif isinstance(event, yaml.MappingStartEvent):
+                lists[-1].append(...)
+    except yaml.YAMLError:
+        return None
+    [documents] = lists
+    return documents[0] if len(documents) == 1 and isinstance(documents[0], list) else None
+
+
+def _is_marked(event: yaml.Event) -> bool:
+    if not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
+        return False
+    return event.anchor is not None or event.tag is not None
+
+
+# --- Text and tree ----------------------------------------------------------------------
 
 
 def _decode(data: bytes, file: str) -> str:
@@ -267,31 +392,37 @@ class _Composer:
         self._next = cast("Callable[[], yaml.Event]", yaml.CSafeLoader(templates.text).get_event)
         self._anchors: dict[str, Node | None] = {}
         self._depth = 0
+        self._flows = 0
+        """How many of the open collections are written with brackets or braces."""
 
-    def compose(self) -> Node:
+    def compose(self) -> Node | None:
+        """Return the document; None if there is none, or nothing in it."""
         try:
             return self._document()
         except yaml.MarkedYAMLError as error:
+            if self._templates.is_broken:  # a line of its own, as ${{ if … }}: said already
+                return None
             mark = error.problem_mark or error.context_mark
             place = Place(self._file, mark.line + 1, mark.column + 1) if mark else self._start
             said = ", ".join(filter(None, (error.context, error.problem)))
-            raise _UnusableError(place, f"is no YAML: {said}") from None
+            hint = self._templates.foreign_hint(place.line)
+            raise _UnusableError(place, f"is no YAML: {said}{hint}") from None
 
     @property
     def _start(self) -> Place:
         return Place(self._file, 1, 1)
 
-    def _document(self) -> Node:
+    def _document(self) -> Node | None:
         self._next()  # the stream's start
         if isinstance(self._next(), yaml.StreamEndEvent):
-            raise _UnusableError(self._start, "is empty")
+            return None
         node = self._node(self._next())
         self._next()  # the document's end
         further = self._next()
         if not isinstance(further, yaml.StreamEndEvent):
             place = Place(*self._at(further))
             raise _UnusableError(place, "a second document begins here: one file, one document")
-        return node
+        return None if node.is_null else node
 
     def _at(self, event: yaml.Event) -> tuple[str, int, int]:
         mark = cast("yaml.Mark", event.start_mark)  # the parser always knows
@@ -314,8 +445,10 @@ class _Composer:
                 Place(*self._at(event)), f"is nested deeper than {MAX_DEPTH} levels"
             )
         self._check_tag(event)
+        self._flows += bool(event.flow_style)
         is_list = isinstance(event, yaml.SequenceStartEvent)
         node: Node = self._sequence(event) if is_list else self._mapping(event)
+        self._flows -= bool(event.flow_style)
         self._depth -= 1
         return node if event.anchor is None else self._anchored(event.anchor, node)
 
@@ -338,7 +471,12 @@ class _Composer:
             self._check_tag(event)
             plain = event.tag not in {_STRING_TAG, "!"}
         filled = self._templates.fill(event.value)
-        return Scalar(self._at(event), filled.text, plain=plain, variables=filled.variables)
+        if not filled.variables:
+            return Scalar(self._at(event), filled.text, plain=plain)
+        pasted = _as_pasted(event, filled, in_flow=self._flows > 0)
+        return Scalar(
+            self._at(event), filled.text, plain=plain, variables=filled.variables, pasted=pasted
+        )
 
     def _check_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
         # A tag names a type to build (!!python/object …); decK's files have no use for one.
@@ -357,23 +495,49 @@ class _Composer:
 
     def _mapping(self, start: yaml.Event) -> Mapping:
         node = Mapping(self._at(start), {})
-        merged: list[Mapping] = []
+        merge: Scalar | None = None
+        merged: dict[str, Entry] = {}
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             key = self._node(event)
             value = self._node(self._next())
             self._count(node, value)
             if not isinstance(key, Scalar):
-                self._problems.error(key.place, "file", "a key must be text")
+                hint = self._templates.foreign_hint(key.place.line)
+                self._problems.error(key.place, "file", f"a key must be text{hint}")
             elif key.variables:
                 self._problems.error(key.place, "env", "a key cannot come from the environment")
             elif key.text == "<<" and key.plain:
-                merged.extend(self._merge_sources(value))
+                self._check_merge(key, merge)
+                merge = key
+                for source in reversed(self._merge_sources(value)):  # the first source wins
+                    merged.update(source.entries)
+                self._check_written_before(node, merged)
             elif key.text is not None:
                 self._enter(node, key, key.text, value)
-        for source in merged:  # YAML's merge key: what is written here wins, then the first source
-            for name, entry in source.entries.items():
-                node.entries.setdefault(name, entry)
+        for name, entry in merged.items():
+            node.entries.setdefault(name, entry)
         return node
+
+    def _check_merge(self, key: Scalar, first: Scalar | None) -> None:
+        if first is not None:
+            message = (
+                f"stands here a second time; first on line {first.place.line}: write one, "
+                "<<: [*a, *b], of which the first wins"
+            )
+            self._problems.error(key.place, "<<", message)
+
+    def _check_written_before(self, node: Mapping, merged: dict[str, Entry]) -> None:
+        """Refuse an own key that stands before a ``<<`` that has it too.
+
+        YAML's merge type lets the own key win wherever it stands; decK's reader
+        lets ``<<`` win over what stands before it.
+        """
+        for name in node.entries.keys() & merged.keys():
+            message = (
+                "stands before a << that has it too: decK lets << win here, YAML lets this line "
+                "win; write << first and both read this line"
+            )
+            self._problems.error(node.key_place(name), name, message)
 
     def _merge_sources(self, value: Node) -> list[Mapping]:
         candidates = value.items if isinstance(value, Sequence) else [value]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from authz.kong import checks
-from authz.kong.document import Mapping, Scalar, Sequence
+from authz.kong.document import Mapping, Scalar
 from authz.kong.plugins import PROTOCOLS
 from authz.kong.schema import (
     Anything,
@@ -20,7 +21,9 @@ from authz.kong.schema import (
     Number,
     Object,
     Text,
+    is_empty,
     read_fields,
+    refuse_absence,
 )
 from authz.model import Consumer, Route, Service
 
@@ -45,8 +48,13 @@ _MILLISECONDS = Number(minimum=1, maximum=_MAX_MILLISECONDS, whole=True)
 _TEXT = Text(check=checks.filled)
 _ANYTHING = Field(Anything())
 
+FILTER_CHAINS = (
+    "a filter may decide who gets in, and none is run here: move what it does into Envoy, and "
+    "remove the chain once nothing depends on it"
+)
+
 _COMMON: Table[str, Field] = {
-    "id": Field(Text(check=checks.uuid)),
+    "id": Field(Text(check=checks.uuid), absence="the id would be made from the name"),
     **dict.fromkeys(("tags", "created_at", "updated_at", "_comment", "_ignore"), _ANYTHING),
 }
 
@@ -62,34 +70,62 @@ SERVICE: Table[str, Field] = {
     "connect_timeout": Field(_MILLISECONDS, 60_000),
     "read_timeout": Field(_MILLISECONDS, 60_000),
     "write_timeout": Field(_MILLISECONDS, 60_000),
-    "enabled": Field(Boolean(), default=True),
+    "enabled": Field(Boolean(), default=True, absence="the service would be enabled"),
     "tls_verify": Field(Boolean()),
     "client_certificate": _ANYTHING,
     "ca_certificates": Field(Array(Text(check=checks.uuid))),
-    **dict.fromkeys(("tls_verify_depth", "tls_sans", "routes", "plugins"), _ANYTHING),
+    **dict.fromkeys(
+        ("tls_verify_depth", "tls_sans", "routes", "plugins", "filter_chains"), _ANYTHING
+    ),
 }
+
+
+def _route_path(text: str) -> str | None:
+    """Check a route's path, with a hint where a regular expression lacks its ``~``."""
+    wrong = checks.route_path(text)
+    if wrong and text.startswith("/") and re.search(r"[\\^?+*()\[\]{}|$]", text):
+        return f"{wrong}; a regular expression begins with ~: write ~{text}"
+    return wrong
+
 
 _ADDRESS = Object({"ip": Field(_TEXT), "port": Field(_PORT)})
 
 ROUTE: Table[str, Field] = {
     **_COMMON,
     "name": Field(Text(check=checks.name)),
-    "protocols": Field(Array(Text(allowed=PROTOCOLS), at_least=1), ("http", "https")),
+    "protocols": Field(
+        Array(Text(allowed=PROTOCOLS), at_least=1),
+        ("http", "https"),
+        absence="the route would take http and https",
+    ),
     "methods": Field(Array(Text(check=checks.method))),
     "hosts": Field(Array(Text(check=checks.route_host))),
-    "paths": Field(Array(Text(check=checks.route_path))),
+    "paths": Field(Array(Text(check=_route_path))),
     "headers": Field(MapOf(Array(_TEXT, at_least=1), key=checks.header_name)),
     "snis": Field(Array(Text(check=checks.sni))),
     "sources": Field(Array(_ADDRESS)),
     "destinations": Field(Array(_ADDRESS)),
     "strip_path": Field(Boolean(), default=True),
     "preserve_host": Field(Boolean(), default=False),
-    "regex_priority": Field(Number(whole=True), 0),
+    "regex_priority": Field(
+        Number(whole=True),
+        0,
+        absence="the route would have the priority 0 among regular expressions",
+    ),
     "path_handling": Field(Text(allowed=("v0", "v1")), "v0"),
     "https_redirect_status_code": Field(Number(whole=True), 426),
     "request_buffering": Field(Boolean(), default=True),
     "response_buffering": Field(Boolean(), default=True),
-    **dict.fromkeys(("expression", "priority", "service", "plugins"), _ANYTHING),
+    **dict.fromkeys(("expression", "priority", "service", "plugins", "filter_chains"), _ANYTHING),
+}
+
+_ROUTE_ABSENCES: Table[str, str] = {
+    "hosts": "the route would take every host",
+    "paths": "the route would take every path",
+    "methods": "the route would take every method",
+    "headers": "the route would take requests with any headers",
+    "snis": "the route would take every server name",
+    "service": "the route would have no service, and no service's plugin would guard it",
 }
 
 CONSUMER: Table[str, Field] = {
@@ -140,12 +176,18 @@ class Contents:
         return f"{text}#{self._counts[text]}"
 
 
+def _refuse_filters(mapping: Mapping, problems: Problems) -> None:
+    if not is_empty(mapping.get("filter_chains")):
+        problems.error(mapping.key_place("filter_chains"), "filter_chains", FILTER_CHAINS)
+
+
 # --- Services -------------------------------------------------------------------
 
 
 def read_service(mapping: Mapping, contents: Contents, problems: Problems) -> Service | None:
     """Read a service; None if it has no host, which has been reported."""
     values = read_fields(mapping, SERVICE, problems)
+    _refuse_filters(mapping, problems)
     certificate = mapping.get("client_certificate")
     values = {**_from_url(values.pop("url", None)), **values}
     _check_service(mapping, values, problems)
@@ -209,6 +251,7 @@ def read_route(
 ) -> Route:
     """Read a route of ``service``."""
     values = read_fields(mapping, ROUTE, problems)
+    _refuse_filters(mapping, problems)
     protocols = values.get("protocols") or ("http", "https")
     _check_route(mapping, values, protocols, problems)
     chosen = {name: values[name] for name in _ROUTE_VALUES if name in values}
@@ -266,12 +309,16 @@ def _check_route(
         )
     for field in ("expression", "priority"):
         if mapping.get(field) is not None:
-            message = "routes by expression are not done here: write paths, hosts, methods, headers"
+            message = (
+                "routes by expression are not done here: write the same with paths, hosts, "
+                "methods, headers, snis"
+            )
             problems.error(mapping.key_place(field), field, message)
             return
     for field, message in _complaints(values, named):
         problems.error(mapping.place_of(field), field, message)
-    _check_conditions(mapping, named, problems)
+    if not refuse_absence(mapping, _ROUTE_ABSENCES, problems):
+        _check_conditions(mapping, named, problems)
 
 
 def _complaints(values: dict[str, Any], named: set[str]) -> list[tuple[str, str]]:
@@ -314,15 +361,8 @@ def _check_conditions(mapping: Mapping, named: set[str], problems: Problems) -> 
         fields = ["hosts", "headers", "paths"]
         fields += [] if named <= {"grpc", "grpcs"} else ["methods"]
         fields += ["snis"] if named & _TLS else []
-    if not any(_is_filled(mapping, field) for field in fields):
+    if all(is_empty(mapping.get(field)) for field in fields):
         problems.error(mapping.place, "paths", f"at least one is required of {', '.join(fields)}")
-
-
-def _is_filled(mapping: Mapping, field: str) -> bool:
-    node = mapping.get(field)
-    if isinstance(node, Sequence):
-        return bool(node.items)
-    return bool(node.entries) if isinstance(node, Mapping) else node is not None
 
 
 # --- Consumers --------------------------------------------------------------------
@@ -333,8 +373,12 @@ def read_consumer(mapping: Mapping, problems: Problems) -> Consumer | None:
     values = read_fields(mapping, CONSUMER, problems)
     username, custom_id = values.get("username"), values.get("custom_id")
     if username is None and custom_id is None:
-        if not {"username", "custom_id"} & mapping.entries.keys():
+        written = {"username", "custom_id"} & mapping.entries.keys()
+        if not written:
             problems.error(mapping.place, "username", "is required, or custom_id")
+        for field in filter(lambda field: mapping.get(field) is None, written):
+            message = "is null: nobody would be this consumer; write a value"
+            problems.error(mapping.place_of(field), field, message)
         return None
     # By the name: what Kong draws by lot differs from replica to replica.
     kind, name = ("custom_ids", custom_id) if username is None else ("consumers", username)

@@ -9,8 +9,9 @@ scalar.  So a value can never become YAML, and lines and columns stay the file's
 from __future__ import annotations
 
 import json
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from authz.model import Place
@@ -33,9 +34,16 @@ _ACTION = re.compile(
     re.VERBOSE,
 )
 _PREFIX = "DECK_"
-_USAGE = 'write ${{ env "DECK_NAME" }}, optionally with | toInt, toBool, toFloat or indent N'
+_USAGE = (
+    'write ${{ env "DECK_NAME" }}, optionally with | toInt, toBool, toFloat or indent N. For the '
+    "rest of decK's templates render it first: deck file render --populate-env-vars (the new file "
+    "holds the values of the variables)"
+)
+_FOREIGN = (
+    "a {{ … }} without $ is no template of decK's: render it first with the tool that it is for"
+)
 
-_INTEGER = re.compile(r"[-+]?[0-9]+")
+_INTEGER = re.compile(r"[-+]?[0-9]{1,19}")
 _FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 # What Go's strconv.ParseBool takes, which is behind decK's toBool.
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
@@ -47,10 +55,15 @@ REFERENCE_START = "{vault://"
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A scalar's text with its values in; ``text`` is None if one is not to be had."""
+    """A scalar's text with its values in; ``text`` is None if one is not to be had.
+
+    ``whole``: a single template is all that stood there.
+    """
 
     text: str | None
-    variables: tuple[str, ...]
+    variables: tuple[str, ...] = ()
+    values: tuple[str, ...] = field(default=(), repr=False)
+    whole: bool = False
 
 
 class Templates:
@@ -63,14 +76,27 @@ class Templates:
     def fill(self, text: str) -> Filled:
         """Put the values into ``text``, a scalar of the parsed document."""
         if _OPEN not in text:
-            return Filled(text, ())
+            return Filled(text)
         used = [self._values[int(number)] for number in _PLACEHOLDER.findall(text)]
         variables = tuple(name for name, _ in used)
-        if any(value is None for _, value in used):
+        values = tuple(value for _, value in used if value is not None)
+        if len(values) < len(used):
             return Filled(None, variables)
-        values = iter(used)
+        left = iter(values)
         # A function, not a string: the value may hold backslashes.
-        return Filled(_PLACEHOLDER.sub(lambda _: next(values)[1] or "", text), variables)
+        filled = _PLACEHOLDER.sub(lambda _: next(left), text)
+        return Filled(filled, variables, values, whole=bool(_PLACEHOLDER.fullmatch(text)))
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether there is a template that is not understood, which has been reported."""
+        return any(not name for name, _ in self._values)
+
+    def foreign_hint(self, line: int) -> str:
+        """Return what to do about a ``{{`` on this line, which is a template of another tool."""
+        # YAML notices some of them only a line later.
+        lines = self.text.split("\n")[max(0, line - 2) : line]
+        return f"; {_FOREIGN}" if any("{{" in text for text in lines) else ""
 
 
 def extract(text: str, file: str, environ: Mapping[str, str], problems: Problems) -> Templates:
@@ -145,10 +171,11 @@ def _is_text(value: str) -> bool:
 
 
 def _pipe(pipe: str, value: str) -> str | None:
-    if pipe == "toInt":
-        return value if _INTEGER.fullmatch(value) else None
+    if pipe == "toInt":  # to base ten, whatever zeros it begins with
+        return str(int(value)) if _INTEGER.fullmatch(value) else None
     if pipe == "toFloat":
-        return value if _FLOAT.fullmatch(value) else None
+        number = float(value) if _FLOAT.fullmatch(value) else math.inf
+        return repr(number) if math.isfinite(number) else None
     if pipe == "toBool":
         return "true" if value in _TRUE else "false" if value in _FALSE else None
     # indent: decK needs it to paste several lines into a block scalar, whose
@@ -156,30 +183,67 @@ def _pipe(pipe: str, value: str) -> str | None:
     return value
 
 
-def vault_value(reference: str, environ: Mapping[str, str]) -> tuple[str, str]:
-    """Return the variable behind ``{vault://env/name[/key]}``, and the value.
+# --- References ---------------------------------------------------------------------
 
-    As in Kong's environment vault: ``my-secret`` is ``MY_SECRET``; with a key,
-    the variable holds a JSON object.  Raise ``LookupError`` with what is wrong;
-    the text never holds a value.
-    """
-    match = _REFERENCE.fullmatch(reference)
-    if match is None:
-        raise LookupError("write a reference as {vault://env/name} or {vault://env/name/key}")
-    if match["vault"] != "env":
-        raise LookupError(f"the vault '{match['vault']}' cannot be read here: only env")
-    variable = match["name"].replace("-", "_").upper()
-    if variable not in environ:
-        raise LookupError(f"the environment variable {variable} is not set")
-    if not _is_text(environ[variable]):
-        raise LookupError(f"the value of {variable} is no UTF-8")
-    if match["key"] is None:
-        return variable, environ[variable]
-    try:
-        document = json.loads(environ[variable])
-    except (ValueError, RecursionError):
-        document = None
-    value = document.get(match["key"]) if isinstance(document, dict) else None
-    if isinstance(value, str) and _is_text(value):  # JSON can spell a lone surrogate
-        return variable, value
-    raise LookupError(f"{variable} must be a JSON object with the text '{match['key']}' in it")
+
+ENVIRONMENT_VAULT = "env"
+"""The kind of vault that can be read here, and the name of the one that needs no entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vault:
+    """An entry of ``vaults``: its kind, and what its variables' names begin with."""
+
+    kind: str
+    variable_prefix: str = ""
+
+
+class Vaults:
+    """The vaults that a file's references name, each by its prefix."""
+
+    def __init__(
+        self, environ: Mapping[str, str], declared: Mapping[str, Vault] | None = None
+    ) -> None:
+        self._environ = environ
+        self._by_prefix = {ENVIRONMENT_VAULT: Vault(ENVIRONMENT_VAULT), **(declared or {})}
+
+    def value(self, reference: str) -> tuple[str, str]:
+        """Return the variable behind ``{vault://prefix/name[/key]}``, and the value.
+
+        As in Kong's environment vault: ``my-secret`` is ``MY_SECRET``, behind the
+        vault's own ``config.prefix``; with a key, the variable holds a JSON object.
+        Raise ``LookupError`` with what is wrong; the text never holds a value.
+        """
+        match = _REFERENCE.fullmatch(reference)
+        if match is None:
+            raise LookupError("write a reference as {vault://env/name} or {vault://env/name/key}")
+        vault = self._by_prefix.get(match["vault"])
+        if vault is None:
+            raise LookupError(
+                f"the vault '{match['vault']}' cannot be read here: only env, and what vaults "
+                "declares with the name env"
+            )
+        if vault.kind != ENVIRONMENT_VAULT:
+            raise LookupError(
+                f"a vault of the kind '{vault.kind}' cannot be read here: put the value into the "
+                "environment and write {vault://env/name}"
+            )
+        variable = (vault.variable_prefix + match["name"]).replace("-", "_").upper()
+        return variable, self._member(variable, match["key"])
+
+    def _member(self, variable: str, key: str | None) -> str:
+        if variable not in self._environ:
+            raise LookupError(f"the environment variable {variable} is not set")
+        value = self._environ[variable]
+        if not _is_text(value):
+            raise LookupError(f"the value of {variable} is no UTF-8")
+        if key is None:
+            return value
+        try:
+            document = json.loads(value)
+        except (ValueError, RecursionError):
+            document = None
+        member = document.get(key) if isinstance(document, dict) else None
+        if isinstance(member, str) and _is_text(member):  # JSON can spell a lone surrogate
+            return member
+        raise LookupError(f"{variable} must be a JSON object with the text '{key}' in it")

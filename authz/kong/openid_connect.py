@@ -6,16 +6,19 @@ and what is said about those that do not take effect.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from authz.errors import Reason
 from authz.kong import checks, environment, schema
-from authz.kong.document import Mapping, Node, Scalar, Sequence
+from authz.kong.document import Mapping, Node, Scalar, Sequence, Unresolved
 from authz.kong.parameters import LEGACY, METHODS, PARAMETERS, PLACES, Status
 from authz.model import OpenIDConnect, Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping as Environ
+    from collections.abc import Callable
 
+    from authz.kong.parameters import Parameter
     from authz.kong.problems import Problems
     from authz.model import Place
 
@@ -24,6 +27,7 @@ METHODS_DONE = ("bearer", "client_credentials")
 
 _BROWSER_METHODS = frozenset({"authorization_code", "session"})
 _CLIENT_AUTH_DONE = frozenset({"client_secret_basic", "client_secret_post"})
+_OUR_CLIENT = frozenset({"client_id", "client_secret"})
 _DEFAULT_PLACES = ("header", "query")
 _ENDPOINTS = ("issuer", "token_endpoint", "jwks_endpoint", "extra_jwks_uris")
 # Parameters whose explicit null is a value: "none", not "Kong's default".
@@ -44,7 +48,7 @@ _VERBATIM = (
 def read(
     config: Mapping,
     place: Place,
-    environ: Environ[str, str],
+    vaults: environment.Vaults,
     problems: Problems,
     *,
     enabled: bool = True,
@@ -54,33 +58,68 @@ def read(
     None if it is not ``enabled`` (then only its grammar is checked), or if it
     lacks what everything else needs, which has been reported.
     """
-    config = _with_references(config, environ, problems)
+    acting = _acting_methods(config) if enabled else frozenset[str]()
+    config = _with_references(config, acting, vaults, problems)
     values = schema.read_fields(config, PARAMETERS, problems)
     return _Reading(config, values, place, problems).result() if enabled else None
 
 
-# --- {vault://env/…} ------------------------------------------------------------
+# --- {vault://…} ------------------------------------------------------------------
 
 
-def _with_references(config: Mapping, environ: Environ[str, str], problems: Problems) -> Mapping:
-    """Resolve the references in those parameters in which Kong resolves them."""
-    resolved: dict[str, Node] = {}
+def _acting_methods(config: Mapping) -> frozenset[str]:
+    """Return the methods that are done here and that ``config`` does not leave out."""
+    node = config.get("auth_methods")
+    if node is None:
+        return frozenset(METHODS_DONE)
+    items = node.items if isinstance(node, Sequence) else [node]
+    named = {item.text for item in items if isinstance(item, Scalar)}
+    return frozenset(method for method in METHODS_DONE if method in named)
+
+
+def _with_references(
+    config: Mapping, acting: frozenset[str], vaults: environment.Vaults, problems: Problems
+) -> Mapping:
+    """Resolve the references that take effect, where Kong resolves them; mark the others.
+
+    One that takes no effect is never followed: its vault may be one that cannot
+    be read from here.
+    """
+    replaced: dict[str, Node] = {}
     for name, entry in config.entries.items():
         parameter = PARAMETERS.get(name)
-        if parameter is not None and parameter.referenceable:
-            resolved[name] = _resolved(entry.value, name, environ, problems)
-    return config.replace(resolved) if resolved else config
+        if parameter is None:
+            continue
+        if not _takes_effect(parameter, acting):
+            replaced[name] = _each_reference(entry.value, Scalar.unresolved)
+        elif parameter.referenceable:
+            resolve = partial(_resolved, name=name, vaults=vaults, problems=problems)
+            replaced[name] = _each_reference(entry.value, resolve)
+    return config.replace(replaced)
 
 
-def _resolved(node: Node, name: str, environ: Environ[str, str], problems: Problems) -> Node:
+def _takes_effect(parameter: Parameter, acting: frozenset[str]) -> bool:
+    if parameter.status is not Status.DONE or not acting:
+        return False
+    return not parameter.used_by or bool(parameter.used_by & acting)
+
+
+def _each_reference(node: Node, change: Callable[[Scalar], Node]) -> Node:
+    """Return ``node`` with each reference in it changed."""
     if isinstance(node, Sequence):
-        return node.replace([_resolved(item, name, environ, problems) for item in node.items])
-    if not isinstance(node, Scalar) or node.text is None:
-        return node
-    if not node.text.startswith(environment.REFERENCE_START):
-        return node
+        return node.replace([_each_reference(item, change) for item in node.items])
+    if isinstance(node, Mapping):
+        return node.replace(
+            {name: _each_reference(e.value, change) for name, e in node.entries.items()}
+        )
+    if isinstance(node, Scalar) and (node.text or "").startswith(environment.REFERENCE_START):
+        return change(node)
+    return node
+
+
+def _resolved(node: Scalar, *, name: str, vaults: environment.Vaults, problems: Problems) -> Scalar:
     try:
-        variable, value = environment.vault_value(node.text, environ)
+        variable, value = vaults.value(node.text or "")
     except LookupError as error:
         problems.error(node.place, name, str(error))
         return node.filled(None, "")
@@ -100,6 +139,7 @@ class _Reading:
         self._values = values
         self._place = place
         self._problems = problems
+        self._named_methods = frozenset(self._get("auth_methods"))
         self._methods = self._auth_methods()
 
     def result(self) -> OpenIDConnect | None:
@@ -124,7 +164,7 @@ class _Reading:
         }
         if "issuer" not in self._values:
             return None
-        verbatim = {name: self._values[name] for name in _VERBATIM if name in self._values}
+        verbatim = {name: self._values[name] for name in _VERBATIM if self._is_known(name)}
         return OpenIDConnect(**verbatim, **built)
 
     def _get(self, name: str) -> Any:  # noqa: ANN401 - any parameter's value
@@ -146,18 +186,36 @@ class _Reading:
         items = node.items if isinstance(node, Sequence) else [node]
         return [item for item in items if isinstance(item, Scalar)]
 
+    def _is_known(self, name: str) -> bool:
+        """Tell whether the file gives a value, and not only a reference that nobody follows."""
+        return name in self._values and not any(
+            isinstance(item, Unresolved) for item in self._items(name)
+        )
+
     # --- Not done ---
 
     def _say_what_takes_no_effect(self) -> None:
-        browser = []
+        browser, idle = [], []
         for name, value in self._values.items():
             parameter = PARAMETERS[name]
-            if parameter.status is Status.DONE or parameter.is_default(value):
+            if parameter.is_default(value):
                 continue
-            if parameter.status is Status.REFUSED:
-                self._error(name, "is not done here and not ignored in silence: remove it")
-            else:
+            if parameter.used_by and not parameter.used_by & self._named_methods:
+                idle.append(name)
+            elif parameter.status is Status.REFUSED:
+                self._error(
+                    name,
+                    f"is not done here. Without it, {parameter.without}: remove it only if that is "
+                    "right",
+                )
+            elif parameter.status is Status.BROWSER:
                 browser.append(name)
+        if idle := [name for name in idle if name not in _OUR_CLIENT]:  # these have their own
+            self._notice(
+                idle[0],
+                "no effect, for only methods that auth_methods does not name use it: "
+                f"{', '.join(idle)}",
+            )
         if browser:
             names = ", ".join(name for name in browser if name not in LEGACY) or "legacy names"
             legacy = sum(name in LEGACY for name in browser)
@@ -187,15 +245,25 @@ class _Reading:
                 f"Kong's default is all of its methods; here it means {' and '.join(METHODS_DONE)}",
             )
             return METHODS_DONE
-        if browser := [name for name in METHODS if name in named and name in _BROWSER_METHODS]:
+        browser = [name for name in METHODS if name in named and name in _BROWSER_METHODS]
+        if browser and _BROWSER_METHODS.issuperset(named):
+            self._notice(
+                "auth_methods",
+                f"{', '.join(browser)}: for browsers, not done here, and nothing else is named: "
+                f"every request gets 401 {Reason.METHODS_FOR_BROWSERS}",
+            )
+        elif browser:
             self._notice("auth_methods", f"{', '.join(browser)}: for browsers, not done here")
         for item in self._items("auth_methods"):
             name = item.text
             if name in METHODS and name not in METHODS_DONE and name not in _BROWSER_METHODS:
-                message = f"'{name}' is not done here; remove it"
+                message = (
+                    f"'{name}' is not done here. Without it, callers who prove who they are that "
+                    "way get 401: remove it only if that is right"
+                )
                 self._problems.error(item.place, "auth_methods", message)
         methods = tuple(name for name in METHODS_DONE if name in named)
-        if not methods:
+        if not methods and not browser:
             self._error("auth_methods", f"lets nobody in: name {' or '.join(METHODS_DONE)}")
         return methods
 
@@ -239,11 +307,9 @@ class _Reading:
                     self._error(
                         name, "none would let the provider skip the caller's secret; remove it"
                     )
-                elif method != "none" and method not in _CLIENT_AUTH_DONE:
+                elif exchanging and method != "none" and method not in _CLIENT_AUTH_DONE:
                     done = " or ".join(sorted(_CLIENT_AUTH_DONE))
                     self._error(name, f"'{method}' is not done here; write {done}")
-        if len(self._get("client_secret") or ()) > len(self._get("client_id") or ()):
-            self._error("client_secret", "has more entries than client_id; they belong in pairs")
 
     def _notice_client(self) -> None:
         if names := [name for name in ("client_id", "client_secret") if self._get(name)]:
@@ -255,8 +321,9 @@ class _Reading:
 
     def _secrets(self) -> dict[str, Any]:
         salt = self._values.get("cache_tokens_salt")
+        secrets = self._values["client_secret"] if self._is_known("client_secret") else ()
         return {
-            "client_secret": tuple(map(Secret, self._values.get("client_secret", ()))),
+            "client_secret": tuple(map(Secret, secrets)),
             "cache_tokens_salt": None if salt is None else Secret(salt),
         }
 
@@ -295,7 +362,7 @@ class _Reading:
             )
 
     def _notice_audience(self) -> None:
-        if not self._get("audience") and not self._get("audience_required"):
+        if self._methods and not self._get("audience") and not self._get("audience_required"):
             self._notice(
                 "audience",
                 "is not set: a token that this issuer made for another service is accepted too",

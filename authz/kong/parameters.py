@@ -7,7 +7,7 @@ says nothing, and none of these comparisons looks at it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -33,9 +33,15 @@ class Status(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Parameter(Field):
-    """A field of the plugin's ``config``."""
+    """A field of the plugin's ``config``.
+
+    ``used_by``: the only methods that look at it, if not all do.  ``without``: what
+    it means to do without a parameter that is refused.
+    """
 
     status: Status = Status.REFUSED
+    used_by: frozenset[str] = frozenset()
+    without: str = ""
 
 
 METHODS = (
@@ -82,8 +88,14 @@ def _done(kind: Type, default: object = None, *, referenceable: bool = False) ->
     return Parameter(kind, default, referenceable=referenceable, status=Status.DONE)
 
 
-def _browser(kind: Type, default: object = None, *, also: tuple[object, ...] = ()) -> Parameter:
-    return Parameter(kind, default, also, status=Status.BROWSER)
+def _browser(
+    kind: Type,
+    default: object = None,
+    *,
+    also: tuple[object, ...] = (),
+    referenceable: bool = False,
+) -> Parameter:
+    return Parameter(kind, default, also, referenceable, status=Status.BROWSER)
 
 
 def _refused(kind: Type, default: object = None, *, referenceable: bool = False) -> Parameter:
@@ -105,17 +117,25 @@ def _choices(*allowed: str) -> Array:
 # --- Objects inside the configuration -------------------------------------------
 
 
-def _unset(kind: Type, *names: str) -> dict[str, Field]:
-    return dict.fromkeys(names, Field(kind))
+def _unset(kind: Type, *names: str, referenceable: bool = False) -> dict[str, Field]:
+    return dict.fromkeys(names, Field(kind, referenceable=referenceable))
 
 
 _CLOUD_AUTHENTICATION: Mapping[str, Field] = {
-    "auth_provider": Field(_choice("aws", "azure", "gcp")),
+    "auth_provider": Field(_choice("aws", "azure", "gcp"), referenceable=True),
     "aws_is_serverless": Field(_FLAG, default=True),
-    **_unset(_TEXT, "aws_assume_role_arn", "aws_cache_name", "aws_region", "aws_role_session_name"),
-    **_unset(_SECRET, "aws_access_key_id", "aws_secret_access_key", "azure_client_id"),
-    **_unset(_SECRET, "azure_client_secret", "azure_tenant_id", "gcp_service_account_json"),
-}
+    **_unset(
+        _TEXT,
+        "aws_assume_role_arn", "aws_cache_name", "aws_region", "aws_role_session_name",
+        referenceable=True,
+    ),
+    **_unset(
+        _SECRET,
+        "aws_access_key_id", "aws_secret_access_key", "azure_client_id", "azure_client_secret",
+        "azure_tenant_id", "gcp_service_account_json",
+        referenceable=True,
+    ),
+}  # fmt: skip
 _REDIS: Mapping[str, Field] = {
     "cloud_authentication": Field(Object(_CLOUD_AUTHENTICATION)),
     "cluster_max_redirections": Field(_WHOLE, 5),
@@ -127,27 +147,32 @@ _REDIS: Mapping[str, Field] = {
     ),
     "connection_is_proxied": Field(_FLAG, default=False),
     "database": Field(_WHOLE, 0),
-    "host": Field(_TEXT, "127.0.0.1"),
+    "host": Field(_TEXT, "127.0.0.1", referenceable=True),
     "keepalive_backlog": Field(_WHOLE, also=(0,)),
     "keepalive_pool_size": Field(_WHOLE, 256),
-    "port": Field(_PORT, 6379),
+    "port": Field(_PORT, 6379, referenceable=True),
     "sentinel_nodes": Field(
         Array(Object({"host": Field(_TEXT, "127.0.0.1"), "port": Field(_PORT, 6379)}))
     ),
     "sentinel_role": Field(_choice("any", "master", "slave")),
     "ssl": Field(_FLAG, default=False),
     "ssl_verify": Field(_FLAG, default=True, also=(False,)),
-    **_unset(_TEXT, "sentinel_master", "server_name"),
-    **_unset(_SECRET, "username", "password", "sentinel_username", "sentinel_password"),
+    "sentinel_master": Field(_TEXT),
+    "server_name": Field(_TEXT, referenceable=True),
+    **_unset(
+        _SECRET,
+        "username", "password", "sentinel_username", "sentinel_password",
+        referenceable=True,
+    ),
     # Names of older versions, which write them beside the new ones.
     "timeout": Field(_MILLISECONDS, 2000),
     **_unset(_TEXTS, "cluster_addresses", "sentinel_addresses"),
-}
+}  # fmt: skip
 _SESSION_REDIS: Mapping[str, Field] = {**_REDIS, **_unset(_TEXT, "prefix", "socket")}
 _CLIENT_JWK: Mapping[str, Field] = {
     **_unset(_TEXT, "alg", "crv", "e", "issuer", "kid", "kty", "n", "use", "x", "y"),
     **_unset(_TEXT, "x5t", "x5t#S256", "x5u"),
-    **_unset(_SECRET, "d", "dp", "dq", "k", "oth", "p", "q", "qi", "r", "t"),
+    **_unset(_SECRET, "d", "dp", "dq", "k", "oth", "p", "q", "qi", "r", "t", referenceable=True),
     **_unset(_TEXTS, "key_ops", "x5c"),
 }
 _CLIENT_CERTIFICATE_HEADER: Mapping[str, Field] = {
@@ -294,7 +319,7 @@ _BROWSER: Mapping[str, Parameter] = {
     "session_remember_cookie_name": _browser(_TEXT, "remember"),
     "session_remember_rolling_timeout": _browser(_NUMBER, 604_800),
     "session_rolling_timeout": _browser(_NUMBER, 3600),
-    "session_secret": _browser(_SECRET),
+    "session_secret": _browser(_SECRET, referenceable=True),
     "session_storage": _browser(_choice("cookie", "memcache", "memcached", "redis"), "cookie"),
     "verify_nonce": _browser(_FLAG, default=True),
     **_each(_browser(_choices(*_SESSION_HEADERS)), "session_request_headers"),
@@ -327,9 +352,9 @@ _BROWSER: Mapping[str, Parameter] = {
     **_each(
         _browser(_TEXTS),
         "authorization_query_args_client", "authorization_query_args_names",
-        "authorization_query_args_values", "login_redirect_uri", "logout_redirect_uri",
-        "redirect_uri",
+        "authorization_query_args_values", "redirect_uri",
     ),
+    **_each(_browser(_TEXTS, referenceable=True), "login_redirect_uri", "logout_redirect_uri"),
 }  # fmt: skip
 
 # --- Parameters that are not done ---------------------------------------------------
@@ -458,5 +483,118 @@ _LEGACY: Mapping[str, Parameter] = {
     ),
 }  # fmt: skip
 
-PARAMETERS: Mapping[str, Parameter] = {**_DONE, **_BROWSER, **_REFUSED, **_LEGACY}
+# --- What only some methods use --------------------------------------------------------
+
+_EXCHANGE = frozenset(
+    {"authorization_code", "client_credentials", "password", "refresh_token"}
+)  # those that ask the token endpoint
+_OUR_CLIENT = frozenset(METHODS) - {"bearer", "client_credentials", "kong_oauth2", "session"}
+
+_USED_BY: Mapping[str, frozenset[str]] = {
+    **dict.fromkeys(
+        ("bearer_token_cookie_name", "bearer_token_header_name", "bearer_token_param_type"),
+        frozenset({"bearer"}),
+    ),
+    **dict.fromkeys(
+        (
+            "cache_introspection", "introspection_accept", "introspection_check_active",
+            "introspection_endpoint", "introspection_endpoint_auth_method",
+            "introspection_headers_client", "introspection_headers_names",
+            "introspection_headers_values", "introspection_hint",
+            "introspection_post_args_client", "introspection_post_args_client_headers",
+            "introspection_post_args_names", "introspection_post_args_values",
+            "introspection_token_param_name", "mtls_introspection_endpoint",
+        ),
+        frozenset({"introspection"}),
+    ),
+    **dict.fromkeys(
+        (
+            "cache_user_info", "userinfo_accept", "userinfo_endpoint", "userinfo_headers_client",
+            "userinfo_headers_names", "userinfo_headers_values", "userinfo_query_args_client",
+            "userinfo_query_args_names", "userinfo_query_args_values",
+        ),
+        frozenset({"userinfo"}),
+    ),
+    **dict.fromkeys(
+        ("refresh_token_param_name", "refresh_token_param_type"), frozenset({"refresh_token"})
+    ),
+    "client_credentials_param_type": frozenset({"client_credentials"}),
+    "password_param_type": frozenset({"password"}),
+    **dict.fromkeys(
+        (
+            "client_auth", "mtls_token_endpoint", "scopes", "token_endpoint",
+            "token_endpoint_auth_method", "token_headers_client", "token_headers_grants",
+            "token_headers_names", "token_headers_prefix", "token_headers_replay",
+            "token_headers_values", "token_post_args_client", "token_post_args_names",
+            "token_post_args_values",
+        ),
+        _EXCHANGE,
+    ),
+    **dict.fromkeys(("client_arg", "client_id", "client_secret"), _OUR_CLIENT),
+}  # fmt: skip
+
+# --- What it means to do without ---------------------------------------------------------
+
+_TURNS_AWAY = "callers whom it turns away would get in"
+_FINDS_FEWER = "callers whom it lets in would be refused"
+_UNSAFE = "nothing gets weaker, for it only switches a check off"
+_WITHOUT: Mapping[str, tuple[str, ...]] = {
+    _TURNS_AWAY: (
+        "claims_forbidden", "consumer_groups_claim", "domains", "groups_claim", "groups_required",
+        "jwt_session_claim", "jwt_session_cookie", "max_age", "principals", "roles_claim",
+        "roles_required",
+    ),
+    "a token that was revoked would be accepted until it expires": ("introspect_jwt_tokens",),
+    "whoever holds a stolen token could use it": (
+        "dpop_proof_lifetime", "dpop_use_nonce", "proof_of_possession_dpop",
+        "proof_of_possession_mtls", "proof_of_possession_mtls_from_header",
+    ),
+    "the acl plugin and the upstream would see no groups": ("authenticated_groups_claim",),
+    _UNSAFE: (
+        "consumer_groups_optional", "enable_hs_signatures", "ignore_signature",
+        "introspection_check_active", "proof_of_possession_auth_methods_validation",
+        "tls_client_auth_ssl_verify",
+    ),
+    _FINDS_FEWER: (
+        "anonymous", "bearer_token_cookie_name", "bearer_token_header_name", "id_token_param_name",
+        "id_token_param_type", "password_param_type", "refresh_token_param_name",
+        "refresh_token_param_type", "resolve_distributed_claims", "search_user_info",
+        "token_exchange", "token_exchange_endpoint",
+    ),
+    "callers would get other words, or no redirect": (
+        "forbidden_redirect_uri", "unauthorized_redirect_uri", "unexpected_redirect_uri",
+    ),
+    "each instance would keep what it has fetched in its own memory": (
+        "cache_introspection", "cache_token_exchange", "cache_user_info", "cluster_cache_items",
+        "cluster_cache_redis", "cluster_cache_strategy",
+    ),
+    "the provider would be reached without the proxy": (
+        "http_proxy", "http_proxy_authorization", "https_proxy", "https_proxy_authorization",
+        "no_proxy",
+    ),
+    "nothing changes for callers": ("http_version", "keepalive", "verify_parameters"),
+}  # fmt: skip
+_WITHOUT_BY_PREFIX: Mapping[str, str] = {
+    "upstream_": "the upstream would not get what it says",
+    "downstream_": "the caller would not get what it says",
+    "token_headers_replay": "the caller would not get the provider's headers",
+    "": "the provider would not be asked the way it says",
+}
+
+
+def _without(name: str) -> str:
+    for said, names in _WITHOUT.items():
+        if name in names:
+            return said
+    return next(said for prefix, said in _WITHOUT_BY_PREFIX.items() if name.startswith(prefix))
+
+
+PARAMETERS: Mapping[str, Parameter] = {
+    name: replace(
+        parameter,
+        used_by=_USED_BY.get(name, frozenset()),
+        without=_without(name) if parameter.status is Status.REFUSED else "",
+    )
+    for name, parameter in {**_DONE, **_BROWSER, **_REFUSED, **_LEGACY}.items()
+}
 LEGACY = frozenset(_LEGACY)

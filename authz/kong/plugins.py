@@ -23,13 +23,19 @@ PROTOCOLS = (*HTTP_PROTOCOLS, "tcp", "tls", "tls_passthrough", "udp", "ws", "wss
 FIELDS: Mapping[str, Field] = {
     "name": Field(Text(check=checks.filled)),
     "instance_name": Field(Text(check=checks.filled)),
-    "enabled": Field(Boolean(), default=True),
-    "protocols": Field(Array(Text(allowed=PROTOCOLS), at_least=1), HTTP_PROTOCOLS),
-    "id": Field(Text(check=checks.uuid)),
-    "_config": Field(Text(check=checks.filled)),
+    "enabled": Field(Boolean(), default=True, absence="the plugin would be enabled"),
+    "protocols": Field(
+        Array(Text(allowed=PROTOCOLS), at_least=1),
+        HTTP_PROTOCOLS,
+        absence="the plugin would have Kong's default protocols",
+    ),
+    "id": Field(Text(check=checks.uuid), absence="the plugin would get another id"),
+    "_config": Field(
+        Text(check=checks.filled), absence="nothing of _plugin_configs would apply to the plugin"
+    ),
     **dict.fromkeys(
         (
-            "config", "condition", "ordering", "partials", "run_on",
+            "config", "condition", "expressions", "ordering", "partials", "run_on",
             "service", "route", "consumer", "consumer_group",
             "tags", "created_at", "updated_at", "_comment", "_ignore",
         ),
@@ -37,10 +43,20 @@ FIELDS: Mapping[str, Field] = {
     ),
 }  # fmt: skip
 
+ABSENCES: Mapping[str, str] = {
+    "service": "the plugin would not belong to one service",
+    "route": "the plugin would not belong to one route",
+    "consumer": "the plugin would not belong to one consumer",
+}
+
 UNRESOLVED: Mapping[str, str] = {
-    "condition": "decides when the plugin applies, and is not done here",
-    "ordering": "changes when the plugin runs, and is not done here",
-    "partials": "takes configuration from elsewhere, and is not done here",
+    "condition": "decides when the plugin applies, and is not done here: without it the plugin "
+    "applies to every request of its scope; remove it if that is right",
+    "expressions": "computes the plugin's config for each request, and is not done here: write "
+    "fixed values in config",
+    "ordering": "changes when the plugin runs, and is not done here: Envoy's filters stand in "
+    "the order of its own configuration; remove it if that is right",
+    "partials": "takes configuration from elsewhere, and is not done here: write it out in config",
 }
 """Fields that are refused on an openid-connect plugin, with the reason."""
 
@@ -64,7 +80,8 @@ _DECIDES = frozenset(
         "konnect-application-auth", "ldap-auth", "ldap-auth-advanced", "mtls-auth", "oauth2",
         "oauth2-introspection", "saml", "session", "standard-webhooks", "vault-auth",
         # whether the caller may pass
-        "ace", "acl", "bot-detection", "ip-restriction", "opa", "request-termination",
+        "ace", "acl", "bot-detection", "entitlement-enforcement", "governance",
+        "ip-restriction", "opa", "request-termination",
         "tls-handshake-modifier", "tls-metadata-headers",
         # anything at all
         "post-function", "pre-function", "request-callout",
@@ -76,6 +93,7 @@ _READ_PAST = frozenset(
         # AI
         "ai-a2a-proxy", "ai-aws-guardrails", "ai-azure-content-safety", "ai-custom-guardrail",
         "ai-gcp-model-armor", "ai-lakera-guard", "ai-llm-as-judge", "ai-mcp-proxy",
+        "ai-model-selector",
         "ai-prompt-compressor", "ai-prompt-decorator", "ai-prompt-guard", "ai-prompt-template",
         "ai-proxy", "ai-proxy-advanced", "ai-rag-injector", "ai-rate-limiting-advanced",
         "ai-request-transformer", "ai-response-transformer", "ai-sanitizer",

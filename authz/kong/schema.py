@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from authz.kong import environment
-from authz.kong.document import Mapping, Node, Scalar, Sequence
+from authz.kong.document import Mapping, Node, Pasted, Scalar, Sequence, Unresolved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -43,8 +43,8 @@ class Text:
     def read(self, node: Node, name: str, problems: Problems) -> str | None:
         """Return the text; numbers and booleans have to be quoted, as in Kong."""
         scalar = _scalar(node, "a string", name, problems)
-        if scalar is None or scalar.text is None:
-            return None
+        if scalar is None or scalar.text is None or isinstance(scalar, Unresolved):
+            return None if scalar is None else scalar.text
         wrong = self._wrong(scalar, scalar.text, problems)
         if wrong is not None:
             problems.error(node.place, name, wrong)
@@ -55,10 +55,13 @@ class Text:
         if scalar.kind != "a string":
             return f"must be a string, not {scalar.kind}: put it in quotes"
         if "${" in text and not scalar.variables and (bare := _BARE_VARIABLE.search(text)):
-            variable = re.sub(r"\W", "_", bare[1]).upper() or "NAME"
+            variable = re.sub(r"\W", "_", bare[1]).upper().removeprefix("DECK_") or "NAME"
             return f'${{…}} is no variable of decK: write ${{{{ env "DECK_{variable}" }}}}'
         if text.startswith(environment.REFERENCE_START):
-            return "cannot be a {vault://…} reference: Kong resolves none in this field"
+            return (
+                "cannot be a {vault://…} reference, for Kong resolves none in this field: write "
+                'the value, or ${{ env "DECK_NAME" }}'
+            )
         if self.allowed and text not in self.allowed:
             return self._not_allowed(scalar, text, problems)
         return self.check(text) if self.check else None
@@ -75,15 +78,16 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Boolean:
-    """True or false, in YAML 1.2's spelling."""
+    """True or false; YAML 1.1's yes, no, on, off, y and n too, as decK's reader has it."""
 
-    def read(self, node: Node, name: str, problems: Problems) -> bool | None:
-        """Return the boolean."""
+    def read(self, node: Node, name: str, problems: Problems) -> Any:  # noqa: ANN401 - Type's
+        """Return the boolean; of an unresolved reference its text."""
         scalar = _scalar(node, "true or false", name, problems)
-        if scalar is None or scalar.text is None:
-            return None
+        if scalar is None or scalar.text is None or isinstance(scalar, Unresolved):
+            return None if scalar is None else scalar.text
         if scalar.boolean is None:
-            problems.error(node.place, name, "must be true or false, without quotes")
+            without = "" if scalar.plain else ", without quotes"
+            problems.error(node.place, name, f"must be true or false{without}")
         return scalar.boolean
 
 
@@ -96,13 +100,19 @@ class Number:
     above: float | None = None
     whole: bool = False
 
-    def read(self, node: Node, name: str, problems: Problems) -> int | float | None:
-        """Return the number, an ``int`` wherever it is whole."""
+    def read(self, node: Node, name: str, problems: Problems) -> Any:  # noqa: ANN401 - Type's
+        """Return the number, an ``int`` wherever it is whole; of an unresolved reference its text.
+
+        A number that decK's reader takes for another one is refused.
+        """
         wanted = "a whole number" if self.whole else "a number"
         scalar = _scalar(node, wanted, name, problems)
-        if scalar is None or scalar.text is None:
-            return None
+        if scalar is None or scalar.text is None or isinstance(scalar, Unresolved):
+            return None if scalar is None else scalar.text
         number = scalar.number
+        if scalar.deck_integer is not None and scalar.deck_integer != number:
+            problems.error(node.place, name, _other_number(scalar, scalar.deck_integer))
+            return None
         if number is None:
             problems.error(node.place, name, f"must be {wanted}, without quotes or unit")
             return None
@@ -123,15 +133,31 @@ class Number:
         return None
 
 
+def _other_number(scalar: Scalar, number: int) -> str:
+    """Say what decK reads instead, which YAML 1.1 has and YAML 1.2 has not."""
+    text = scalar.text or ""
+    why = "in base eight, as" if re.fullmatch("[-+]?0[0-9_]+", text) else "as"
+    if scalar.variables:
+        return f"decK reads the value of {scalar.variables[0]} {why} another number: write digits"
+    plain = re.sub("_|^[+]|(?<![1-9])0+(?=[1-9])", "", text)
+    also = f", or {plain} if you mean that" if "eight" in why else ""
+    return f"decK reads {text[:_QUOTED_CHARACTERS]} {why} {number}: write {number}{also}"
+
+
 @dataclass(frozen=True, slots=True)
 class Array:
-    """A list of one type; a bare value stands for a list of one, as in Kong's older files."""
+    """A list of one type; a bare value stands for a list of one, as in Kong's older files.
+
+    A variable that holds ``[a, b]``, and is all that stands there, is that list.
+    """
 
     of: Type
     at_least: int = 0
 
     def read(self, node: Node, name: str, problems: Problems) -> tuple[Any, ...] | None:
         """Return the items, those left out that have been reported."""
+        if isinstance(node, Scalar) and node.pasted is Pasted.LIST:
+            node = node.items_in_brackets()
         items = node.items if isinstance(node, Sequence) else [node]
         if len(items) < self.at_least:
             problems.error(node.place, name, "must not be empty")
@@ -193,13 +219,15 @@ class Field:
     """A field: its type, and Kong's default for it.
 
     ``also``: further defaults, of Kong's versions from 3.4 on.  ``referenceable``:
-    Kong resolves ``{vault://…}`` in it.
+    Kong resolves ``{vault://…}`` in it.  ``absence``: what it means that the field
+    is not there, where nobody may slip into that; null is then refused.
     """
 
     type: Type
     default: Any = None
     also: tuple[Any, ...] = ()
     referenceable: bool = False
+    absence: str = ""
 
     def is_default(self, value: Any) -> bool:  # noqa: ANN401 - any field's value
         """Tell whether ``value`` says no more than nothing would; order in lists is none."""
@@ -225,11 +253,43 @@ def read_fields(
         field = fields.get(name)
         if field is None:
             unknown_key(mapping, name, fields, problems, prefix)
+        elif entry.value.is_null and field.absence:
+            problems.error(entry.value.place, prefix + name, absent("null", field.absence))
         elif not entry.value.is_null:
             value = field.type.read(entry.value, prefix + name, problems)
             if value is not None:
                 values[name] = value
     return values
+
+
+def absent(found: str, meaning: str) -> str:
+    """Say that a field is there and says nothing, and what that would mean."""
+    return f"is {found}: {meaning}; write a value, or remove the line if you mean that"
+
+
+def refuse_absence(mapping: Mapping, meanings: Table[str, str], problems: Problems) -> bool:
+    """Report the fields that are null or empty, whose absence means what ``meanings`` say.
+
+    Not where all of them are written: that is how ``kong config db_export`` says
+    "none", and an oversight does not look so.  Return whether there was one.
+    """
+    if meanings.keys() <= mapping.entries.keys():
+        return False
+    found = False
+    for name, meaning in meanings.items():
+        entry = mapping.entries.get(name)
+        if entry is not None and (entry.value.is_null or is_empty(entry.value)):
+            said = "null" if entry.value.is_null else "empty"
+            problems.error(entry.value.place, name, absent(said, meaning))
+            found = True
+    return found
+
+
+def is_empty(node: Node | None) -> bool:
+    """Tell whether there is nothing: no value, or one without anything in it."""
+    if isinstance(node, Sequence):
+        return not node.items
+    return node is None or (isinstance(node, Mapping) and not node.entries)
 
 
 def unknown_key(
@@ -259,7 +319,24 @@ def as_list(node: Node | None, name: str, problems: Problems) -> list[Node]:
 
 
 def _scalar(node: Node, wanted: str, name: str, problems: Problems) -> Scalar | None:
-    if isinstance(node, Scalar):
-        return node
-    problems.error(node.place, name, f"must be {wanted}, not {node.kind}")
-    return None
+    if not isinstance(node, Scalar):
+        problems.error(node.place, name, f"must be {wanted}, not {node.kind}")
+        return None
+    if node.pasted in {Pasted.STRUCTURE, Pasted.LIST}:
+        problems.error(
+            node.place,
+            name,
+            f"the value of {node.variables[0]} is more than one value to decK, which pastes it "
+            f"into the YAML, and {wanted} is wanted: put quotes around the template to keep it "
+            "one text, or write the items one by one",
+        )
+        return None
+    if node.pasted is Pasted.OTHER_TEXT:
+        problems.notice(
+            node.place,
+            name,
+            f"the value of {', '.join(dict.fromkeys(node.variables))} is taken as it stands; decK "
+            "pastes it into the YAML, and reads another text or none: other quotes around the "
+            "template make both read the same",
+        )
+    return node

@@ -7,8 +7,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from authz.kong import checks, document, entities, openid_connect, plugins, schema
-from authz.kong.content import Content, is_empty, is_rereadable, mappings, read_files, shape
+from authz.kong import checks, document, entities, environment, openid_connect, plugins, schema
+from authz.kong.content import Content, is_rereadable, mappings, read_files, shape
 from authz.kong.document import Mapping, Node, Scalar
 from authz.kong.plugins import Standing
 from authz.kong.problems import Problems
@@ -25,6 +25,11 @@ __all__ = ["Sources", "is_rereadable", "load", "parse", "read"]
 _ROUTES_NAMED = 5
 """Of the routes to which no plugin applies; the others are counted."""
 
+
+_WITHOUT_A_PLUGIN = (
+    "without it whatever it guards is open, except where an openid-connect plugin applies; write "
+    "openid-connect in its place, and remove or disable it only if that is right"
+)
 
 Sources = tuple[tuple[str, bytes], ...]
 """The name and the bytes of each configuration file."""
@@ -66,12 +71,19 @@ def parse(sources: Sources, environ: Environ[str, str]) -> Gateway:
 def _gateway(
     sources: Iterable[tuple[str, bytes]], environ: Environ[str, str], problems: Problems
 ) -> Gateway:
-    roots = []
+    roots: list[Mapping] = []
+    empty: list[str] = []
     for file, data in sources:
         root = document.parse(data, file, environ, problems)
-        if root is not None and (mapping := schema.as_mapping(root, "file", problems)):
+        if root is None:  # nothing in it, or an error that has been reported
+            empty.append(file)
+        elif mapping := schema.as_mapping(root, "file", problems):
             roots.append(mapping)
+    for file in empty:
+        problems.notice(Place(file, 1, 1), "file", "is empty: nothing is read from it")
     if not roots:
+        problems.raise_errors()
+        problems.error(Place(empty[0], 1, 1), "file", "is empty: write a configuration into it")
         problems.raise_errors()
     gateway = _Assembly(Content(roots, problems), environ, problems).gateway()
     problems.raise_errors()
@@ -92,6 +104,8 @@ class _Index(Generic[_Entity]):
         self._kind = kind
         self._by: dict[str, dict[str, _Entity]] = {field: {} for field in unique}
         self._problems = problems
+        self._unread: list[set[str | None]] = []
+        """Of each entity that could not be read, what it is called; None: not to be known."""
 
     def add(self, entity: _Entity, mapping: Mapping) -> None:
         """Add an entity, reporting each of its keys that another one has."""
@@ -110,28 +124,40 @@ class _Index(Generic[_Entity]):
                 self._problems.error(mapping.place_of(field), field, message)
             clash = first
 
+    def pass_over(self, mapping: Mapping) -> None:
+        """Note an entity that could not be read, so that nobody is told that it is missing."""
+        nodes = [entry.value for f in self._by if (entry := mapping.entries.get(f)) is not None]
+        self._unread.append({n.text if isinstance(n, Scalar) else None for n in nodes})
+
     def find(self, node: Node, name: str) -> _Entity | None:
-        """Return what ``node`` refers to: a name or id, or a mapping with one of them."""
+        """Return what ``node`` refers to: a name or id, or a mapping with one of them.
+
+        None after a report: one about ``node``, or an earlier one about its entity.
+        """
         fields = tuple(self._by)
         if isinstance(node, Mapping):
             fields = tuple(field for field in fields if node.get(field) is not None)
             node = node.get(fields[0]) or node if fields else node
-        if not isinstance(node, Scalar) or node.text is None:
+        if not isinstance(node, Scalar):
             self._problems.error(node.place, name, f"must be a name or an id of the {self._kind}")
+            return None
+        if node.text is None:  # of a variable that is missing
             return None
         for field in fields:
             if (entity := self._by[field].get(node.text)) is not None:
                 return entity
-        self._problems.error(node.place, name, self._unknown(node))
+        if not any({node.text, None} & names for names in self._unread):
+            self._problems.error(node.place, name, self._unknown(node))
         return None
 
     def _unknown(self, node: Scalar) -> str:
+        elsewhere = "; if it stands in another file, give that file too"
         if node.variables or node.text is None:
-            return f"names none of the {self._kind}"
+            return f"names none of the {self._kind}{elsewhere}"
         hint = self._problems.did_you_mean(
             node.text, (key for known in self._by.values() for key in known)
         )
-        return f"'{node.text}' is none of the {self._kind}{hint}"
+        return f"'{node.text}' is none of the {self._kind}{hint or elsewhere}"
 
 
 # --- The assembly ------------------------------------------------------------------------
@@ -151,6 +177,7 @@ class _Scope(NamedTuple):
     service: Service | None
     route: Route | None
     owner: str  # what else narrows it: a consumer or a group
+    known: bool  # whether everything that it names was found
 
 
 class _Assembly:
@@ -158,8 +185,8 @@ class _Assembly:
 
     def __init__(self, content: Content, environ: Environ[str, str], problems: Problems) -> None:
         self._content = content
-        self._environ = environ
         self._problems = problems
+        self._vaults = environment.Vaults(environ, self._read_vaults())
         self._services: _Index[Service] = _Index("services", ("name", "id"), problems)
         self._routes: _Index[Route] = _Index("routes", ("name", "id"), problems)
         self._consumers: _Index[Consumer] = _Index(
@@ -190,6 +217,22 @@ class _Assembly:
             notices=self._problems.notices,
         )
 
+    def _read_vaults(self) -> dict[str, environment.Vault]:
+        """Return the vaults by prefix; whether one can be read is asked where it is named."""
+        found: dict[str, environment.Vault] = {}
+        for mapping in self._content.entries("vaults"):
+            prefix, kind = (self._text(mapping, field) for field in ("prefix", "name"))
+            node = mapping.get("config")
+            settings = schema.as_mapping(node, "config", self._problems) if node else None
+            if prefix is None or kind is None:
+                continue
+            if prefix in found or prefix == environment.ENVIRONMENT_VAULT:
+                message = f"'{prefix}' names a vault already; choose another prefix"
+                self._problems.error(mapping.place_of("prefix"), "prefix", message)
+            start = self._text(settings, "prefix") if settings else None
+            found[prefix] = environment.Vault(kind, start or "")
+        return found
+
     # --- Services and routes ---
 
     def _read_services(self) -> None:
@@ -200,9 +243,10 @@ class _Assembly:
             mapping = written.with_defaults(service_defaults)
             service = entities.read_service(mapping, self._contents, self._problems)
             if service is None:
+                self._services.pass_over(mapping)
                 continue
             self._services.add(service, mapping)
-            routes = mappings(written.get("routes"), "routes", self._problems)
+            routes = mappings(written, "routes", self._problems)
             nested.extend((route, service) for route in routes)
             self._collect(written, service=service)
         for route, service in nested:
@@ -266,7 +310,7 @@ class _Assembly:
         route: Route | None = None,
         owner: str = "",
     ) -> None:
-        for plugin in mappings(mapping.get("plugins"), "plugins", self._problems):
+        for plugin in mappings(mapping, "plugins", self._problems):
             self._entries.append(_PluginEntry(plugin, service, route, owner))
 
     # --- Consumers ---
@@ -347,9 +391,12 @@ class _Assembly:
                 if entry.mapping.get("name") is None:
                     self._problems.error(entry.mapping.place, "name", "is required")
                 continue
+            schema.refuse_absence(entry.mapping, plugins.ABSENCES, self._problems)
             scope = self._scope(entry)
             label = values.get("instance_name")
-            self._check_unique(entry.mapping, (name, *map(_key, scope)), seen, "name")
+            if scope.known:
+                key = (name, _key(scope.service), _key(scope.route), scope.owner)
+                self._check_unique(entry.mapping, key, seen, "name")
             if label is not None:
                 self._check_unique(entry.mapping, label, labels, "instance_name")
             if name == plugins.OPENID_CONNECT:
@@ -368,11 +415,13 @@ class _Assembly:
                 owner = f"{field} {shape(node)}"
             elif owner == field:  # every consumer may have its own
                 owner = f"{field} at {entry.mapping.place}"
-        return _Scope(
-            self._reference(entry.mapping, "service", self._services, entry.service),
-            self._reference(entry.mapping, "route", self._routes, entry.route),
-            owner,
+        service = self._reference(entry.mapping, "service", self._services, entry.service)
+        route = self._reference(entry.mapping, "route", self._routes, entry.route)
+        known = not (
+            (service is None and entry.mapping.get("service") is not None)
+            or (route is None and entry.mapping.get("route") is not None)
         )
+        return _Scope(service, route, owner, known)
 
     def _check_unique(
         self, mapping: Mapping, key: _Key, seen: dict[_Key, Place], field: str
@@ -390,7 +439,7 @@ class _Assembly:
         config = openid_connect.read(
             self._config(mapping, values),
             mapping.place,
-            self._environ,
+            self._vaults,
             self._problems,
             enabled=enabled,
         )
@@ -412,6 +461,11 @@ class _Assembly:
         source = values.get("_config")
         if source is None:
             return own
+        if node is None and "config" in mapping.entries:
+            message = schema.absent(
+                "null", f"only what '{source}' of _plugin_configs says would hold"
+            )
+            self._problems.error(mapping.place_of("config"), "config", message)
         shared = self._configs.get(str(source))
         if shared is None:
             hint = self._problems.did_you_mean(str(source), self._configs)
@@ -425,7 +479,7 @@ class _Assembly:
             message = "openid-connect finds the consumer and cannot depend on one"
             self._problems.error(mapping.place, "consumer", message)
         for field, message in plugins.UNRESOLVED.items():
-            if not is_empty(mapping.get(field)):
+            if not schema.is_empty(mapping.get(field)):
                 self._problems.error(mapping.key_place(field), field, message)
         protocols = values.get("protocols")
         if isinstance(protocols, tuple) and not set(plugins.HTTP_PROTOCOLS) <= set(protocols):
@@ -440,12 +494,12 @@ class _Assembly:
         standing = plugins.standing(self._clones.get(name, name))
         place = mapping.place_of("name")
         if standing is Standing.DECIDES:
-            message = f"{name} decides who gets in and is not done here; remove or disable it"
+            message = f"{name} decides who gets in and is not done here: {_WITHOUT_A_PLUGIN}"
             self._problems.error(place, "name", message)
         elif standing is Standing.UNKNOWN:
             message = (
-                f"'{name}' is no plugin of Kong's and may decide who gets in; remove or disable it"
-                f"{self._problems.did_you_mean(name, plugins.known())}"
+                f"'{name}' is no plugin of Kong's that is known here, and may decide who gets in"
+                f"{self._problems.did_you_mean(name, plugins.known()) or f': {_WITHOUT_A_PLUGIN}'}"
             )
             self._problems.error(place, "name", message)
         return standing is Standing.READ_PAST
@@ -462,5 +516,5 @@ class _Assembly:
 _Key = TypeVar("_Key")
 
 
-def _key(part: Service | Route | str | None) -> object:
-    return part.id if isinstance(part, Service | Route) else part
+def _key(part: Service | Route | None) -> str | None:
+    return None if part is None else part.id

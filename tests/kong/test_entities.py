@@ -166,7 +166,7 @@ def test_what_kong_takes_is_taken(fields: str) -> None:
     ("fields", "message"),
     [
         ("name: a", "paths: at least one is required of hosts, headers, paths, methods"),
-        ("paths: []", "paths: at least one is required of"),
+        ("paths: []", "paths: is empty: the route would take every path; write a value, or"),
         ("protocols: [grpc], methods: [GET], hosts: [h]", "methods: cannot be set for gRPC"),
         ("protocols: [grpc], strip_path: true, hosts: [h]", "strip_path: must be false for gRPC"),
         ("protocols: [http, grpc], hosts: [h]", "protocols: mixes"),
@@ -193,7 +193,7 @@ def test_what_kong_takes_is_taken(fields: str) -> None:
         ("expression: 'http.path == \"/\"'", "expression: routes by expression are not done"),
         ("priority: 1, paths: [/]", "priority: routes by expression are not done here"),
         ("paths: [/], service: nowhere", "service: 'nowhere' is none of the services"),
-        ("paths: [/], service: []", "service: must be a name or an id"),
+        ("paths: [/], service: [s]", "service: must be a name or an id"),
     ],
 )
 def test_a_route_that_kong_would_refuse_is_refused(fields: str, message: str) -> None:

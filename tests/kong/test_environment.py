@@ -7,7 +7,7 @@ import os
 import pytest
 from support.configuration import PLUGIN, complaints, config, load, with_parameters
 
-from authz.kong.environment import vault_value
+from authz.kong.environment import Vaults
 from authz.model import Secret
 
 CANARY = "hunter2-canary"
@@ -34,9 +34,17 @@ def test_a_plain_template_takes_the_type_that_is_asked_for() -> None:
     assert read.client_secret == (Secret("true"),)
 
 
-def test_a_value_never_becomes_yaml() -> None:
-    read = config('client_id: ${{ env "DECK_ID" }}', DECK_ID="[a, b] # &x: {{")
-    assert read.client_id == ("[a, b] # &x: {{",)
+@pytest.mark.parametrize("value", ["a # &x: {{", "a: b", "*a", "!!null", "'a'", "a\\tb", "- a"])
+def test_a_value_never_becomes_yaml(value: str) -> None:
+    for template in ('"${{ env "DECK_A" }}"', "'${{ env \"DECK_A\" }}'", '${{ env "DECK_A" }}'):
+        found = complaints(
+            with_parameters(f"unauthorized_error_message: {template}"), {"DECK_A": value}
+        )
+        if found:  # in plain text it may be a mapping to decK, and is refused then
+            assert "more than one value to decK" in found[0]
+            continue
+        read = config(f"unauthorized_error_message: {template}", DECK_A=value)
+        assert read.unauthorized_error_message == value
 
 
 def test_text_around_a_template_stays() -> None:
@@ -144,8 +152,8 @@ def test_bytes_that_are_no_utf_8_are_refused_wherever_they_go(line: str) -> None
 def test_bytes_that_are_no_utf_8_are_refused_behind_a_reference_too(
     reference: str, value: str, complaint: str
 ) -> None:
-    [found] = complaints(with_parameters(f'client_id: ["{reference}"]'), {"X": value})
-    assert found.startswith("9:17: client_id: ")
+    [found] = complaints(with_parameters(f'issuers_allowed: ["{reference}"]'), {"X": value})
+    assert found.startswith("9:23: issuers_allowed: ")
     assert complaint in found
     assert CANARY not in found
 
@@ -155,13 +163,13 @@ def test_bytes_that_are_no_utf_8_are_refused_behind_a_reference_too(
 
 def test_a_reference_reads_the_upper_case_variable() -> None:
     read = config(
-        'client_id: "{vault://env/my-id}"',
-        'client_secret: ["{vault://env/pair/secret}"]',
-        MY_ID="me",
-        PAIR='{"secret": "s"}',
+        'issuers_allowed: "{vault://env/my-issuer}"',
+        'scopes: ["{vault://env/pair/scope}"]',
+        MY_ISSUER="https://other.example",
+        PAIR='{"scope": "orders"}',
     )
-    assert read.client_id == ("me",)
-    assert read.client_secret == (Secret("s"),)
+    assert read.issuers_allowed == ("https://other.example",)
+    assert read.scopes == ("orders",)
 
 
 @pytest.mark.parametrize(
@@ -177,11 +185,11 @@ def test_a_reference_reads_the_upper_case_variable() -> None:
 )
 def test_a_reference_that_leads_nowhere_is_reported(reference: str, complaint: str) -> None:
     environ = {"TEXT": CANARY, "LIST": "[1]", "OBJECT": '{"number": 1}'}
-    [found] = complaints(with_parameters(f'client_id: ["{reference}"]'), environ)
+    [found] = complaints(with_parameters(f'scopes: ["{reference}"]'), environ)
     assert complaint in found
     assert CANARY not in found
     with pytest.raises(LookupError) as caught:
-        vault_value(reference, environ)
+        Vaults(environ).value(reference)
     assert CANARY not in str(caught.value)
 
 

@@ -280,16 +280,12 @@ def test_what_changes_when_the_plugin_applies_is_refused(field: str) -> None:
 )  # fmt: skip
 def test_another_plugin_that_decides_who_gets_in_is_refused(name: str) -> None:
     [found] = complaints(text(f"plugins: [{{name: {name}}}]"))
-    assert found.endswith(
-        f"name: {name} decides who gets in and is not done here; remove or disable it"
-    )
+    assert f"name: {name} decides who gets in and is not done here: without it" in found
 
 
 def test_an_unknown_plugin_is_refused_with_a_hint() -> None:
     [found] = complaints(text("plugins: [{name: openid-conect}]"))
-    assert found.endswith(
-        "may decide who gets in; remove or disable it; did you mean 'openid-connect'?"
-    )
+    assert found.endswith("may decide who gets in; did you mean 'openid-connect'?")
 
 
 @pytest.mark.parametrize("name", ["key-auth", "my-own"])
