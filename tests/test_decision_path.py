@@ -5,6 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+from support.house import KONG_ID, KONG_SECRET, basic
+
+from authz.kong import state
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -42,3 +47,43 @@ async def test_DS_01_a_thousand_cold_callers_cost_one_exchange(
 
     assert all(answer.allowed for answer in answers)
     assert dict(idp.counters) == {"token": 1, "discovery": 1, "certs": 1}
+
+
+BROWSERS_ONLY = """
+_format_version: "3.0"
+plugins:
+- name: openid-connect
+  config: {{issuer: "{issuer}", auth_methods: {methods}, audience: [account]}}
+- name: openid-connect
+  route: machines
+  config: {{issuer: "{issuer}", auth_methods: [client_credentials], audience: [account]}}
+routes:
+- {{name: machines, paths: [/machines]}}
+- {{name: people, paths: [/people]}}
+"""
+
+
+@pytest.mark.parametrize(
+    "methods", ["[authorization_code]", "[session]", "[authorization_code, session]"]
+)
+async def test_D_08_a_route_for_browsers_is_shut_to_every_machine_and_the_file_loads(
+    idp: RunningIdp, house: Callable[..., RunningHouse], methods: str
+) -> None:
+    text = BROWSERS_ONLY.format(issuer=idp.issuer, methods=methods)
+    gateway = state.parse((("kong.yaml", text.encode()),), {})
+    authz = house(gateway)
+    token = (await authz.basic(path="/machines")).header("authorization") or ""
+
+    for named in ({}, {"route": "people"}):
+        for headers in (
+            {},
+            {"authorization": basic(KONG_ID, KONG_SECRET)},
+            {"authorization": token},
+        ):
+            answer = await authz.ask(headers, path="/people", context=named)
+            assert (answer.status, answer.reason) == (401, "methods_for_browsers")
+        preflight = await authz.ask({}, path="/people", method="OPTIONS", context=named)
+        assert preflight.status == 401
+    assert (await authz.basic(path="/machines")).allowed
+    [notice] = [n.message for n in gateway.notices if n.parameter == "auth_methods"]
+    assert notice.endswith("nothing else is named: every request gets 401 methods_for_browsers")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.configuration import (
@@ -20,8 +20,11 @@ from authz.kong import document
 from authz.kong.document import Mapping, Node
 from authz.kong.parameters import LEGACY, PARAMETERS, Status
 from authz.kong.problems import Problems
-from authz.kong.schema import Array, Object
+from authz.kong.schema import Array, Field, Object
 from authz.model import OpenIDConnect
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping as Table
 
 
 def refused(*lines: str, instead_of: str = "") -> str:
@@ -81,12 +84,15 @@ def test_defaults_of_older_versions_are_never_refused(older: bool | None) -> Non
     )
 
 
+URL = "https://idp.example/x"
+
+
 def other_than_default(name: str) -> Any:
     """Return the first value that the parameter's type takes and that is not the default."""
     parameter = PARAMETERS[name]
     listed = isinstance(parameter.type, Array)
     kind = parameter.type.of if isinstance(parameter.type, Array) else parameter.type
-    for value in (*getattr(kind, "allowed", ()), "x", 7, not parameter.default, {}):
+    for value in (*getattr(kind, "allowed", ()), "x", 7, not parameter.default, URL, {}):
         taken = parameter.type.read(node(value), name, Problems())
         if taken is not None and taken != () and not parameter.is_default(taken):
             return [value] if listed else value
@@ -115,6 +121,119 @@ def test_what_is_not_done_is_refused_by_name_when_it_is_set(name: str) -> None:
         f"{name}: is not done here. Without it, {PARAMETERS[name].without}: "
         "remove it only if that is right"
     )
+
+
+def test_C_07_each_refusal_says_what_it_means_to_do_without_the_parameter() -> None:
+    for name, parameter in PARAMETERS.items():
+        assert bool(parameter.without) is (parameter.status is Status.REFUSED), name
+    for name in CHECKS:
+        assert "get in" in PARAMETERS[name].without, name
+
+
+# Parameters that turn callers away; to do without one of them is never harmless.
+CHECKS = (
+    "claims_forbidden",
+    "domains",
+    "groups_required",
+    "max_age",
+    "principals",
+    "roles_required",
+)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, parameter in PARAMETERS.items() if parameter.used_by - {"bearer"}]
+)
+def test_D_11_what_only_another_method_uses_takes_no_effect_and_is_one_notice(name: str) -> None:
+    parameter = PARAMETERS[name]
+    method = "bearer" if "client_credentials" in parameter.used_by else "client_credentials"
+    plain = PLUGIN
+    if method == "bearer":
+        plain = plain.replace("client_credentials_param", "bearer_token_param")
+        plain = plain.replace("client_credentials", "bearer")
+    text = f"{plain}    {name}: {json.dumps(other_than_default(name))}\n"
+    [notice] = [line for line in notices(text) if f": {name}: " in line]
+    assert "no effect" in notice or "no method that is done here uses" in notice
+    given, left_out = (load(each).plugins[0].config for each in (text, plain))
+    changed = {
+        field for field in fields(given) if getattr(given, field) != getattr(left_out, field)
+    }
+    assert changed <= {name}  # what nobody reads may still be told
+
+
+def fields(config: OpenIDConnect) -> tuple[str, ...]:
+    return tuple(type(config).__slots__)
+
+
+@pytest.mark.parametrize("name", ["bearer_token_header_name", "bearer_token_cookie_name"])
+def test_D_11_a_place_for_bearer_tokens_takes_no_effect_without_bearer(name: str) -> None:
+    [notice] = notices(with_parameters(f"{name}: x"))
+    assert notice.endswith(f"only methods that auth_methods does not name use it: {name}")
+    assert "is not done here" in refused(f"{name}: x", instead_of="auth_methods")
+
+
+def test_D_11_nothing_that_turns_callers_away_is_ever_without_effect() -> None:
+    for name, parameter in PARAMETERS.items():
+        if parameter.used_by:
+            assert not name.endswith(("_required", "_forbidden", "_allowed")), name
+            assert not name.startswith(("verify_", "proof_of_possession_", "dpop_")), name
+    assert not any(PARAMETERS[name].used_by for name in (*CHECKS, "introspect_jwt_tokens"))
+
+
+REFERENCEABLE = {
+    "client_id", "client_secret", "extra_jwks_uris", "http_proxy_authorization",
+    "https_proxy_authorization", "introspection_endpoint", "introspection_headers_values",
+    "issuer", "issuers_allowed", "login_redirect_uri", "logout_redirect_uri", "scopes",
+    "session_secret",
+    *(f"client_jwk.{name}" for name in ("d", "dp", "dq", "k", "oth", "p", "q", "qi", "r", "t")),
+    *(
+        f"{redis}.{name}"
+        for redis in ("cluster_cache_redis", "redis")
+        for name in (
+            "cloud_authentication.auth_provider", "cloud_authentication.aws_access_key_id",
+            "cloud_authentication.aws_assume_role_arn", "cloud_authentication.aws_cache_name",
+            "cloud_authentication.aws_region", "cloud_authentication.aws_role_session_name",
+            "cloud_authentication.aws_secret_access_key", "cloud_authentication.azure_client_id",
+            "cloud_authentication.azure_client_secret", "cloud_authentication.azure_tenant_id",
+            "cloud_authentication.gcp_service_account_json", "host", "password", "port",
+            "sentinel_password", "sentinel_username", "server_name", "username",
+        )
+    ),
+}  # fmt: skip
+"""Kong's own list for openid-connect, of its documentation of 3.15."""
+
+
+def referenceable(fields: Table[str, Field], prefix: str = "") -> set[str]:
+    found = set()
+    for name, field in fields.items():
+        kind = field.type.of if isinstance(field.type, Array) else field.type
+        if field.referenceable:
+            found.add(prefix + name)
+        if isinstance(kind, Object):
+            found |= referenceable(kind.fields, f"{prefix}{name}.")
+    return found
+
+
+def test_D_07_the_fields_that_take_references_are_kongs() -> None:
+    assert referenceable(PARAMETERS) == REFERENCEABLE
+
+
+@pytest.mark.parametrize("name", sorted(REFERENCEABLE))
+@pytest.mark.parametrize("enabled", [True, False])
+def test_D_07_no_vault_is_asked_for_what_takes_no_effect(name: str, enabled: bool) -> None:
+    *outer, inner = name.split(".")
+    value: Any = "{vault://hcv/secret}"
+    for key in reversed([*outer[1:], inner] if outer else []):
+        value = {key: value}
+    top = outer[0] if outer else inner
+    line = f"{top}: {json.dumps([value] if top == 'client_jwk' else value)}"
+    text = with_parameters(line, instead_of=top)
+    if not enabled:
+        text = text.replace("- name: openid-connect", "- name: openid-connect\n  enabled: no")
+    needed = enabled and top in {"extra_jwks_uris", "issuer", "issuers_allowed", "scopes"}
+    assert any("the vault 'hcv' cannot be read here" in line for line in complaints(text)) is needed
+    if PARAMETERS[top].status is not Status.REFUSED and not needed:
+        assert complaints(text) == []
 
 
 def test_an_object_that_is_not_done_is_refused_when_something_in_it_is_set() -> None:

@@ -283,6 +283,49 @@ def test_another_plugin_that_decides_who_gets_in_is_refused(name: str) -> None:
     assert f"name: {name} decides who gets in and is not done here: without it" in found
 
 
+def test_C_08_a_plugin_that_guards_is_not_to_be_removed_without_a_word() -> None:
+    [found] = complaints(text("plugins: [{name: key-auth}]"))
+    assert found.endswith(
+        "without it whatever it guards is open, except where an openid-connect plugin applies; "
+        "write openid-connect in its place, and remove or disable it only if that is right"
+    )
+
+
+KONGS = (
+    "ace", "acl", "acme", "ai-a2a-proxy", "ai-aws-guardrails", "ai-azure-content-safety",
+    "ai-custom-guardrail", "ai-gcp-model-armor", "ai-lakera-guard", "ai-llm-as-judge",
+    "ai-mcp-oauth2", "ai-mcp-proxy", "ai-model-selector", "ai-prompt-compressor",
+    "ai-prompt-decorator", "ai-prompt-guard", "ai-prompt-template", "ai-proxy", "ai-proxy-advanced",
+    "ai-rag-injector", "ai-rate-limiting-advanced", "ai-request-transformer",
+    "ai-response-transformer", "ai-sanitizer", "ai-semantic-cache", "ai-semantic-prompt-guard",
+    "ai-semantic-response-guard", "app-dynamics", "application-registration", "aws-lambda",
+    "azure-functions", "basic-auth", "bot-detection", "canary", "confluent", "confluent-consume",
+    "correlation-id", "cors", "datadog", "datakit", "degraphql", "entitlement-enforcement",
+    "exit-transformer", "file-log", "forward-proxy", "governance", "graphql-proxy-cache-advanced",
+    "graphql-rate-limiting-advanced", "grpc-gateway", "grpc-web", "header-cert-auth", "hmac-auth",
+    "http-log", "injection-protection", "ip-restriction", "jq", "json-threat-protection",
+    "jwe-decrypt", "jwt", "jwt-signer", "kafka-consume", "kafka-log", "kafka-upstream", "key-auth",
+    "key-auth-enc", "konnect-application-auth", "ldap-auth", "ldap-auth-advanced", "loggly",
+    "metering-and-billing", "mocking", "mtls-auth", "oas-validation", "oauth2",
+    "oauth2-introspection", "opa", "openid-connect", "opentelemetry", "post-function",
+    "pre-function", "prometheus", "proxy-cache", "proxy-cache-advanced", "rate-limiting",
+    "rate-limiting-advanced", "redirect", "request-callout", "request-size-limiting",
+    "request-termination", "request-transformer", "request-transformer-advanced",
+    "request-validator", "response-ratelimiting", "response-transformer",
+    "response-transformer-advanced", "route-by-header", "route-transformer-advanced", "saml",
+    "service-protection", "session", "solace-consume", "solace-log", "solace-upstream",
+    "standard-webhooks", "statsd", "statsd-advanced", "syslog", "tcp-log", "tls-handshake-modifier",
+    "tls-metadata-headers", "udp-log", "upstream-oauth", "upstream-timeout", "vault-auth",
+    "websocket-size-limit", "websocket-validator", "xml-threat-protection", "zipkin",
+)  # fmt: skip
+"""The plugins of Kong Gateway 3.4 to 3.16, by its published schemas."""
+
+
+@pytest.mark.parametrize("name", KONGS)
+def test_D_09_each_plugin_of_kongs_is_known_by_its_name(name: str) -> None:
+    assert plugins.standing(name) is not plugins.Standing.UNKNOWN
+
+
 def test_an_unknown_plugin_is_refused_with_a_hint() -> None:
     [found] = complaints(text("plugins: [{name: openid-conect}]"))
     assert found.endswith("may decide who gets in; did you mean 'openid-connect'?")
