@@ -293,7 +293,18 @@ def parse(data: bytes, file: str, environ: Environ[str, str], problems: Problems
 # --- Values of variables --------------------------------------------------------------
 
 
-def _as_pasted(event: yaml.ScalarEvent, filled: environment.Filled, *, in_flow: bool) -> Pasted:
+# What stands around a value without quotes, by whether that is a list, and in brackets.
+_FRAMES = {
+    (True, True): "[{}]",
+    (True, False): "- {}",
+    (False, True): "{{k: {}}}",
+    (False, False): "k: {}",
+}
+
+
+def _as_pasted(
+    event: yaml.ScalarEvent, filled: environment.Filled, *, in_list: bool, in_flow: bool
+) -> Pasted:
     """Tell what decK reads where ``filled`` stands: it pastes values in before it parses.
 
     A literal block (``|``) takes every value as it is, ``indent`` being there for
@@ -306,31 +317,31 @@ def _as_pasted(event: yaml.ScalarEvent, filled: environment.Filled, *, in_flow: 
         return Pasted.OTHER_TEXT if joined else Pasted.SAME
     if event.style in {"'", '"'}:
         quote = event.style
-        same = all(_read_back(f"- {quote}{v}{quote}") == [v] for v in filled.values)
+        same = all(_values_in(f"- {quote}{v}{quote}") == [v] for v in filled.values)
         return Pasted.SAME if same else Pasted.OTHER_TEXT
-    # A value in a list in brackets ends at a comma, one in a block at a line's end.
-    read = _read_back(f"[{filled.text}]" if in_flow else f"- {filled.text}")
+    read = _values_in(_FRAMES[in_list, in_flow].format(filled.text))
     if read == [filled.text]:
         return Pasted.SAME
     if filled.whole and not in_flow and _bracketed(filled.text) is not None:
         return Pasted.LIST
-    is_text = read is None or (len(read) == 1 and isinstance(read[0], str))
+    is_text = not read or (len(read) == 1 and isinstance(read[0], str))
     return Pasted.OTHER_TEXT if is_text else Pasted.STRUCTURE
 
 
 def _bracketed(text: str) -> list[str] | None:
     """Return the texts of ``[a, "b"]``; None if it is anything else."""
-    read = _read_back(f"- {text}")
+    read = _values_in(f"- {text}")
     if read is None or len(read) != 1 or not isinstance(read[0], list):
         return None
     items = read[0]
     return items if all(isinstance(item, str) and item not in _NULL for item in items) else None
 
 
-def _read_back(text: str) -> list[Any] | None:
-    """Return what stands in the list ``text``: texts, lists of texts, ``...`` for a mapping.
+def _values_in(text: str) -> list[Any] | None:
+    """Return the values of the list or the mapping ``text``.
 
-    None if it is no list, or no YAML, or says more than its texts do (``&a``, ``*a``, ``!a``).
+    They are texts, lists of values, and of mappings tuples of their values.
+    None if it is no YAML, or says more than its texts do (``&a``, ``*a``, ``!a``).
     """
     lists: list[list[Any]] = [[]]
     try:
@@ -339,17 +350,16 @@ def _read_back(text: str) -> list[Any] | None:
                 return None
             if isinstance(event, yaml.ScalarEvent):
                 lists[-1].append(event.value)
-            elif isinstance(event, yaml.SequenceStartEvent):
+            elif isinstance(event, yaml.CollectionStartEvent):
                 lists.append([])
             elif isinstance(event, yaml.SequenceEndEvent):
-                items = lists.pop()
-                lists[-1].append(items)
-            elif isinstance(event, yaml.MappingStartEvent):
-                lists[-1].append(...)
+                lists[-2].append(lists.pop())
+            elif isinstance(event, yaml.MappingEndEvent):
+                lists[-2].append(tuple(lists.pop()[1::2]))
     except yaml.YAMLError:
         return None
     [documents] = lists
-    return documents[0] if len(documents) == 1 and isinstance(documents[0], list) else None
+    return None if len(documents) != 1 or isinstance(documents[0], str) else list(documents[0])
 
 
 def _is_marked(event: yaml.Event) -> bool:
@@ -392,8 +402,8 @@ class _Composer:
         self._next = cast("Callable[[], yaml.Event]", yaml.CSafeLoader(templates.text).get_event)
         self._anchors: dict[str, Node | None] = {}
         self._depth = 0
-        self._flows = 0
-        """How many of the open collections are written with brackets or braces."""
+        self._open: list[tuple[bool, bool]] = []
+        """Of each open collection, whether it is a list, and whether it is in brackets."""
 
     def compose(self) -> Node | None:
         """Return the document; None if there is none, or nothing in it."""
@@ -445,10 +455,10 @@ class _Composer:
                 Place(*self._at(event)), f"is nested deeper than {MAX_DEPTH} levels"
             )
         self._check_tag(event)
-        self._flows += bool(event.flow_style)
         is_list = isinstance(event, yaml.SequenceStartEvent)
+        self._open.append((is_list, bool(event.flow_style)))
         node: Node = self._sequence(event) if is_list else self._mapping(event)
-        self._flows -= bool(event.flow_style)
+        self._open.pop()
         self._depth -= 1
         return node if event.anchor is None else self._anchored(event.anchor, node)
 
@@ -473,7 +483,8 @@ class _Composer:
         filled = self._templates.fill(event.value)
         if not filled.variables:
             return Scalar(self._at(event), filled.text, plain=plain)
-        pasted = _as_pasted(event, filled, in_flow=self._flows > 0)
+        in_list, in_flow = self._open[-1] if self._open else (True, False)
+        pasted = _as_pasted(event, filled, in_list=in_list, in_flow=in_flow)
         return Scalar(
             self._at(event), filled.text, plain=plain, variables=filled.variables, pasted=pasted
         )

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 from support.configuration import PLUGIN, complaints, config, load, with_parameters
 
+from authz.kong import document
 from authz.kong.environment import Vaults
+from authz.kong.problems import Problems
 from authz.model import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CANARY = "hunter2-canary"
 
@@ -32,6 +41,70 @@ def test_a_plain_template_takes_the_type_that_is_asked_for() -> None:
     assert (read.leeway, read.ssl_verify) == (5, False)
     assert read.client_id == ("12345",)
     assert read.client_secret == (Secret("true"),)
+
+
+# Where a template may stand, and the text in front of and behind it.
+PLACES = {
+    "plain": "a: {}\n",
+    "plain item": "a:\n- {}\n",
+    "plain item in brackets": "a: [{}, x]\n",
+    "plain in braces": "a: {{b: {}, c: d}}\n",
+    "in double quotes": 'a: "{}"\n',
+    "in single quotes": "a: '{}'\n",
+    "in double quotes in brackets": 'a: ["{}", x]\n',
+}
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+@given(value=st.text("ab0 #:,-?!&*|>'\"%@`[]{}\\\n~", max_size=6))
+@example(value="x # y")
+@example(value="a, b")
+@example(value="a: b")
+@example(value="[a, b]")
+@example(value="a\\tb")
+def test_D_06_a_value_that_decks_way_of_pasting_would_change_is_known(
+    place: str, value: str
+) -> None:
+    """What is called the same is the same where the parser gets the value itself."""
+    problems = Problems()
+    template = place.format('${{ env "DECK_A" }}')
+    node = document.parse(template.encode(), "f", {"DECK_A": value}, problems)
+    problems.raise_errors()
+    assert isinstance(node, document.Mapping)
+    [filled] = [scalar for scalar in scalars(node) if scalar.variables]
+
+    if filled.pasted is document.Pasted.SAME:
+        assert texts(place.format(value)) == texts(place.format("PASTED"), pasted=value)
+    else:
+        assert texts(place.format(value)) != texts(place.format("PASTED"), pasted=value)
+
+
+def scalars(node: document.Node) -> Iterator[document.Scalar]:
+    if isinstance(node, document.Scalar):
+        yield node
+    elif isinstance(node, document.Sequence):
+        for item in node.items:
+            yield from scalars(item)
+    elif isinstance(node, document.Mapping):
+        for entry in node.entries.values():
+            yield from scalars(entry.value)
+
+
+def texts(written: str, pasted: str = "") -> list[str] | None:
+    """Return the events of a text, ``PASTED`` made to ``pasted`` after it was parsed."""
+    try:
+        events = [
+            (
+                type(e).__name__,
+                getattr(e, "value", ""),
+                getattr(e, "tag", ""),
+                getattr(e, "anchor", ""),
+            )
+            for e in yaml.parse(written, Loader=yaml.CSafeLoader)
+        ]
+    except yaml.YAMLError:
+        return None
+    return [str((kind, value.replace("PASTED", pasted), *rest)) for kind, value, *rest in events]
 
 
 @pytest.mark.parametrize("value", ["a # &x: {{", "a: b", "*a", "!!null", "'a'", "a\\tb", "- a"])
