@@ -62,7 +62,9 @@ SERVICE: Table[str, Field] = {
     **_COMMON,
     "name": Field(Text(check=checks.name)),
     "url": Field(Text(check=checks.service_url)),
-    "protocol": Field(Text(allowed=PROTOCOLS), "http"),
+    "protocol": Field(
+        Text(allowed=PROTOCOLS), "http", absence="the upstream would be asked by plain http"
+    ),
     "host": Field(Text(check=checks.host)),
     "port": Field(_PORT, 80),
     "path": Field(Text(check=checks.service_path)),

@@ -192,10 +192,14 @@ ENVIRONMENT_VAULT = "env"
 
 @dataclass(frozen=True, slots=True)
 class Vault:
-    """An entry of ``vaults``: its kind, and what its variables' names begin with."""
+    """An entry of ``vaults``: its kind, and what its variables' names begin with.
+
+    ``not_done``: settings that would make another value of a variable's.
+    """
 
     kind: str
     variable_prefix: str = ""
+    not_done: tuple[str, ...] = ()
 
 
 class Vaults:
@@ -227,6 +231,11 @@ class Vaults:
             raise LookupError(
                 f"a vault of the kind '{vault.kind}' cannot be read here: put the value into the "
                 "environment and write {vault://env/name}"
+            )
+        if vault.not_done:
+            raise LookupError(
+                f"the vault '{match['vault']}' sets {', '.join(vault.not_done)}, which is not done "
+                "here: put the value itself into the environment"
             )
         variable = (vault.variable_prefix + match["name"]).replace("-", "_").upper()
         return variable, self._member(variable, match["key"])

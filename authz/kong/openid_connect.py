@@ -153,6 +153,8 @@ class _Reading:
         self._check_cache()
         self._notice_plain_http()
         self._notice_audience()
+        # What is left of a reference that nobody follows is its own text, which is no value.
+        self._values = {n: v for n, v in self._values.items() if not self._is_unresolved(n)}
         built: dict[str, Any] = {
             "auth_methods": self._methods,
             "bearer_token_param_type": self._places("bearer"),
@@ -164,7 +166,7 @@ class _Reading:
         }
         if "issuer" not in self._values:
             return None
-        verbatim = {name: self._values[name] for name in _VERBATIM if self._is_known(name)}
+        verbatim = {name: self._values[name] for name in _VERBATIM if name in self._values}
         return OpenIDConnect(**verbatim, **built)
 
     def _get(self, name: str) -> Any:  # noqa: ANN401 - any parameter's value
@@ -186,11 +188,8 @@ class _Reading:
         items = node.items if isinstance(node, Sequence) else [node]
         return [item for item in items if isinstance(item, Scalar)]
 
-    def _is_known(self, name: str) -> bool:
-        """Tell whether the file gives a value, and not only a reference that nobody follows."""
-        return name in self._values and not any(
-            isinstance(item, Unresolved) for item in self._items(name)
-        )
+    def _is_unresolved(self, name: str) -> bool:
+        return any(isinstance(item, Unresolved) for item in self._items(name))
 
     # --- Not done ---
 
@@ -321,9 +320,8 @@ class _Reading:
 
     def _secrets(self) -> dict[str, Any]:
         salt = self._values.get("cache_tokens_salt")
-        secrets = self._values["client_secret"] if self._is_known("client_secret") else ()
         return {
-            "client_secret": tuple(map(Secret, secrets)),
+            "client_secret": tuple(map(Secret, self._values.get("client_secret", ()))),
             "cache_tokens_salt": None if salt is None else Secret(salt),
         }
 

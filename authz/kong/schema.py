@@ -80,7 +80,7 @@ class Text:
 class Boolean:
     """True or false; YAML 1.1's yes, no, on, off, y and n too, as decK's reader has it."""
 
-    def read(self, node: Node, name: str, problems: Problems) -> Any:  # noqa: ANN401 - Type's
+    def read(self, node: Node, name: str, problems: Problems) -> bool | str | None:
         """Return the boolean; of an unresolved reference its text."""
         scalar = _scalar(node, "true or false", name, problems)
         if scalar is None or scalar.text is None or isinstance(scalar, Unresolved):
@@ -100,7 +100,7 @@ class Number:
     above: float | None = None
     whole: bool = False
 
-    def read(self, node: Node, name: str, problems: Problems) -> Any:  # noqa: ANN401 - Type's
+    def read(self, node: Node, name: str, problems: Problems) -> int | float | str | None:
         """Return the number, an ``int`` wherever it is whole; of an unresolved reference its text.
 
         A number that decK's reader takes for another one is refused.
@@ -290,6 +290,16 @@ def is_empty(node: Node | None) -> bool:
     if isinstance(node, Sequence):
         return not node.items
     return node is None or (isinstance(node, Mapping) and not node.entries)
+
+
+def names_set(mapping: Mapping) -> tuple[str, ...]:
+    """Return the keys whose values are neither null nor false."""
+    return tuple(
+        name
+        for name, entry in mapping.entries.items()
+        if not entry.value.is_null
+        and not (isinstance(entry.value, Scalar) and entry.value.boolean is False)
+    )
 
 
 def unknown_key(

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Sources", "is_rereadable", "load", "parse", "read"]
 
+# Of the environment's vault: where the variables are, and how long Kong keeps them.
+_VAULT_SETTINGS = frozenset({"prefix", "ttl", "neg_ttl", "resurrect_ttl"})
+
 _ROUTES_NAMED = 5
 """Of the routes to which no plugin applies; the others are counted."""
 
@@ -230,7 +233,9 @@ class _Assembly:
                 message = f"'{prefix}' names a vault already; choose another prefix"
                 self._problems.error(mapping.place_of("prefix"), "prefix", message)
             start = self._text(settings, "prefix") if settings else None
-            found[prefix] = environment.Vault(kind, start or "")
+            set_ = schema.names_set(settings) if settings else ()
+            not_done = tuple(name for name in set_ if name not in _VAULT_SETTINGS)
+            found[prefix] = environment.Vault(kind, start or "", not_done)
         return found
 
     # --- Services and routes ---

@@ -16,7 +16,7 @@ from support.configuration import (
     with_parameters,
 )
 
-from authz.kong import document
+from authz.kong import document, parameters
 from authz.kong.document import Mapping, Node
 from authz.kong.parameters import LEGACY, PARAMETERS, Status
 from authz.kong.problems import Problems
@@ -121,6 +121,11 @@ def test_what_is_not_done_is_refused_by_name_when_it_is_set(name: str) -> None:
         f"{name}: is not done here. Without it, {PARAMETERS[name].without}: "
         "remove it only if that is right"
     )
+
+
+def test_what_is_said_about_parameters_is_said_about_parameters_that_there_are() -> None:
+    named = {name for names in parameters._WITHOUT.values() for name in names}
+    assert named | parameters._USED_BY.keys() <= PARAMETERS.keys()
 
 
 def test_C_07_each_refusal_says_what_it_means_to_do_without_the_parameter() -> None:
