@@ -28,7 +28,7 @@ _CONVERT = (
 _READ = ("services", "routes", "plugins", "consumers", "consumer_groups")
 _HEAD = ("_format_version", "_info", "_plugin_configs", "cloned_plugins", "vaults")
 _LABELS = ("_konnect", "_workspace")
-_SILENT = ("_transform", "_comment", "_ignore")
+_SILENT = ("_transform", "_comment", "_ignore", "parameters")  # the last: an export's cluster id
 _READ_PAST = (
     "acls", "basicauth_credentials", "ca_certificates", "certificates", "consumer_group_consumers",
     "custom_entities", "custom_plugins", "hmacauth_credentials", "jwt_secrets", "key_sets",
