@@ -47,7 +47,7 @@ _DECK_INTEGER = re.compile(
 _BASES = {"x": 16, "b": 2, "o": 8, "z": 8, "d": 10}
 _STANDARD_TAG = re.compile(r"tag:yaml\.org,2002:(?:null|bool|int|float|str|seq|map)")
 _STRING_TAG = "tag:yaml.org,2002:str"
-_MAX_DIGITS = 4_000
+_DIGITS_MAX = 4_000
 """Of a number; Python refuses to read more than 4,300."""
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -154,7 +154,7 @@ class Scalar(Node):
             return None
         [(kind, digits)] = [(kind, text) for kind in _BASES if (text := match[kind]) is not None]
         digits = digits.replace("_", "")
-        if not digits or len(digits) > _MAX_DIGITS:
+        if not digits or len(digits) > _DIGITS_MAX:
             return None
         number = int(digits, _BASES[kind])
         return -number if match["sign"] == "-" else number
@@ -401,7 +401,6 @@ class _Composer:
         # None comes only after the stream's end, which nobody reads past.
         self._next = cast("Callable[[], yaml.Event]", yaml.CSafeLoader(templates.text).get_event)
         self._anchors: dict[str, Node | None] = {}
-        self._depth = 0
         self._open: list[tuple[bool, bool]] = []
         """Of each open collection, whether it is a list, and whether it is in brackets."""
 
@@ -449,17 +448,15 @@ class _Composer:
     def _collection(self, event: yaml.CollectionStartEvent) -> Node:
         if event.anchor is not None:
             self._anchors[event.anchor] = None  # open: an alias in here would be a cycle
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
+        is_list = isinstance(event, yaml.SequenceStartEvent)
+        self._open.append((is_list, bool(event.flow_style)))
+        if len(self._open) > MAX_DEPTH:
             raise _UnusableError(
                 Place(*self._at(event)), f"is nested deeper than {MAX_DEPTH} levels"
             )
         self._check_tag(event)
-        is_list = isinstance(event, yaml.SequenceStartEvent)
-        self._open.append((is_list, bool(event.flow_style)))
         node: Node = self._sequence(event) if is_list else self._mapping(event)
         self._open.pop()
-        self._depth -= 1
         return node if event.anchor is None else self._anchored(event.anchor, node)
 
     def _anchored(self, anchor: str, node: Node) -> Node:

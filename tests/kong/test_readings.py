@@ -3,8 +3,8 @@
 A case ``says`` what it shows, and has a ``file`` (or several ``files``, or
 ``parameters`` of a plugin about which there is nothing else to say) and perhaps
 an ``environ``.  Then it ``reads`` values, ``complains`` with exactly these
-errors, or gives ``notices`` (an empty list: none).  ``bare``: no
-``_format_version`` is put before it, but where ``prefix`` asks for one.
+errors, or gives ``notices`` (an empty list: none).  A file without a
+``_format_version`` gets one, unless the case is ``bare``.
 
 ``deck`` is what decK makes of the same text, and ``seen`` is how that is known:
 
@@ -18,7 +18,6 @@ errors, or gives ``notices`` (an empty list: none).  ``bare``: no
 from __future__ import annotations
 
 import re
-from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,26 +43,20 @@ FIRST = {
 
 
 def load(case: Case) -> Gateway:
-    files: dict[str, str] = case.get("files") or {"kong.yaml": text(case)}
-    sources = [
-        (name, ("" if name == "kong.yaml" or not has_format(case, name) else FORMAT) + written)
-        for name, written in files.items()
-    ]
-    return state.parse(
-        tuple((name, data.encode()) for name, data in sources), case.get("environ", {})
-    )
+    files = case.get("files") or {"kong.yaml": text(case)}
+    sources = ((name, headed(written, case).encode()) for name, written in files.items())
+    return state.parse(tuple(sources), case.get("environ", {}))
 
 
 def text(case: Case) -> str:
-    if "parameters" in case:
-        name = case["parameters"].partition(":")[0]
-        return with_parameters(*case["parameters"].splitlines(), instead_of=name)
-    written: str = case["file"]
+    if "file" in case:
+        return str(case["file"])
+    lines = case["parameters"].splitlines()
+    return with_parameters(*lines, instead_of=lines[0].partition(":")[0])
+
+
+def headed(written: str, case: Case) -> str:
     return written if case.get("bare") or "_format_version" in written else FORMAT + written
-
-
-def has_format(case: Case, name: str) -> bool:
-    return name in case.get("prefix", {}) or not case.get("bare")
 
 
 def complaints(case: Case) -> list[str]:
@@ -90,7 +83,6 @@ def comparable(value: Any) -> Any:
         return value.reveal()
     if isinstance(value, dict):
         return {name: comparable(item) for name, item in value.items()}
-    assert not is_dataclass(value), "name a field of it"
     return value
 
 
