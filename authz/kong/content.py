@@ -175,11 +175,8 @@ class Content:
             self._problems.notice(place, first, message)
 
     def _check_defaults(self, root: Mapping) -> None:
-        if (node := root.get("_info")) is None:
-            return
-        info = schema.as_mapping(node, "_info", self._problems)
-        node = info.get("defaults") if info else None
-        defaults = schema.as_mapping(node, "_info.defaults", self._problems) if node else None
+        info = self._written(root, "_info")
+        defaults = self._written(info, "defaults", "_info.") if info else None
         if defaults is None:
             return
         for name, entry in defaults.entries.items():
@@ -188,6 +185,17 @@ class Content:
             elif entry.value.is_null:
                 message = schema.absent("null", f"every {name} would have Kong's own defaults")
                 self._problems.error(entry.value.place, f"_info.defaults.{name}", message)
+
+    def _written(self, owner: Mapping, name: str, prefix: str = "") -> Mapping | None:
+        """Return a mapping that may be absent, and may not be null."""
+        entry = owner.entries.get(name)
+        if entry is None:
+            return None
+        if entry.value.is_null:
+            message = schema.absent("null", "nothing would have the defaults of this file")
+            self._problems.error(entry.value.place, prefix + name, message)
+            return None
+        return schema.as_mapping(entry.value, prefix + name, self._problems)
 
     def _check_version(self) -> None:
         versions = [root.get("_format_version") for root in self._roots]
