@@ -481,7 +481,10 @@ class _Assembly:
 
     def _check_plugin(self, mapping: Mapping, values: dict[str, object], scope: _Scope) -> None:
         if scope.owner:
-            message = "openid-connect finds the consumer and cannot depend on one"
+            message = (
+                "openid-connect finds the consumer and cannot depend on one: put it on a service, "
+                "on a route, or on everything"
+            )
             self._problems.error(mapping.place, "consumer", message)
         for field, message in plugins.UNRESOLVED.items():
             if not schema.is_empty(mapping.get(field)):
