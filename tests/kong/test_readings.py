@@ -12,7 +12,7 @@ errors, or gives ``notices`` (an empty list: none).  A file without a
 - ``schema``: in the JSON schema that decK checks a file with;
 - ``source``: read in decK's or Kong's public source;
 - ``docs``: documented by Kong;
-- ``notes``: from notes of others, not looked up again.
+- ``believed``: not looked up.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Case = dict[str, Any]
 
 READINGS = sorted((Path(__file__).parent / "readings").glob("*.yaml"))
 CASES: list[Case] = [case for path in READINGS for case in yaml.safe_load(path.read_text("utf-8"))]
-EVIDENCE = {"yaml", "yaml and schema", "schema", "source", "docs", "notes"}
+EVIDENCE = {"yaml", "yaml and schema", "schema", "source", "docs", "believed"}
 FIRST = {
     "service": "services.0",
     "route": "routes.0",
@@ -86,9 +86,9 @@ def comparable(value: Any) -> Any:
     return value
 
 
-def of(trial: str) -> pytest.MarkDecorator:
-    """Return the cases of one trial; of none, the cases that belong to no trial."""
-    pattern = rf"{trial} .*" if trial else r"(?!D[0-9]+ ).*"
+def of(group: str) -> pytest.MarkDecorator:
+    """Return the cases that begin with ``group``; with nothing, those of no group."""
+    pattern = rf"{group} .*" if group else r"(?!D[0-9]+ ).*"
     chosen = [case for case in CASES if re.fullmatch(pattern, case["says"])]
     return pytest.mark.parametrize("case", chosen, ids=[case["says"] for case in chosen])
 
