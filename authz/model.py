@@ -185,7 +185,6 @@ class Route:
     """Kong's route: what a request must look like to reach a service.
 
     ``places`` gives the place of each field that the file has, for messages.
-    ``sources`` and ``destinations`` are ``(ip or CIDR or None, port or None)``.
     """
 
     id: str
@@ -198,8 +197,6 @@ class Route:
     paths: tuple[str, ...] = ()
     headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     snis: tuple[str, ...] = ()
-    sources: tuple[tuple[str | None, int | None], ...] = ()
-    destinations: tuple[tuple[str | None, int | None], ...] = ()
     strip_path: bool = True
     preserve_host: bool = False
     regex_priority: int = 0

@@ -165,7 +165,7 @@ def _route_problems(route: Route, options: BootstrapOptions) -> Iterator[Diagnos
 
 def _unsaid(route: Route, options: BootstrapOptions) -> Iterator[tuple[str, str]]:
     """Yield each field of a route that Envoy would not do as Kong, and why."""
-    for name in ("headers", "snis", "sources", "destinations"):
+    for name in ("headers", "snis"):
         if getattr(route, name):
             yield name, "cannot be written for Envoy yet: remove it from this route"
     yield from (("paths", message) for message in map(_path_problem, route.paths) if message)

@@ -267,8 +267,6 @@ def read_route(
         id=values.get("id") or identity("routes", name or contents.name(*content)),
         place=mapping.place,
         service=service,
-        sources=_addresses(values, "sources"),
-        destinations=_addresses(values, "destinations"),
         places={name: mapping.place_of(name) for name in mapping.entries},
     )
 
@@ -295,10 +293,6 @@ def _conditions(values: dict[str, Any], protocols: tuple[str, ...]) -> Iterator[
     headers = values.get("headers") or {}
     yield sorted((name.lower(), sorted(texts or ())) for name, texts in headers.items())
     yield values.get("regex_priority", 0)
-
-
-def _addresses(values: dict[str, Any], field: str) -> tuple[tuple[str | None, int | None], ...]:
-    return tuple((item.get("ip"), item.get("port")) for item in values.get(field, ()))
 
 
 def _check_route(

@@ -11,7 +11,7 @@ as ``/a%2Fb``, never as ``/a/b``, and ``/x/%2e%2e/y`` as ``/y``.
 
 The rules stand in an index over host and path, so that ten thousand of them
 cost a request about what one does.  Rules that share both and differ only in
-methods, headers, SNIs or addresses are compared one after the other.
+methods, headers or SNIs are compared one after the other.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address, ip_network
 from itertools import product
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -31,13 +30,11 @@ from authz.model import Diagnostic, Match
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from ipaddress import IPv4Network, IPv6Network
 
     from authz.model import Gateway, Plugin, Request, Route, Service
 
     Condition = Callable[["_Facts"], bool]
     Entries = Mapping[str, Mapping[str, list["_Entry"]]]
-    Ends = tuple[tuple[IPv4Network | IPv6Network | None, int | None], ...]
 
 MAX_PATH_CHARACTERS = 16 * 1024
 """A longer path (without its query) matches nothing: regexes run over it."""
@@ -106,15 +103,7 @@ def _octets(path: str) -> int:
 def _priority(rule: Rule) -> tuple[int, bool, int, bool, int, int]:
     """Return what a rule is sorted by; the greater tuple goes first."""
     route = rule.route
-    kinds = (
-        route.methods,
-        route.hosts,
-        route.headers,
-        route.snis,
-        route.paths,
-        route.sources,
-        route.destinations,
-    )
+    kinds = (route.methods, route.hosts, route.headers, route.snis, route.paths)
     return (
         sum(map(bool, kinds)),
         bool(route.hosts) and not any("*" in host for host in route.hosts),
@@ -220,10 +209,6 @@ def _conditions(route: Route) -> Iterator[Condition]:
     if route.snis:
         names = frozenset(sni.lower().removesuffix(".") for sni in route.snis)
         yield partial(_has_sni, names)
-    if route.sources:
-        yield partial(_has_source, _ends(route, "sources", route.sources))
-    if route.destinations:
-        yield partial(_has_destination, _ends(route, "destinations", route.destinations))
 
 
 def _has_method(methods: frozenset[str], facts: _Facts) -> bool:
@@ -251,36 +236,6 @@ def _has_sni(names: frozenset[str], facts: _Facts) -> bool:
     # Without TLS there is no server name, and Kong does not ask for one.
     request = facts.request
     return request.scheme != "https" or request.server_name.lower() in names
-
-
-def _has_source(ends: Ends, facts: _Facts) -> bool:
-    return _among(ends, facts.request.source_address, facts.request.source_port)
-
-
-def _has_destination(ends: Ends, facts: _Facts) -> bool:
-    return _among(ends, facts.request.destination_address, facts.request.destination_port)
-
-
-def _among(ends: Ends, text: str, port: int) -> bool:
-    try:
-        address = ip_address(text)
-    except ValueError:  # a Unix socket, or nothing
-        address = None
-    return any(
-        (network is None or (address is not None and address in network))
-        and (wanted is None or wanted == port)
-        for network, wanted in ends
-    )
-
-
-def _ends(route: Route, field: str, values: Iterable[tuple[str | None, int | None]]) -> Ends:
-    try:
-        return tuple(
-            (None if text is None else ip_network(text, strict=False), port)
-            for text, port in values
-        )
-    except ValueError as error:
-        raise _unreadable(route, field, str(error)) from error
 
 
 def _has_port(port: int, facts: _Facts) -> bool:
@@ -398,7 +353,7 @@ class _Index:
 class Router:
     """Finds the route and the plugin of a request.
 
-    ConfigurationError: a route holds a regex or an address that cannot be read.
+    ConfigurationError: a route holds a regex that cannot be read.
     """
 
     def __init__(self, gateway: Gateway) -> None:

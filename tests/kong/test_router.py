@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -242,7 +241,7 @@ def test_HS_18_an_odd_host_meets_no_route_that_names_a_host(host: str) -> None:
     assert met(router(route("r", hosts=("a.test",))), request(host=host)) is None
 
 
-# --- Methods, headers, SNIs, addresses, protocols --------------------------------
+# --- Methods, headers, SNIs, protocols --------------------------------
 
 
 def test_a_method_is_compared_exactly() -> None:
@@ -281,24 +280,6 @@ def test_a_server_name_is_asked_for_under_tls_only() -> None:
     assert met(table, request(scheme="https", server_name="b.test")) is None
     assert met(table, request(scheme="https")) is None
     assert met(table, request(scheme="http")) == "r"
-
-
-def test_addresses_and_ports_of_both_ends() -> None:
-    table = router(
-        route(
-            "r",
-            sources=(("10.0.0.7/8", None), ("192.0.2.1", 99)),
-            destinations=((None, 8443), ("2001:db8::/32", None)),
-        )
-    )
-    ends = {"source_address": "10.9.9.9", "destination_address": "127.0.0.1"}
-    assert met(table, request(**ends, destination_port=8443)) == "r"
-    assert met(table, request(**ends, destination_port=80)) is None
-    ends = {"source_address": "192.0.2.1", "destination_address": "2001:db8::1"}
-    assert met(table, request(**ends, source_port=99)) == "r"
-    assert met(table, request(**ends, source_port=98)) is None
-    ends = {"source_address": "@socket", "destination_address": "2001:db8::1"}
-    assert met(table, request(**ends)) is None
 
 
 GRPC = {"content-type": "application/grpc+proto"}
@@ -352,8 +333,6 @@ def test_a_disabled_service_has_no_routes() -> None:
     [
         ("paths", ("~/(",)),
         ("headers", {"x": ("~*[",)}),
-        ("sources", (("10.0.0.0/99", None),)),
-        ("destinations", (("nowhere", None),)),
     ],
 )
 def test_what_cannot_be_read_is_said_with_its_place(field: str, value: Any) -> None:
@@ -510,23 +489,17 @@ def wanted(r: Route, asked: Request) -> bool:
             re.search(v[2:], sent) if v.startswith("~*") else v == sent for v in values
         )
 
-    def source_fits(ip: str | None, number: int | None) -> bool:
-        return (ip is None or ip_address(asked.source_address) in ip_network(ip)) and (
-            number in {None, asked.source_port}
-        )
-
     return (
         (not r.methods or asked.method in r.methods)
         and (not r.hosts or any(map(host_fits, r.hosts)))
         and all(header_fits(*item) for item in r.headers.items())
         and (not r.snis or asked.scheme == "http" or asked.server_name in r.snis)
-        and (not r.sources or any(source_fits(*end) for end in r.sources))
     )
 
 
 def rank(r: Route, path: str | None) -> int:
     """Kong's priority as the one number that its documentation draws."""
-    kinds = (r.methods, r.hosts, r.headers, r.snis, r.paths, r.sources)
+    kinds = (r.methods, r.hosts, r.headers, r.snis, r.paths)
     regex = path is not None and path.startswith("~")
     return (
         sum(map(bool, kinds)) << 61
@@ -575,7 +548,6 @@ FIELDS = st.fixed_dictionaries(
             st.sampled_from(["x-a", "x-b"]), some(["1", "2", "~*^[12]$"]).filter(bool)
         ),
         "snis": some(["a.test", "b.test"]),
-        "sources": st.sampled_from([(), (("10.0.0.0/8", None),), (("10.0.0.1", 7), (None, 8))]),
         "regex_priority": st.integers(0, 2),
     }
 )
@@ -589,8 +561,6 @@ REQUESTS = st.builds(
     path=st.sampled_from([*PATHS, "/a/c", "/b/b", "/abb/b", "/x", "/ba"]),
     headers=st.dictionaries(st.sampled_from(["x-a", "x-b"]), st.sampled_from(["1", "2", "12"])),
     server_name=st.sampled_from(["", "a.test", "b.test"]),
-    source_address=st.sampled_from(["10.0.0.1", "10.1.1.1", "192.0.2.1"]),
-    source_port=st.integers(7, 9),
 )
 
 
