@@ -41,6 +41,7 @@ class Reason(StrEnum):
     CREDENTIAL_AMBIGUOUS = "credential_ambiguous"
     CREDENTIAL_ENCODED = "credential_encoded"
     BODY_INCOMPLETE = "body_incomplete"
+    ROUTE_AMBIGUOUS = "route_ambiguous"
 
     # Unauthenticated
     CREDENTIAL_MISSING = "credential_missing"
@@ -81,6 +82,7 @@ class Reason(StrEnum):
     IDENTITY_MISMATCH = "identity_mismatch"
     KEYS_UNAVAILABLE = "keys_unavailable"
     DEADLINE_EXCEEDED = "deadline_exceeded"
+    SERVER_NAME_UNTOLD = "server_name_untold"
     REQUEST_UNREADABLE = "request_unreadable"
     OVERLOADED = "overloaded"
     INTERNAL_ERROR = "internal_error"

@@ -103,6 +103,11 @@ class Request:
             ("application/grpc+", "application/grpc;")
         )
 
+    @property
+    def is_websocket(self) -> bool:
+        """Whether the caller wants to change to the WebSocket protocol (RFC 6455 section 4.1)."""
+        return self.headers.get("upgrade", "").lower() == "websocket"
+
 
 class Location(StrEnum):
     """Where a credential stood in the request (Kong's ``*_param_type``)."""

@@ -12,12 +12,21 @@ from urllib.parse import SplitResult, urlsplit
 
 import re2
 
+from authz.kong.paths import normal_prefix, normal_triplets
+
 MAX_MESSAGE_CHARACTERS = 1_000
 """Of ``unauthorized_error_message`` and ``forbidden_error_message``."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+_PORT_DIGITS_MAX = 6
+_LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
+_NO_UTF_8 = "holds percent-encoded bytes that are no UTF-8"
+_LONE = "holds a % that begins no percent-encoding: write %25"
+HEADER_VALUE_BYTES_MAX = 8 * 1024
+"""Of a request's header that a route asks for: regular expressions run over it."""
+
 _HOST_OR_IP = "must be a host name or an IP address, without scheme, port or path"
 _MAX_PORT = 65535
 
@@ -188,58 +197,119 @@ def method(text: str) -> str | None:
 
 
 def route_host(text: str) -> str | None:
-    """Check a route's host: plain, or with one ``*`` as its first or last label."""
-    bare = text
-    if re.search(r":[0-9]+$", text) and not text.endswith("]"):
+    """Check a route's host: a name or an IP address as a Host header spells it, or a wildcard.
+
+    A wildcard has one ``*``, as its first or its last label.  A port may follow.
+    """
+    bare, port = text, ""
+    if re.search(r":[0-9]+$", text) and (text.count(":") == 1 or "]:" in text):
         bare, _, port = text.rpartition(":")
-        if not 0 < int(port) <= _MAX_PORT:
+        if not 0 < int(port[:_PORT_DIGITS_MAX]) <= _MAX_PORT or len(port) >= _PORT_DIGITS_MAX:
             return "must have a port between 1 and 65535"
-    return _wildcard(bare)
+        port = f":{port}"
+    if ":" in bare:
+        return _ipv6_host(bare)
+    if bare.endswith("."):
+        return f"must not end with a dot, for callers send none: write {bare.rstrip('.')}{port}"
+    return _wildcard(bare, port)
 
 
 def sni(text: str) -> str | None:
     """Check a server name: a host without a port, wildcards as in ``route_host``."""
-    return _wildcard(text)
+    bare = text.removesuffix(".")
+    if _is_address(bare.strip("[]")):
+        return "must be a name: a server name is never an IP address (RFC 6066 section 3)"
+    return _wildcard(bare)
 
 
-def _wildcard(text: str) -> str | None:
-    if "*" not in text:
-        return host(text)
-    if text.count("*") > 1 or not (text.startswith("*.") or text.endswith(".*")):
-        return "may hold one *, and only as its first or its last label"
-    return host(text.removeprefix("*.").removesuffix(".*"))
+def _wildcard(text: str, port: str = "") -> str | None:
+    bare = text
+    if "*" in text:
+        if text.count("*") > 1 or not (text.startswith("*.") or text.endswith(".*")):
+            return "may hold one *, and only as its first or its last label"
+        bare = text.removeprefix("*.").removesuffix(".*")
+    if _HOST.fullmatch(bare) and ".." not in bare:
+        return None
+    if bare.isascii():
+        return _HOST_OR_IP
+    # RFC 5890 section 2.3.2.1: Host and SNI carry the A-label.
+    try:
+        ascii_form = bare.encode("idna").decode()
+    except UnicodeError:
+        return _HOST_OR_IP
+    return f"must be in the form that requests carry: write {text.replace(bare, ascii_form)}{port}"
+
+
+def _ipv6_host(text: str) -> str | None:
+    """Check an IPv6 address in brackets (RFC 9110 section 7.2, RFC 3986 section 3.2.2)."""
+    address = text.strip("[]")
+    if "%" in address or not _is_address(address):
+        return _HOST_OR_IP
+    wanted = f"[{address}]"
+    return None if text == wanted else f"must stand in brackets, as callers send it: write {wanted}"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def header_value(text: str) -> str | None:
+    """Check one value that a route asks of a header: a text, or ``~*`` and a regular expression."""
+    if text.startswith("~*"):
+        return pattern(text[2:])
+    if not carried_by_header(text):
+        return "must be visible ASCII, with blanks inside only: no header has another value"
+    if len(text) > HEADER_VALUE_BYTES_MAX:
+        return f"must not be longer than {HEADER_VALUE_BYTES_MAX} bytes, of which no more is read"
+    return None
 
 
 def service_path(text: str) -> str | None:
     """Check the path that a service puts before a request's."""
     if not text.startswith("/"):
         return "must start with /"
-    return _fixed_path(text)
-
-
-def route_path(text: str) -> str | None:
-    """Check a route's path: a prefix in normal form, or ``~`` and a regular expression."""
-    if text.startswith("~/"):
-        return pattern(text[1:])
-    if not text.startswith("/"):
-        return "must start with / (a prefix) or ~/ (a regular expression)"
-    return _fixed_path(text)
-
-
-def _fixed_path(text: str) -> str | None:
     if re.search(r"[\x00-\x20\x7f?#\\]", text):
         return "must not hold ?, #, \\, spaces or control characters"
     if "//" in text:
         return "must not hold empty segments (//)"
-    if re.search("%(?![0-9A-Fa-f]{2})", text):
-        return "holds a % that begins no percent-encoding"
-    # Kong compares with the normalised request path, so another spelling never matches.
+    if _LONE_PERCENT.search(text):
+        return _LONE
     if re.search(r"/\.{1,2}(?:/|$)", text):
         return "must be in normal form: without . and .. segments"
     for triplet in re.findall("%([0-9A-Fa-f]{2})", text):
         if triplet != triplet.upper() or re.fullmatch("[A-Za-z0-9._~-]", chr(int(triplet, 16))):
             return f"must be in normal form: write %{triplet} as its character or in upper case"
     return None
+
+
+def route_path(text: str) -> str | None:
+    """Check a route's path: a prefix in normal form, or ``~`` and a regular expression.
+
+    Requests are compared in that form alone (``paths.normalise``), so another
+    spelling would meet none, and a weaker route would answer.
+    """
+    if text.startswith("~/"):
+        return pattern(text[1:]) or _unmet(text[1:])
+    if not text.startswith("/"):
+        return "must start with / (a prefix) or ~/ (a regular expression)"
+    if _LONE_PERCENT.search(text):
+        return _LONE
+    normal = normal_prefix(text)
+    if _CONTROL.search(normal):
+        return "must not hold control characters"
+    if "\\" in normal:
+        return "must not hold a backslash"
+    if _SURROGATE.search(normal):
+        return _NO_UTF_8
+    return None if normal == text else _abnormal(normal)
+
+
+def _abnormal(normal: str) -> str:
+    return f"is met by no request, for they are compared in normal form: write {normal}"
 
 
 def pattern(text: str) -> str | None:
@@ -251,6 +321,66 @@ def pattern(text: str) -> str | None:
     return None
 
 
+# What a regular expression is made of, as far as it matters here: quoted text, escapes,
+# classes, openings of groups, quantifiers, and triplets in a row.
+_PIECE = re.compile(
+    r"""\\Q.*?(?:\\E|\Z) | \\[pPx]\{[^}]*\} | \\.
+      | \[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]])*\] | \(\?[^)]*?[:)>]
+      | [*+?]\?? | \{\d+(?:,\d*)?\}\?? | (?:%[0-9A-Fa-f]{2})+ | .""",
+    re.DOTALL | re.VERBOSE,
+)
+_OPTIONAL = ("?", "*", "{0")
+_QUANTIFIERS = ("?", "*", "{", "+")
+_META = re.compile(r"[\\.+*?()|\[\]{}^$]")
+_MULTILINE = re.compile(r"\(\?[a-zA-Z]*m")
+_IGNORES_CASE = re.compile(r"\(\?[a-zA-Z]*i")
+
+
+def _unmet(text: str) -> str | None:
+    """Say what in a regular expression no normal path can meet.
+
+    Only what shows in the text: a triplet that a normal path does not have, an
+    empty segment, a query, and what stands beyond an anchor.
+    """
+    pieces = _PIECE.findall(text)
+    ignores_case = _IGNORES_CASE.search(text) is not None
+    one_line = _MULTILINE.search(text) is None
+    normal: list[str] = []
+    for before, piece, after in zip(("", *pieces), pieces, (*pieces[1:], ""), strict=False):
+        is_optional = after.startswith(_OPTIONAL)
+        if piece in {r"\?", "[?]"} and not is_optional:
+            return "asks for a query, which is not looked at: write %3F for an encoded ?"
+        if before == "$" and one_line and _consumes(piece) and not is_optional:
+            return "is met by no request: something stands after $, the end of the path"
+        if piece == "^" and one_line and before and _consumes(before):
+            return "is met by no request: something stands before ^, the start of the path"
+        if piece.startswith("%"):
+            piece = _normal_piece(piece, after, ignores_case=ignores_case)  # noqa: PLW2901
+        if piece != "/" or before != "/" or is_optional:
+            normal.append(piece)
+    better = "".join(normal)
+    if _SURROGATE.search(better):
+        return _NO_UTF_8
+    return None if better == text else _abnormal(f"~{better}")
+
+
+def _normal_piece(piece: str, after: str, *, ignores_case: bool) -> str:
+    """Return what a normal path has in the place of triplets; what it may have stays."""
+    is_repeated = after.startswith(_QUANTIFIERS)
+    sure = piece[:-3] if is_repeated else piece  # a quantifier takes the last digit
+    if ignores_case:
+        sure = sure.upper()
+    if normal_triplets(sure) == sure:
+        return piece
+    normal = _META.sub(r"\\\g<0>", normal_triplets(piece))
+    return f"(?:{normal})" if is_repeated else normal
+
+
+def _consumes(piece: str) -> bool:
+    """Tell whether a piece stands for characters: no group, alternative, anchor or quantifier."""
+    return piece[0] not in "()|^$*+?{" and piece not in {r"\b", r"\B", r"\A", r"\z"}
+
+
 # --- Regular expressions ----------------------------------------------------------
 
 MAX_PATTERN_BYTES = 256 * 1024
@@ -258,6 +388,7 @@ MAX_PATTERN_BYTES = 256 * 1024
 _MAX_PREFIX_BYTES = 64
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_EDGE = re.compile(r"\\[bB]|\(\?[a-zA-Z]*m")
 
 
 class Pattern:
@@ -291,11 +422,19 @@ class Pattern:
         """Tell whether there is a match anywhere in ``text``."""
         return self._regex.search(_encodable(text)) is not None
 
+    @property
+    def size(self) -> int:
+        """How many instructions it compiles to: its worst cost for each byte of a text."""
+        size: int = self._regex.programsize
+        return size
+
     def prefix(self) -> str:
         """Return characters that every match starts with, to index the pattern by.
 
         May be shorter than it could be, never longer.
         """
+        if _EDGE.search(self._regex.pattern):
+            return ""  # RE2 takes what is next to the edge of a word for the whole match
         try:
             # Every match lies between these two, so it starts as both of them do.
             low, high = self._regex.possiblematchrange(_MAX_PREFIX_BYTES)

@@ -28,7 +28,7 @@ from authz.kong.schema import (
 from authz.model import Consumer, Route, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from collections.abc import Mapping as Table
 
     from authz.kong.document import Node
@@ -103,7 +103,9 @@ ROUTE: Table[str, Field] = {
     "methods": Field(Array(Text(check=checks.method))),
     "hosts": Field(Array(Text(check=checks.route_host))),
     "paths": Field(Array(Text(check=_route_path))),
-    "headers": Field(MapOf(Array(_TEXT, at_least=1), key=checks.header_name)),
+    "headers": Field(
+        MapOf(Array(Text(check=checks.header_value), at_least=1), key=checks.header_name)
+    ),
     "snis": Field(Array(Text(check=checks.sni))),
     "sources": Field(Array(_ADDRESS)),
     "destinations": Field(Array(_ADDRESS)),
@@ -334,19 +336,19 @@ def _complaints(values: dict[str, Any], named: set[str]) -> list[tuple[str, str]
     if values.get("https_redirect_status_code", 426) not in _REDIRECTS:
         allowed = ", ".join(map(str, sorted(_REDIRECTS)))
         found.append(("https_redirect_status_code", f"must be one of {allowed}"))
-    found.extend(_header_complaints(values.get("headers") or {}))
+    found.extend(_header_complaints(values.get("headers") or ()))
     return found
 
 
-def _header_complaints(headers: dict[str, tuple[str, ...] | None]) -> list[tuple[str, str]]:
-    found = []
-    for name, texts in headers.items():
+def _header_complaints(headers: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the names of a route's headers, which have no case."""
+    known: dict[str, str] = {}
+    for name in headers:
+        first = known.setdefault(name.lower(), name)
         if name.lower() == "host":
-            found.append(("headers", "cannot hold host: write it under hosts"))
-        patterns = [text[2:] for text in texts or () if text.startswith("~*")]
-        wrong = filter(None, map(checks.pattern, patterns))
-        found.extend(("headers", f"{name} {message}") for message in wrong)
-    return found
+            yield "headers", "cannot hold host: write it under hosts"
+        elif first != name:
+            yield "headers", f"{name} and {first} are one header: write its values in one list"
 
 
 def _check_conditions(mapping: Mapping, named: set[str], problems: Problems) -> None:

@@ -4,19 +4,20 @@ Kong's ``traditional_compatible`` order: a route is first split into *rules*,
 one for its regexes and one for each length among its plain paths; the rules
 are ranked by what they ask for; the first one that the request satisfies wins.
 
-The request path is compared in Kong's normal form: triplets of characters
-that have no meaning in a URI are decoded, the others get upper-case digits,
-dot segments are resolved and ``//`` becomes ``/``.  So ``/a%2fb`` is compared
-as ``/a%2Fb``, never as ``/a/b``, and ``/x/%2e%2e/y`` as ``/y``.
+What cannot be known decides nothing.  A server name that Envoy did not tell is no
+other name; a path or host in which Envoy may see another route than Kong's router
+does, and a header that would take too long to look through, are refused.  The
+weaker route never answers in their place.
 
-The rules stand in an index over host and path, so that ten thousand of them
-cost a request about what one does.  Rules that share both and differ only in
-methods, headers or SNIs are compared one after the other.
+The rules stand in an index over host, path and header values, so that ten thousand
+of them cost a request about what one does.  Rules that share these and differ only
+in methods, SNIs or regular expressions are compared one after the other.
 """
 
 from __future__ import annotations
 
 import re
+import string
 from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
@@ -24,8 +25,15 @@ from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from authz.errors import ConfigurationError, Reason, RouteNotFound
-from authz.kong.checks import Pattern
+from authz.errors import (
+    ConfigurationError,
+    MalformedRequest,
+    Reason,
+    RouteNotFound,
+    Unavailable,
+)
+from authz.kong.checks import HEADER_VALUE_BYTES_MAX, Pattern
+from authz.kong.paths import ODD_PATH_CHARACTERS_MAX, is_odd, normalise, readings
 from authz.model import Diagnostic, Match
 
 if TYPE_CHECKING:
@@ -37,7 +45,19 @@ if TYPE_CHECKING:
     Entries = Mapping[str, Mapping[str, list["_Entry"]]]
 
 MAX_PATH_CHARACTERS = 16 * 1024
-"""A longer path (without its query) matches nothing: regexes run over it."""
+"""A longer path (without its query) is refused: regexes run over it."""
+
+HEADER_LINES_MAX = 64
+"""Of a header that a route asks for: Envoy joins them by commas."""
+
+SEARCH_STEPS_MAX = 256 * 1024
+"""Of all regular expressions over one request: a step is one instruction over one character.
+
+About a millisecond where RE2 can do no better.  What the file's own expressions take
+for texts of an ordinary length (``ORDINARY_TEXT_CHARACTERS``) comes on top of it.
+"""
+ORDINARY_TEXT_CHARACTERS = 256
+_CALL_STEPS = 512  # what it costs to start one
 
 _STREAMS = frozenset({"tcp", "tls", "tls_passthrough", "udp"})
 _MAX_HEADER_WEIGHT = 255  # Kong's field for the number of headers has eight bits
@@ -100,8 +120,12 @@ def _octets(path: str) -> int:
     return len(path.encode())  # Kong's strings, and so its lengths, are bytes
 
 
-def _priority(rule: Rule) -> tuple[int, bool, int, bool, int, int]:
-    """Return what a rule is sorted by; the greater tuple goes first."""
+def _priority(rule: Rule) -> tuple[int, bool, int, bool, int, int, bool]:
+    """Return what a rule is sorted by; the greater tuple goes first.
+
+    The last part is Kong's ``traditional`` router's and breaks what are ties to its
+    successor: a host with a port is not shadowed by the same one without.
+    """
     route = rule.route
     kinds = (route.methods, route.hosts, route.headers, route.snis, route.paths)
     return (
@@ -111,6 +135,7 @@ def _priority(rule: Rule) -> tuple[int, bool, int, bool, int, int]:
         rule.is_regex,
         route.regex_priority if rule.is_regex else 0,
         0 if rule.is_regex or not rule.paths else _octets(rule.paths[0]),
+        any(split_host(host)[1] is not None for host in route.hosts),
     )
 
 
@@ -119,96 +144,193 @@ def _priority(rule: Rule) -> tuple[int, bool, int, bool, int, int]:
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """A request, in the form in which conditions look at it."""
+    """A request, in the form in which conditions look at it: one reading of it."""
 
     request: Request
     host: str
     port: int
     path: str
+    server_name: str
+    search: _Search
+
+    @property
+    def hides_server_name(self) -> bool:
+        """Whether there is TLS and Envoy has not told its server name, if there is one."""
+        return not self.server_name and self.request.scheme == "https"
+
+    def lines(self, name: str) -> frozenset[str] | None:
+        """Return what may be a line of a header, in small letters; ``None``: it is not there."""
+        return self.search.lines(self.request.headers, name)
 
 
-def normalise(path: str) -> str:
-    """Return a path without its query in Kong's normal form.
+class _Search:
+    """What looking through one request has found and may still cost, over all its readings.
 
-    A path that does not start with ``/`` (``*``, the empty one) stays as it is.
-    Decoded bytes that are no UTF-8 become lone surrogates, which no rule names.
+    MalformedRequest: it would cost more, so that what fits it is not known.
     """
-    if "%" in path:
-        octets = path.encode("utf-8", "surrogatepass")
-        path = _TRIPLET.sub(_decoded, octets).decode("utf-8", "surrogateescape")
-    if path.startswith("/") and ("//" in path or "/." in path):
-        return _without_dot_segments(path)
-    return path
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._met: dict[tuple[Pattern, str], bool] = {}
+        self._lines: dict[str, frozenset[str] | None] = {}
+
+    def begins(self, pattern: Pattern, text: str) -> bool:
+        """Tell whether ``text`` begins with a match."""
+        return self._ask(pattern, text, Pattern.begins)
+
+    def is_in(self, pattern: Pattern, text: str) -> bool:
+        """Tell whether there is a match anywhere in ``text``."""
+        return self._ask(pattern, text, Pattern.is_in)
+
+    def _ask(self, pattern: Pattern, text: str, ask: Callable[[Pattern, str], bool]) -> bool:
+        key = pattern, text
+        if key not in self._met:
+            self._steps -= _steps(pattern, len(text))
+            if self._steps < 0:
+                raise MalformedRequest(
+                    Reason.REQUEST_MALFORMED,
+                    "the path or a header is too long for the regular expressions of the routes",
+                )
+            self._met[key] = ask(pattern, text)
+        return self._met[key]
+
+    def lines(self, headers: Mapping[str, str], name: str) -> frozenset[str] | None:
+        """Return the whole value and its parts: Envoy joins the lines of a header by commas."""
+        if name not in self._lines:
+            value = headers.get(name)
+            self._lines[name] = None if value is None else _lines(value, name)
+        return self._lines[name]
 
 
-_TRIPLET = re.compile(rb"%([0-9A-Fa-f]{2})")
-# RFC 3986 section 2.2: decoding one of these would change what the URI means
-# ("%" itself likewise, or decoding twice would differ from decoding once).
-_RESERVED = frozenset(b"!*'();:@&=+$,/?%#[]")
+def _steps(pattern: Pattern, characters: int) -> int:
+    return pattern.size * characters + _CALL_STEPS
 
 
-def _decoded(triplet: re.Match[bytes]) -> bytes:
-    octet = int(triplet[1], 16)
-    return triplet[0].upper() if octet in _RESERVED else bytes((octet,))
+def _lines(value: str, name: str) -> frozenset[str]:
+    if len(value) > HEADER_VALUE_BYTES_MAX or value.count(",") >= HEADER_LINES_MAX:
+        raise MalformedRequest(
+            Reason.REQUEST_MALFORMED,
+            f"routes ask for the header {name}, of which at most {HEADER_VALUE_BYTES_MAX} bytes "
+            f"and {HEADER_LINES_MAX} lines are read",
+        )
+    return frozenset(map(ascii_lower, (value, *value.split(","))))
 
 
-def _without_dot_segments(path: str) -> str:
-    """Apply RFC 3986 section 5.2.4, with empty segments merged as Kong does."""
-    segments = path.split("/")
-    kept: list[str] = []
-    for segment in segments:
-        if segment == "..":
-            del kept[-1:]
-        elif segment not in {"", "."}:
-            kept.append(segment)
-    if kept and segments[-1] in {"", ".", ".."}:
-        kept.append("")
-    return "/" + "/".join(kept)
+# Unicode's lower case would make the Kelvin sign a k, and with it one host another.
+_ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+def ascii_lower(text: str) -> str:
+    """Return ``text`` in small letters, as far as it is ASCII."""
+    return text.lower() if text.isascii() else text.translate(_ASCII_LOWER)
 
 
 def split_host(host: str) -> tuple[str, int | None]:
     """Split ``host[:port]`` into the lower-case host and the port, if there is one.
 
-    What follows the colon and is no port stays part of the host: such a name
-    equals nothing in a configuration.
+    ValueError: something stands behind a colon that is no port of 1 to 5 digits,
+    or an IPv6 address stands without its brackets.
     """
-    name, colon, port = host.lower().rpartition(":")
-    # One colon, or brackets around the others: else it is an IPv6 address.
-    if colon and port.isascii() and port.isdigit() and (":" not in name or name.endswith("]")):
-        return name, int(port[:6])  # no port has six digits; huge ones are not converted
-    return host.lower(), None
+    name, bracket, rest = ascii_lower(host).rpartition("]")
+    end, colon, port = rest.partition(":")
+    if not colon:
+        return ascii_lower(host), None
+    if (bracket and end) or not _PORT.fullmatch(port):
+        raise ValueError("what stands behind the host's colon is no port of 1 to 5 digits")
+    return f"{name}{bracket}{end}", int(port)
 
 
-def _facts(request: Request) -> _Facts:
+_PORT = re.compile("[0-9]{1,5}")
+
+
+def _facts(request: Request, search: _Search) -> Iterator[_Facts]:
+    """Yield the readings of a request: Kong's, and those that Envoy may have.
+
+    MalformedRequest: it has none that is worth a look.
+    """
     path = request.path.partition("?")[0]
     if len(path) > MAX_PATH_CHARACTERS:
-        raise RouteNotFound(
-            Reason.ROUTE_UNMATCHED, f"the path is longer than {MAX_PATH_CHARACTERS} characters"
+        raise MalformedRequest(
+            Reason.REQUEST_MALFORMED, f"the path is longer than {MAX_PATH_CHARACTERS} characters"
         )
-    host, port = split_host(request.host)
+    if "#" in path:  # RFC 9112 section 3.2: a fragment is never sent
+        raise MalformedRequest(Reason.REQUEST_MALFORMED, "the path has a fragment (#)")
+    try:
+        host, port = split_host(request.host)
+    except ValueError as error:
+        raise MalformedRequest(Reason.REQUEST_MALFORMED, str(error)) from None
     if port is None:
         port = 443 if request.scheme == "https" else 80
-    return _Facts(request, host, port, normalise(path))
+    server_name = ascii_lower(request.server_name).removesuffix(".")
+    # Envoy takes the dot away only if it is told to (strip_trailing_host_dot).
+    hosts = (host, host.removesuffix(".")) if host.endswith(".") else (host,)
+    for spelled, read in product(hosts, _paths(path)):
+        yield _Facts(request, spelled, port, read, server_name, search)
+
+
+def _paths(path: str) -> tuple[str, ...]:
+    if not is_odd(path):
+        return (normalise(path),)
+    if len(path) > ODD_PATH_CHARACTERS_MAX:
+        raise MalformedRequest(
+            Reason.REQUEST_MALFORMED,
+            "the path can be read in several ways (//, /., escaped slashes or letters …) and is "
+            f"longer than {ODD_PATH_CHARACTERS_MAX} characters",
+        )
+    return readings(path)
 
 
 # --- The conditions of a route --------------------------------------------------
 
 
-def _conditions(route: Route) -> Iterator[Condition]:
+class _Patterns:
+    """The regular expressions of all routes; equal ones are one, and asked once a request."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, bool], Pattern] = {}
+
+    def path(self, route: Route, text: str) -> Pattern:
+        """Return the expression of a path."""
+        return self._get(route, "paths", text, ignore_case=False)
+
+    def header(self, route: Route, text: str) -> Pattern:
+        """Return the expression of a header's value, in which case means nothing."""
+        return self._get(route, "headers", text, ignore_case=True)
+
+    def _get(self, route: Route, field: str, text: str, *, ignore_case: bool) -> Pattern:
+        key = text, ignore_case
+        if key not in self._known:
+            try:
+                self._known[key] = Pattern(text, ignore_case=ignore_case)
+            except ValueError as error:
+                raise _unreadable(route, field, f"{text!r} cannot be read: {error}") from error
+        return self._known[key]
+
+    @property
+    def steps(self) -> int:
+        """How many steps all of them take for texts of an ordinary length."""
+        return sum(_steps(pattern, ORDINARY_TEXT_CHARACTERS) for pattern in self._known.values())
+
+
+def _conditions(route: Route, patterns: _Patterns) -> Iterator[Condition]:
     """Yield a predicate for each field of a route but its hosts and paths."""
     if route.methods:
         yield partial(_has_method, frozenset(route.methods))
     for name, values in route.headers.items():
-        texts = frozenset(value.lower() for value in values if not value.startswith("~*"))
-        patterns = tuple(
-            _pattern(route, "headers", value[2:], ignore_case=True)
-            for value in values
-            if value.startswith("~*")
-        )
-        yield partial(_has_header, name.lower(), texts, patterns)
+        found = [patterns.header(route, v[2:]) for v in values if _is_header_regex(v)]
+        yield partial(_has_header, ascii_lower(name), _texts(values), tuple(found))
     if route.snis:
-        names = frozenset(sni.lower().removesuffix(".") for sni in route.snis)
-        yield partial(_has_sni, names)
+        snis = [ascii_lower(sni).removesuffix(".") for sni in route.snis]
+        wildcards = tuple(sni for sni in snis if "*" in sni)
+        yield partial(_has_server_name, frozenset(snis), wildcards)
+
+
+def _texts(values: Iterable[str]) -> frozenset[str]:
+    return frozenset(ascii_lower(value) for value in values if not _is_header_regex(value))
+
+
+def _is_header_regex(value: str) -> bool:
+    return value.startswith("~*")
 
 
 def _has_method(methods: frozenset[str], facts: _Facts) -> bool:
@@ -223,19 +345,31 @@ def _has_header(
     Kong looks at each line; Envoy has joined them by commas, so the parts
     count, and the whole.
     """
-    value = facts.request.headers.get(name)
-    if value is None:
+    lines = facts.lines(name)
+    if lines is None:
         return False
-    lines = (value, *value.split(",")) if "," in value else (value,)
-    return any(
-        line.lower() in texts or any(pattern.is_in(line) for pattern in patterns) for line in lines
-    )
+    if not texts.isdisjoint(lines):
+        return True
+    return any(facts.search.is_in(pattern, line) for pattern in patterns for line in lines)
 
 
-def _has_sni(names: frozenset[str], facts: _Facts) -> bool:
-    # Without TLS there is no server name, and Kong does not ask for one.
-    request = facts.request
-    return request.scheme != "https" or request.server_name.lower() in names
+def _has_server_name(names: frozenset[str], wildcards: tuple[str, ...], facts: _Facts) -> bool:
+    """Tell whether the server name may be one of these; the router asks whether it is known.
+
+    Without TLS there is none, and Kong does not ask for one.  A name that was told is
+    looked at whatever the scheme says: in HTTP/2 the caller writes that.
+    """
+    name = facts.server_name
+    if not name:
+        return True
+    return name in names or any(_is_under(wildcard, name) for wildcard in wildcards)
+
+
+def _is_under(wildcard: str, name: str) -> bool:
+    """Tell whether a name fits ``*.x`` or ``x.*``: as in hosts, the star is not empty."""
+    fixed = wildcard.replace("*", "")
+    begins = name.endswith if wildcard.startswith("*") else name.startswith
+    return len(name) > len(fixed) and begins(fixed)
 
 
 def _has_port(port: int, facts: _Facts) -> bool:
@@ -243,23 +377,20 @@ def _has_port(port: int, facts: _Facts) -> bool:
 
 
 def _has_path(pattern: Pattern, facts: _Facts) -> bool:
-    return pattern.begins(facts.path)
+    return facts.search.begins(pattern, facts.path)
 
 
 def _speaks(route: Route, request: Request) -> bool:
     """Tell whether a route takes the request's protocol.
 
-    Kong asks this of the winner only, and never looks for a second best.
+    Kong asks this of the winner only, and never looks for a second best.  A route
+    for http takes WebSockets too, one for ws takes nothing else.
     """
-    protocol = "grpc" if request.is_grpc else "http"
-    return (f"{protocol}s" if request.scheme == "https" else protocol) in route.protocols
-
-
-def _pattern(route: Route, field: str, text: str, *, ignore_case: bool = False) -> Pattern:
-    try:
-        return Pattern(text, ignore_case=ignore_case)
-    except ValueError as error:
-        raise _unreadable(route, field, f"{text!r} cannot be read: {error}") from error
+    names = ["grpc"] if request.is_grpc else ["http"]
+    if request.is_websocket:
+        names.append("ws")
+    ending = "s" if request.scheme == "https" else ""
+    return any(f"{name}{ending}" in route.protocols for name in names)
 
 
 def _unreadable(route: Route, field: str, message: str) -> ConfigurationError:
@@ -307,16 +438,48 @@ class _Entry:
     rank: int
     match: Match
     conditions: tuple[Condition, ...]
+    header: tuple[str, frozenset[str]] | None
+    """One of its headers whose lines must be among these texts, to find it by."""
 
     def fits(self, facts: _Facts) -> bool:
         return all(condition(facts) for condition in self.conditions)
 
 
+class _Bucket:
+    """The entries under one host and one path, by a header's lines where they ask for some."""
+
+    def __init__(self, entries: Iterable[_Entry]) -> None:
+        self._others: list[_Entry] = []
+        self._by_header: defaultdict[str, defaultdict[str, list[_Entry]]]
+        self._by_header = defaultdict(lambda: defaultdict(list))
+        for entry in entries:
+            if entry.header is None:
+                self._others.append(entry)
+                continue
+            name, texts = entry.header
+            for text in texts:
+                self._by_header[name][text].append(entry)
+
+    def of(self, facts: _Facts) -> Iterator[list[_Entry]]:
+        """Yield lists of entries, best rank first, among which are all that a request fits."""
+        yield self._others
+        if not self._by_header:
+            return
+        for name in self._by_header.keys() & facts.request.headers.keys():
+            by_text = self._by_header[name]
+            for line in facts.lines(name) or ():
+                if line in by_text:
+                    yield by_text[line]
+
+
 class _Index:
-    """The entries by host (equal, ``*.x``, ``x.*``, any), and then by path."""
+    """The entries by host (equal, ``*.x``, ``x.*``, any), then by path, then by header."""
 
     def __init__(self, entries: Entries) -> None:
-        paths = {host: _Prefixes(by_path) for host, by_path in entries.items()}
+        paths = {
+            host: _Prefixes({path: _Bucket(found) for path, found in by_path.items()})
+            for host, by_path in entries.items()
+        }
         self._equal = {host: found for host, found in paths.items() if "*" not in host}
         # Endings are prefixes of what is spelled backwards; of "*" alone: "".
         self._endings = _Prefixes(
@@ -330,21 +493,27 @@ class _Index:
         """Return the entry of best rank that the request fits."""
         best: _Entry | None = None
         for paths in self._paths(facts.host):
-            for entries in paths.of(facts.path):
-                for entry in entries:
-                    if best is not None and best.rank < entry.rank:
-                        break
-                    if entry.fits(facts):
-                        best = entry
-                        break
+            for bucket in paths.of(facts.path):
+                for entries in bucket.of(facts):
+                    best = _better(best, entries, facts)
         return best
 
-    def _paths(self, host: str) -> Iterator[_Prefixes[list[_Entry]]]:
+    def _paths(self, host: str) -> Iterator[_Prefixes[_Bucket]]:
         if host in self._equal:
             yield self._equal[host]
         # One character at least has to stand where the star does, so that one is left out.
         yield from self._endings.of(host[:0:-1])
         yield from self._beginnings.of(host[:-1])
+
+
+def _better(best: _Entry | None, entries: Iterable[_Entry], facts: _Facts) -> _Entry | None:
+    """Return the first of the entries that the request fits, unless ``best`` goes before it."""
+    for entry in entries:
+        if best is not None and best.rank < entry.rank:
+            break
+        if entry.fits(facts):
+            return entry
+    return best
 
 
 # --- The router ---------------------------------------------------------------
@@ -353,7 +522,7 @@ class _Index:
 class Router:
     """Finds the route and the plugin of a request.
 
-    ConfigurationError: a route holds a regex that cannot be read.
+    ConfigurationError: a route holds a regex or an address that cannot be read.
     """
 
     def __init__(self, gateway: Gateway) -> None:
@@ -374,7 +543,7 @@ class Router:
         # A file whose routes are all disabled still has routes: it opens nothing.
         anything = plugins.match(None, None)
         self._everything = anything if anything.plugin and not gateway.routes else None
-        self._index = _index(rules, matches)
+        self._index, self._steps_max = _index(rules, matches)
 
     def match(self, request: Request) -> Match:
         """Return what a request meets.
@@ -387,6 +556,9 @@ class Router:
         RouteNotFound: ``route_unknown``, Envoy named what the file lacks;
         ``route_unmatched``, no route fits the request, or the one that does is
         for another protocol or of another service than the one that was named.
+        Where the request itself decides: MalformedRequest, it cannot be told, or not
+        at a bearable cost, which route that is; Unavailable, Envoy has not told the
+        server name that a route asks for.
         """
         names = request.context_extensions
         if "route" not in names and "service" not in names:
@@ -396,6 +568,9 @@ class Router:
 
     def certain(self, route: str | None = None, service: str | None = None) -> Match | None:
         """Return what every request meets for which Envoy gives these names, if that is certain.
+
+        Whatever its path, host and server name are: nothing that only the request
+        itself could say, and that might be refused, has a part in it.
 
         Without names it is for a file that has no routes and a global plugin;
         with the name of a service alone, unless one of its routes has a plugin
@@ -430,10 +605,9 @@ class Router:
 
     def _matched(self, request: Request, service: Service | None = None) -> Match:
         """Return what the request itself meets, which must be one of ``service`` if given."""
-        entry = self._index.first(_facts(request))
-        if entry is None:
+        match = self._met(request)
+        if match is None:
             raise RouteNotFound(Reason.ROUTE_UNMATCHED, "no route fits the request")
-        match = entry.match
         if match.route is not None and not _speaks(match.route, request):
             raise RouteNotFound(
                 Reason.ROUTE_UNMATCHED,
@@ -444,6 +618,35 @@ class Router:
                 Reason.ROUTE_UNMATCHED, f"the request fits no route of service {label(service)}"
             )
         return match
+
+    def _met(self, request: Request) -> Match | None:
+        """Return what all readings of the request meet."""
+        first, *others = _facts(request, _Search(self._steps_max))
+        match = self._read(first)
+        for facts in others:
+            if (other := self._read(facts)) != match:
+                raise MalformedRequest(
+                    Reason.ROUTE_AMBIGUOUS,
+                    f"Envoy may see {_route_label(other)} in the path or host, and Kong's router "
+                    f"sees {_route_label(match)}; Envoy has named none",
+                )
+        return match
+
+    def _read(self, facts: _Facts) -> Match | None:
+        entry = self._index.first(facts)
+        if entry is None:
+            return None
+        if entry.match.route and entry.match.route.snis and facts.hides_server_name:
+            # It fits if the name does; no other route may answer in its place.
+            raise Unavailable(
+                Reason.SERVER_NAME_UNTOLD,
+                f"{_route_label(entry.match)} asks for a server name (snis), and Envoy tells none",
+            )
+        return entry.match
+
+
+def _route_label(match: Match | None) -> str:
+    return "no route" if match is None or match.route is None else f"route {label(match.route)}"
 
 
 class PluginScopes:
@@ -475,28 +678,32 @@ def _by_name(entities: Iterable[Route | Service], matches: Mapping[str, Match]) 
     return {**matches, **{entity.name: matches[entity.id] for entity in entities if entity.name}}
 
 
-def _index(rules: Iterable[Rule], matches: Mapping[str, Match]) -> _Index:
+def _index(rules: Iterable[Rule], matches: Mapping[str, Match]) -> tuple[_Index, int]:
+    """Return the index, and the steps that a look into it may take."""
     entries: defaultdict[str, defaultdict[str, list[_Entry]]]
     entries = defaultdict(lambda: defaultdict(list))
+    patterns = _Patterns()
     problems: list[Diagnostic] = []
     for rank, rule in enumerate(rules):
         try:
-            _file(entries, rank, rule, matches[rule.route.id])
+            _file(entries, patterns, rank, rule, matches[rule.route.id])
         except ConfigurationError as error:
             problems += error.problems
     if problems:
         raise ConfigurationError(sorted(set(problems)))  # a split route says it twice
-    return _Index(entries)
+    return _Index(entries), SEARCH_STEPS_MAX + patterns.steps
 
 
-def _file(entries: Entries, rank: int, rule: Rule, match: Match) -> None:
+def _file(entries: Entries, patterns: _Patterns, rank: int, rule: Rule, match: Match) -> None:
     """File a rule under each pair of one of its hosts and one of its paths."""
     route = rule.route
-    conditions = tuple(_conditions(route))
-    paths = [_path_key(route, path) for path in rule.paths] or [("", ())]
+    conditions = tuple(_conditions(route, patterns))
+    paths = [_path_key(route, path, patterns) for path in rule.paths] or [("", ())]
     hosts = [_host_key(host) for host in route.hosts] or [("*", ())]
+    header = _header_key(route)
     for (host, port), (path, regex) in product(hosts, paths):
-        entries[host][path].append(_Entry(rank, match, (*port, *conditions, *regex)))
+        every = (*port, *conditions, *regex)
+        entries[host][path].append(_Entry(rank, match, every, header))
 
 
 def _host_key(text: str) -> tuple[str, tuple[Condition, ...]]:
@@ -504,8 +711,16 @@ def _host_key(text: str) -> tuple[str, tuple[Condition, ...]]:
     return host, () if port is None else (partial(_has_port, port),)
 
 
-def _path_key(route: Route, path: str) -> tuple[str, tuple[Condition, ...]]:
+def _path_key(route: Route, path: str, patterns: _Patterns) -> tuple[str, tuple[Condition, ...]]:
     if not is_regex(path):
         return path, ()
-    pattern = _pattern(route, "paths", path[1:])
+    pattern = patterns.path(route, path[1:])
     return pattern.prefix(), (partial(_has_path, pattern),)
+
+
+def _header_key(route: Route) -> tuple[str, frozenset[str]] | None:
+    """Return a header of which the route asks for nothing but texts, and these."""
+    for name, values in route.headers.items():
+        if not any(map(_is_header_regex, values)):
+            return ascii_lower(name), _texts(values)
+    return None

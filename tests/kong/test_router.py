@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from authz.errors import ConfigurationError, Reason, RouteNotFound
+from authz.errors import ConfigurationError, Reason, Refusal, RouteNotFound
+from authz.kong import checks
+from authz.kong.checks import Pattern
+from authz.kong.paths import ODD_PATH_CHARACTERS_MAX, is_odd, normalise, readings
 from authz.kong.router import (
+    HEADER_LINES_MAX,
     MAX_PATH_CHARACTERS,
+    SEARCH_STEPS_MAX,
     Router,
-    normalise,
     routing_table,
     split_host,
 )
@@ -55,7 +60,7 @@ def met(table: Router, asked: Request) -> str | None:
 
 
 def refusal(table: Router, asked: Request) -> Reason:
-    with pytest.raises(RouteNotFound) as caught:
+    with pytest.raises(Refusal) as caught:
         table.match(asked)
     return caught.value.reason
 
@@ -156,9 +161,13 @@ def test_HS_19_no_path_raises_and_none_starts_with_a_dot_segment(path: str) -> N
     assert not normalise("/" + path).startswith(("/../", "/./", "//"))
 
 
-@pytest.mark.parametrize("path", ["/a?x=1", "/a%2e%2e/b", "//a", "/a;x=1/b"])
+@pytest.mark.parametrize("path", ["/a?x=1", "/a%2e%2e/b", "/a//b", "/a;x=1/b"])
 def test_HS_19_odd_paths_are_matched_without_exception(path: str) -> None:
     assert met(router(route("a", paths=("/a",))), request(path)) == "a"
+
+
+def test_HS_19_a_fragment_is_refused_for_nobody_sends_one() -> None:
+    assert refusal(router(route("a", paths=("/a",))), request("/a#f")) is Reason.REQUEST_MALFORMED
 
 
 @pytest.mark.parametrize("path", ["/b/../a/..", "*", "", "/x?/a", "http://a.test/a"])
@@ -166,10 +175,11 @@ def test_HS_19_no_rule_matches_on_the_query_or_on_a_path_that_is_not_normal(path
     assert met(router(route("a", paths=("/a",))), request(path)) is None
 
 
-def test_HS_19_a_path_beyond_the_bound_is_unmatched() -> None:
+def test_HS_19_a_path_beyond_the_bound_is_refused() -> None:
     table = router(route("r", paths=("/",)))
     assert met(table, request("/" + "a" * (MAX_PATH_CHARACTERS - 1) + "?" + "q" * 99)) == "r"
-    assert met(table, request("/" + "a" * MAX_PATH_CHARACTERS)) is None
+    long = request("/" + "a" * MAX_PATH_CHARACTERS)
+    assert refusal(table, long) is Reason.REQUEST_MALFORMED
 
 
 # --- Hosts --------------------------------------------------------------------
@@ -226,19 +236,38 @@ def test_a_host_with_a_port_asks_for_the_port_of_the_host_header() -> None:
         ("a.test:80", ("a.test", 80)),
         ("[::1]:80", ("[::1]", 80)),
         ("[::1]", ("[::1]", None)),
-        ("::1", ("::1", None)),
-        ("a.test:", ("a.test:", None)),
-        ("a.test:x", ("a.test:x", None)),
-        ("a.test:²", ("a.test:²", None)),
+        ("[::1]x", ("[::1]x", None)),
+        ("a.test:00080", ("a.test", 80)),
+        ("\u212a.test", ("\u212a.test", None)),  # the Kelvin sign is no k
     ],
 )
 def test_a_host_is_split_at_its_port(sent: str, split: tuple[str, int | None]) -> None:
     assert split_host(sent) == split
 
 
-@pytest.mark.parametrize("host", ["evil.com,for=127.0.0.1", "", "a.test.", "a.test:80:80"])
+@pytest.mark.parametrize("host", ["evil.com,for=127.0.0.1", "", "b.test.", "xa.test"])
 def test_HS_18_an_odd_host_meets_no_route_that_names_a_host(host: str) -> None:
     assert met(router(route("r", hosts=("a.test",))), request(host=host)) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "a.test:", "a.test:x", "a.test:80x", "a.test:²", "a.test:123456", "a.test:80:80",
+        "::1", "[::1", "[::1]:", "[::1]x:80", "a.test:-1", "a.test: 80",
+    ],
+)  # fmt: skip
+def test_G_07_a_host_with_anything_but_a_port_behind_its_colon_is_refused(host: str) -> None:
+    with pytest.raises(ValueError, match="no port of 1 to 5 digits"):
+        split_host(host)
+    table = router(route("r", hosts=("a.test",)), route("any", paths=("/",)))
+    assert refusal(table, request(host=host)) is Reason.REQUEST_MALFORMED
+
+
+def test_G_07_a_final_dot_of_the_host_that_makes_another_route_is_refused() -> None:
+    table = router(route("r", hosts=("a.test",)), route("any", paths=("/",)))
+    assert refusal(table, request(host="a.test.")) is Reason.ROUTE_AMBIGUOUS
+    assert met(table, request(host="b.test.")) == "any"
 
 
 # --- Methods, headers, SNIs, protocols --------------------------------
@@ -278,8 +307,48 @@ def test_a_server_name_is_asked_for_under_tls_only() -> None:
     table = router(route("r", snis=("A.test.",)))
     assert met(table, request(scheme="https", server_name="a.TEST")) == "r"
     assert met(table, request(scheme="https", server_name="b.test")) is None
-    assert met(table, request(scheme="https")) is None
     assert met(table, request(scheme="http")) == "r"
+
+
+def test_G_04_a_server_name_is_matched_as_a_host_is() -> None:
+    table = router(route("left", snis=("*.Example.com",)), route("right", snis=("a.*",)))
+    for name, expected in (
+        ("x.example.com", "left"),
+        ("X.Y.EXAMPLE.COM.", "left"),
+        ("a.test", "right"),
+        ("example.com", None),
+        (".example.com", None),
+        ("a.", None),
+        ("x.example.com.evil", None),
+    ):
+        assert met(table, request(scheme="https", server_name=name)) == expected
+
+
+def test_G_05_a_server_name_that_was_not_told_is_not_another_name() -> None:
+    table = router(
+        route("guarded", snis=("a.test",), paths=("/",)),
+        route("open", paths=("/",)),
+        route("higher", paths=("/x",), methods=("PUT",), hosts=("a.test",)),
+    )
+    untold = request(scheme="https")
+    assert refusal(table, untold) is Reason.SERVER_NAME_UNTOLD
+    assert met(table, request(scheme="https", server_name="b.test")) == "open"
+    # Where the name decides nothing, nobody asks for it.
+    assert met(table, request("/x", scheme="https", method="PUT")) == "higher"
+    assert met(table, request("/x", scheme="https", method="PUT", server_name="a.test")) == "higher"
+
+
+def test_G_05_a_route_with_other_conditions_that_fail_hides_nothing() -> None:
+    table = router(route("guarded", snis=("a.test",), paths=("/a",)), route("open", paths=("/",)))
+    assert met(table, request("/b", scheme="https")) == "open"
+    assert refusal(table, request("/a", scheme="https")) is Reason.SERVER_NAME_UNTOLD
+    alone = router(route("guarded", snis=("a.test",)))
+    assert refusal(alone, request(scheme="https")) is Reason.SERVER_NAME_UNTOLD
+
+
+def test_G_05_a_name_that_was_told_counts_whatever_scheme_the_caller_writes() -> None:
+    table = router(route("r", snis=("a.test",)))
+    assert met(table, request(scheme="http", server_name="b.test")) is None
 
 
 GRPC = {"content-type": "application/grpc+proto"}
@@ -493,21 +562,22 @@ def wanted(r: Route, asked: Request) -> bool:
         (not r.methods or asked.method in r.methods)
         and (not r.hosts or any(map(host_fits, r.hosts)))
         and all(header_fits(*item) for item in r.headers.items())
-        and (not r.snis or asked.scheme == "http" or asked.server_name in r.snis)
+        and (not r.snis or not asked.server_name or asked.server_name in r.snis)
     )
 
 
 def rank(r: Route, path: str | None) -> int:
-    """Kong's priority as the one number that its documentation draws."""
+    """Kong's priority as the one number that its documentation draws, and a bit for a port."""
     kinds = (r.methods, r.hosts, r.headers, r.snis, r.paths)
     regex = path is not None and path.startswith("~")
     return (
-        sum(map(bool, kinds)) << 61
-        | (bool(r.hosts) and not any("*" in host for host in r.hosts)) << 60
-        | len(r.headers) << 52
-        | regex << 51
-        | (r.regex_priority << 19 if regex else 0)
-        | (0 if regex or path is None else len(path))
+        sum(map(bool, kinds)) << 62
+        | (bool(r.hosts) and not any("*" in host for host in r.hosts)) << 61
+        | len(r.headers) << 53
+        | regex << 52
+        | (r.regex_priority << 20 if regex else 0)
+        | (0 if regex or path is None else len(path)) << 1
+        | any(":" in host for host in r.hosts)
     )
 
 
@@ -523,6 +593,9 @@ def scan(routes: tuple[Route, ...], asked: Request) -> str | None:
             )
             if fits and wanted(r, asked) and (best is None or rank(r, path) > best[0]):
                 best = rank(r, path), r
+    untold = asked.scheme == "https" and not asked.server_name
+    if best is not None and best[1].snis and untold:
+        return "untold"
     if best is None or asked.scheme not in best[1].protocols:
         return None
     return best[1].name
@@ -572,7 +645,10 @@ def test_the_index_answers_as_a_scan_over_all_routes_does(
     routes = tuple(route(f"r{number}", **each) for number, each in enumerate(fields))
     table = router(*routes)
     for each in asked:
-        assert met(table, each) == scan(routes, each)
+        if (expected := scan(routes, each)) == "untold":
+            assert refusal(table, each) is Reason.SERVER_NAME_UNTOLD
+        else:
+            assert met(table, each) == expected
 
 
 def test_the_table_of_routes_is_in_kongs_order() -> None:
@@ -590,3 +666,198 @@ def test_the_table_of_routes_is_in_kongs_order() -> None:
         ("split", ("/ab",)),
         ("short", ("/a",)),
     ]
+
+
+def test_D_10_a_host_with_a_port_goes_before_the_one_without() -> None:
+    for wide, narrow in (("a.*", "a.*:8443"), ("*.test", "*.test:8443"), ("a.test", "a.test:8443")):
+        table = router(route("wide", hosts=(wide,)), route("narrow", hosts=(narrow,)))
+        assert met(table, request(host="a.test:8443")) == "narrow"
+        assert met(table, request(host="a.test")) == "wide"
+
+
+def test_D_10_a_port_breaks_ties_only() -> None:
+    table = router(
+        route("port", hosts=("*.test:8443",), paths=("/",)),
+        route("plain", hosts=("a.test",), paths=("/",)),
+        route("path", hosts=("*.test",), paths=("/a",)),
+    )
+    assert met(table, request(host="a.test:8443")) == "plain"
+    assert met(table, request("/a", host="b.test:8443")) == "path"
+
+
+# --- What an Envoy that names no route may see ---------------------------------------
+
+
+TWO = (
+    route("open", paths=("/open",)),
+    route("admin", paths=("/admin",)),
+    route("all", paths=("/",)),
+)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/open/../admin", "/open/%2e%2e/admin", "//admin", "/open//../admin", "/open%2F..%2Fadmin",
+        "/open/..%2fadmin", "/open\\..\\admin", "/open%5c..%5Cadmin", "/%61dmin",
+        "/open/..;x/admin", "/./admin", "/x/..//admin", "/admin/../open", "/open/.%2e/admin",
+    ],
+)  # fmt: skip
+def test_G_07_a_path_that_envoy_may_read_as_another_route_is_refused(path: str) -> None:
+    assert refusal(router(*TWO), request(path)) is Reason.ROUTE_AMBIGUOUS
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/open//x", "open"),
+        ("/open/a%2Fb", "open"),
+        ("/open/./x", "open"),
+        ("/open/x/../y", "open"),
+        ("/open/%7Euser", "open"),
+        ("/open/.well-known", "open"),
+        ("/open/caf%c3%a9", "open"),
+        ("/open?next=//admin", "open"),
+        ("/x%20y", "all"),
+    ],
+)
+def test_G_07_a_path_that_is_one_route_in_every_reading_goes_on(path: str, expected: str) -> None:
+    assert met(router(*TWO), request(path)) == expected
+
+
+def test_G_07_a_named_route_is_taken_whatever_the_path_and_host_may_mean() -> None:
+    asked = request(
+        "/open/../admin#x", host="a.test:x", context_extensions={"route": "open"}, scheme="https"
+    )
+    assert met(router(*TWO, route("sni", snis=("b.test",))), asked) == "open"
+
+
+def test_G_07_a_named_service_whose_routes_decide_is_read_in_every_way() -> None:
+    free, guarded = route("free", paths=("/free",)), route("guarded", paths=("/a",))
+    table = router(free, guarded, plugins=(plugin(route=guarded),))
+    for path in ("/free/../a", "/free%2F..%2Fa"):
+        asked = request(path, context_extensions={"service": "orders"})
+        assert refusal(table, asked) is Reason.ROUTE_AMBIGUOUS
+
+
+def test_G_07_what_no_url_can_hold_in_plain_is_one_path_encoded_and_decoded() -> None:
+    table = router(route("r", paths=("/café au",)), route("all", paths=("/",)))
+    assert met(table, request("/caf%C3%A9%20au/lait")) == "r"
+    assert refusal(table, request("/caf%c3%a9%20au")) is Reason.ROUTE_AMBIGUOUS
+
+
+def test_G_07_a_long_path_of_many_readings_is_refused() -> None:
+    table = router(route("r", paths=("/",)))
+    assert met(table, request("/" * ODD_PATH_CHARACTERS_MAX)) == "r"
+    long = request("/" * (ODD_PATH_CHARACTERS_MAX + 1))
+    assert refusal(table, long) is Reason.REQUEST_MALFORMED
+
+
+PARTS = st.sampled_from(
+    ["/", "//", "/.", "/..", "/..;p", ".", "a", "b", "é", "%2e", "%2E", "%2f", "%2F", "%5C", "\\",
+     "%61", "%C3%A9", "%c3%a9", "%20", "%25", "%", "%2", "%zz", ";", "~", "%7e", "%3a", "%3A"]
+)  # fmt: skip
+
+
+@given(st.lists(PARTS, max_size=10).map("".join))
+def test_G_07_a_path_that_is_not_odd_has_one_reading(path: str) -> None:
+    path = f"/{path}"
+    assert readings(path)[0] == normalise(path)
+    if not is_odd(path):
+        assert readings(path) == (normalise(path),)
+
+
+# --- What looking may cost ------------------------------------------------------------
+
+
+def test_G_11_a_header_of_more_lines_than_are_looked_at_is_refused() -> None:
+    table = router(
+        route("texts", headers={"x-a": ("1",)}, paths=("/texts",)),
+        route("regex", headers={"x-a": ("~*^1$",)}, paths=("/regex",)),
+        route("open", paths=("/",)),
+    )
+    most, more = ",".join(["0"] * (HEADER_LINES_MAX - 1) + ["1"]), "," * HEADER_LINES_MAX
+    for name in ("texts", "regex"):
+        assert met(table, request(f"/{name}", headers={"x-a": most})) == name
+        asked = request(f"/{name}", headers={"x-a": more})
+        assert refusal(table, asked) is Reason.REQUEST_MALFORMED
+    assert met(table, request("/", headers={"x-a": more})) == "open"
+
+
+def test_G_11_the_product_of_parts_patterns_and_routes_is_bounded() -> None:
+    many = [
+        route(f"r{n}", headers={"x-a": tuple(f"~*{n}x{m}[0-9]+$" for m in range(10))})
+        for n in range(100)
+    ]
+    table = router(*many, route("open", paths=("/",)))
+    assert met(table, request(headers={"x-a": "7x3123"})) == "r7"
+    assert met(table, request(headers={"x-a": "nothing"})) == "open"
+    value = ",".join(f"{n}" * 60 for n in range(HEADER_LINES_MAX))
+    assert refusal(table, request(headers={"x-a": value})) is Reason.REQUEST_MALFORMED
+
+
+def test_G_11_a_long_path_over_many_regexes_is_refused_and_never_the_weaker_route() -> None:
+    many = [route(f"r{n}", paths=(f"~/.*/x{n}$",)) for n in range(200)]
+    table = router(*many, route("open", paths=("/",)))
+    assert met(table, request("/a/b/x199")) == "r199"
+    assert met(table, request("/" + "a" * 200)) == "open"
+    long = request("/" + "a" * (MAX_PATH_CHARACTERS - 1))
+    assert refusal(table, long) is Reason.REQUEST_MALFORMED
+
+
+def test_G_11_one_expression_reads_a_path_of_kilobytes() -> None:
+    table = router(route("r", paths=("~/a/[^/]+/z$",)))
+    assert met(table, request(f"/a/{'b' * 8192}/z")) == "r"
+    assert SEARCH_STEPS_MAX >= 8192
+
+
+def test_G_11_routes_that_differ_in_a_headers_text_are_found_by_it() -> None:
+    many = [route(f"r{n}", headers={"X-T": (f"T{n}", f"u{n}"), "y": ("1",)}) for n in range(50)]
+    table = router(*many, route("other", headers={"z": ("1",)}))
+    asked = {"x-t": "a,u41", "y": "1"}
+    assert met(table, request(headers=asked)) == "r41"
+    assert met(table, request(headers={**asked, "y": "2"})) is None
+    assert met(table, request(headers={"x-t": "t0,t1", "y": "1"})) == "r0"
+    assert met(table, request(headers={"z": "1", "x-t": "none"})) == "other"
+
+
+# --- What a regex matches is found ------------------------------------------------------
+
+
+ATOMS = st.sampled_from(
+    ["/", "a", "b", "/a", "é", ".", "[ab]", "[^a]", "[[:alpha:]]", r"\w", r"\d", "(?i:a)", "%2F",
+     r"\b", r"\B", "^", "$", r"\A", r"\z", "(?m:^)", "(?m:$)", "(?i)", "(?m)", "(?s)", "(?U)",
+     r"\Qa.b\E", r"\x61"]
+)  # fmt: skip
+REGEX = st.recursive(
+    ATOMS,
+    lambda inner: st.one_of(
+        st.tuples(inner, inner).map("".join),
+        st.tuples(inner, inner).map("|".join),
+        st.tuples(inner, st.sampled_from(["*", "+", "?", "{0,1}", "{2}", "*?"])).map(
+            lambda each: f"(?:{each[0]}){each[1]}"
+        ),
+        inner.map("({})".format),
+    ),
+    max_leaves=6,
+)
+
+
+def regex_is_read(regex: str) -> bool:
+    return checks.pattern(regex) is None
+
+
+@settings(max_examples=1500, deadline=None)
+@given(REGEX, st.lists(st.sampled_from(["/", "a", "A", "b", "é", "-", "\n", "1"]), max_size=6))
+def test_G_08_whatever_a_regex_route_matches_the_router_finds(regex: str, path: list[str]) -> None:
+    text = "/" + "".join(path)
+    assume(regex_is_read(regex) and "//" not in text)
+    pattern = Pattern(regex)
+    table = router(route("r", paths=(f"~{regex}",)))
+    assert met(table, request(quote(text, safe="/"))) == ("r" if pattern.begins(text) else None)
+    assert not pattern.begins(text) or text.startswith(pattern.prefix())
+
+
+@pytest.mark.parametrize("regex", [r"a?\b", r"/|\b", r"\B/?", r"(?m)^/?", r"/?\b/a"])
+def test_G_08_no_prefix_comes_of_what_is_next_to_an_edge(regex: str) -> None:
+    assert Pattern(regex).prefix() == ""
