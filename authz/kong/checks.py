@@ -228,7 +228,7 @@ def _wildcard(text: str, port: str = "") -> str | None:
         if text.count("*") > 1 or not (text.startswith("*.") or text.endswith(".*")):
             return "may hold one *, and only as its first or its last label"
         bare = text.removeprefix("*.").removesuffix(".*")
-    if _HOST.fullmatch(bare) and ".." not in bare:
+    if _HOST.fullmatch(bare) and ".." not in f"{bare}.":
         return None
     if bare.isascii():
         return _HOST_OR_IP
@@ -261,7 +261,7 @@ def header_value(text: str) -> str | None:
     """Check one value that a route asks of a header: a text, or ``~*`` and a regular expression."""
     if text.startswith("~*"):
         return pattern(text[2:])
-    if not carried_by_header(text):
+    if not text or not carried_by_header(text):
         return "must be visible ASCII, with blanks inside only: no header has another value"
     if len(text) > HEADER_VALUE_BYTES_MAX:
         return f"must not be longer than {HEADER_VALUE_BYTES_MAX} bytes, of which no more is read"

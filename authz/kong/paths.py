@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-ODD_PATH_CHARACTERS_MAX: Final = 2048
+ODD_PATH_CHARACTERS_MAX: Final = 1024
 """Of a path that can be read in more than one way: each of them is looked at."""
 
 # RFC 3986 section 2.2: decoding one of these would change what the URI means
@@ -53,8 +53,8 @@ def _decoded(path: str, table: Mapping[bytes, bytes]) -> str:
     first, *rest = path.encode("utf-8", "surrogatepass").split(b"%")
     octets = [first]
     for part in rest:
-        digits = part[:2]
-        octets += (table.get(digits) or b"%" + digits, part[2:])
+        decoded = table.get(part[:2])
+        octets.append(b"%" + part if decoded is None else decoded + part[2:])
     return b"".join(octets).decode("utf-8", "surrogateescape")
 
 
@@ -104,19 +104,21 @@ def normal_triplets(text: str) -> str:
 
 # --- The readings of an Envoy -----------------------------------------------------
 
-# Triplets that an Envoy may decode (of unreserved characters and slashes), and those
-# with small letters, which it compares as they stand.
-_ODD_TRIPLETS: Final = sorted(
+_ODD: Final = re.compile(r"//|/\.|\\")
+# The digits of triplets that an Envoy may decode (of unreserved characters and slashes),
+# and those with small letters, which it compares as they stand.
+_ODD_TRIPLETS: Final = frozenset(
     digits.decode()
     for digits, octet in _triplets()
     if octet in _UNRESERVED or octet in b"/\\" or digits != digits.upper()
 )
-_ODD: Final = re.compile(rf"//|/\.|\\|%(?:{'|'.join(_ODD_TRIPLETS)})")
 
 
 def is_odd(path: str) -> bool:
     """Tell whether an Envoy may have read a path otherwise than Kong would."""
-    return _ODD.search(path) is not None
+    if _ODD.search(path) is not None:
+        return True
+    return "%" in path and not _ODD_TRIPLETS.isdisjoint([s[:2] for s in path.split("%")[1:]])
 
 
 def readings(path: str) -> tuple[str, ...]:
@@ -126,12 +128,10 @@ def readings(path: str) -> tuple[str, ...]:
     decoded unreserved characters, turned backslashes), and merged slashes: each
     of them or not, in this order.
     """
-    found = {normalise(path): None}
-    for unescaped in (path, _with_slashes(path)):
-        for canonical in (unescaped, _canonical(unescaped), _canonical(_without_marks(unescaped))):
-            for merged in (canonical, re.sub("//+", "/", canonical)):
-                found[_as_routes_spell(merged)] = None
-    return tuple(found)
+    unescaped = {path, _with_slashes(path)}
+    canonical = unescaped.union(map(_canonical, unescaped | set(map(_without_marks, unescaped))))
+    merged = canonical.union(re.sub("//+", "/", each) for each in canonical)
+    return tuple(dict.fromkeys((normalise(path), *map(_as_routes_spell, sorted(merged)))))
 
 
 def _with_slashes(path: str) -> str:

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     Condition = Callable[["_Facts"], bool]
     Entries = Mapping[str, Mapping[str, list["_Entry"]]]
 
-MAX_PATH_CHARACTERS = 16 * 1024
-"""A longer path (without its query) is refused: regexes run over it."""
+MAX_PATH_CHARACTERS = 8 * 1024
+"""A longer path (without its query) is refused, as Kong refuses a longer request line."""
 
 HEADER_LINES_MAX = 64
 """Of a header that a route asks for: Envoy joins them by commas."""

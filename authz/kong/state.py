@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from authz.kong import checks, document, entities, environment, openid_connect, plugins, schema
@@ -100,12 +100,19 @@ _Entity = TypeVar("_Entity", Service, Route, Consumer)
 
 
 class _Index(Generic[_Entity]):
-    """The entities of one kind in the file's order, by each field that must be unique."""
+    """The entities of one kind in the file's order, by each field that must be unique.
 
-    def __init__(self, kind: str, unique: tuple[str, ...], problems: Problems) -> None:
+    ``one_namespace``: whoever names one may use any of these fields, so what is the name
+    of one cannot be the id of another, given or made.
+    """
+
+    def __init__(
+        self, kind: str, unique: tuple[str, ...], problems: Problems, *, one_namespace: bool
+    ) -> None:
         self.all: list[_Entity] = []
         self._kind = kind
         self._by: dict[str, dict[str, _Entity]] = {field: {} for field in unique}
+        self._one_namespace = one_namespace
         self._problems = problems
         self._unread: list[set[str | None]] = []
         """Of each entity that could not be read, what it is called; None: not to be known."""
@@ -120,12 +127,25 @@ class _Index(Generic[_Entity]):
                 continue
             first = known.setdefault(key, entity)
             if first is entity:
+                self._check_namespace(entity, mapping, field)
                 continue
             # Equal names make equal ids, of which nothing is said besides.
             if field != "id" or mapping.get("id") is not None or first is not clash:
                 message = f"another of the {self._kind} has the same, at {first.place}"
                 self._problems.error(mapping.place_of(field), field, message)
             clash = first
+
+    def _check_namespace(self, entity: _Entity, mapping: Mapping, field: str) -> None:
+        if not self._one_namespace:
+            return
+        for other, known in self._by.items():
+            first = known.get(getattr(entity, field))
+            if first is not None and first is not entity:
+                message = (
+                    f"is the {other} of another of the {self._kind}, at {first.place}: names and "
+                    "ids, given or made from names, are one namespace; choose another"
+                )
+                self._problems.error(mapping.place_of(field), field, message)
 
     def pass_over(self, mapping: Mapping) -> None:
         """Note an entity that could not be read, so that nobody is told that it is missing."""
@@ -190,10 +210,12 @@ class _Assembly:
         self._content = content
         self._problems = problems
         self._vaults = environment.Vaults(environ, self._read_vaults())
-        self._services: _Index[Service] = _Index("services", ("name", "id"), problems)
-        self._routes: _Index[Route] = _Index("routes", ("name", "id"), problems)
+        self._services: _Index[Service] = _Index(
+            "services", ("name", "id"), problems, one_namespace=True
+        )
+        self._routes: _Index[Route] = _Index("routes", ("name", "id"), problems, one_namespace=True)
         self._consumers: _Index[Consumer] = _Index(
-            "consumers", ("username", "custom_id", "id"), problems
+            "consumers", ("username", "custom_id", "id"), problems, one_namespace=False
         )
         self._entries: list[_PluginEntry] = []
         self._configs = content.plugin_configs()
@@ -209,7 +231,7 @@ class _Assembly:
         self._entries.extend(map(_PluginEntry, self._content.entries("plugins")))
         self._read_clones()
         found = self._read_plugins()
-        self._check_ignored_case(found)
+        self._check_consumer_names(found)
         routes = tuple(self._http_routes())
         self._notice_unprotected(routes, found)
         return Gateway(
@@ -351,23 +373,40 @@ class _Assembly:
             message = "groups of consumers have no effect here"
             self._problems.notice(first.place, "consumer_groups", message)
 
-    def _check_ignored_case(self, found: list[Plugin]) -> None:
-        """Two consumers must not be the same one to a plugin that ignores case."""
-        concerned = [plugin for plugin in found if plugin.config.by_username_ignore_case]
-        if not concerned:
-            return
-        alike: defaultdict[str, list[Consumer]] = defaultdict(list)
-        for consumer in self._consumers.all:
-            if consumer.username is not None:
-                alike[consumer.username.casefold()].append(consumer)
-        for consumers in alike.values():
-            for other in consumers[1:]:
-                self._problems.error(
-                    other.place,
-                    "username",
-                    f"differs only in case from the one at {consumers[0].place}, and the plugin at "
-                    f"{concerned[0].place} sets by_username_ignore_case",
+    def _check_consumer_names(self, found: list[Plugin]) -> None:
+        """Refuse a name that stands for two consumers to a plugin, whichever it asks for first."""
+        asking: dict[tuple[tuple[str, ...], bool], Plugin] = {}
+        for plugin in found:
+            config = plugin.config
+            if config.consumer_claims or config.by_username_ignore_case:
+                key = config.consumer_by, config.by_username_ignore_case
+                asking.setdefault(key, plugin)
+        for plugin in asking.values():
+            self._check_names_of(plugin)
+
+    def _check_names_of(self, plugin: Plugin) -> None:
+        ignores_case = plugin.config.by_username_ignore_case
+        known: dict[str, tuple[Consumer, str]] = {}
+        for consumer, field in product(self._consumers.all, plugin.config.consumer_by):
+            name = getattr(consumer, field)
+            if name is None:
+                continue
+            key = name.casefold() if ignores_case else name
+            first, first_field = known.setdefault(key, (consumer, field))
+            if first is consumer:
+                continue
+            if first_field != field:
+                message = (
+                    f"is the {first_field} of another consumer, at {first.place}, and the plugin "
+                    f"at {plugin.place} looks for both (consumer_by): who is meant?"
                 )
+                self._problems.error(consumer.place, field, message)
+            elif ignores_case and field == "username":
+                message = (
+                    f"differs only in case from the one at {first.place}, and the plugin at "
+                    f"{plugin.place} sets by_username_ignore_case"
+                )
+                self._problems.error(consumer.place, field, message)
 
     # --- Plugins ---
 

@@ -17,7 +17,6 @@ from authz.kong.paths import ODD_PATH_CHARACTERS_MAX, is_odd, normalise, reading
 from authz.kong.router import (
     HEADER_LINES_MAX,
     MAX_PATH_CHARACTERS,
-    SEARCH_STEPS_MAX,
     Router,
     routing_table,
     split_host,
@@ -807,8 +806,7 @@ def test_G_11_a_long_path_over_many_regexes_is_refused_and_never_the_weaker_rout
 
 def test_G_11_one_expression_reads_a_path_of_kilobytes() -> None:
     table = router(route("r", paths=("~/a/[^/]+/z$",)))
-    assert met(table, request(f"/a/{'b' * 8192}/z")) == "r"
-    assert SEARCH_STEPS_MAX >= 8192
+    assert met(table, request(f"/a/{'b' * (MAX_PATH_CHARACTERS - 5)}/z")) == "r"
 
 
 def test_G_11_routes_that_differ_in_a_headers_text_are_found_by_it() -> None:

@@ -449,6 +449,60 @@ def test_consumers_that_no_header_can_carry_are_one_notice() -> None:
     assert notice.startswith("2:13: consumers: 2 of them")
 
 
+@pytest.mark.parametrize("kind", ["services", "routes"])
+def test_G_06_names_and_ids_are_one_namespace(kind: str) -> None:
+    fields = {"services": "host: h", "routes": "paths: [/]"}[kind]
+    given, derived = f"{{name: a, id: {ID}, {fields}}}", f"{{name: a, {fields}}}"
+    for first, name in ((given, ID), (derived, identity(kind, "a"))):
+        other = f"{{name: {name}, {fields}}}"
+        [found] = complaints(text(f"{kind}: [{first}, {other}]"))
+        assert f"name: is the id of another of the {kind}, at <stdin>:2:" in found
+        [found] = complaints(text(f"{kind}: [{other}, {first}]"))
+        assert f"id: is the name of another of the {kind}, at <stdin>:2:" in found
+    assert complaints(text(f"{kind}: [{{name: {ID}, id: {ID}, {fields}}}]")) == []
+
+
+def test_G_06_the_id_of_a_route_without_a_name_is_in_the_namespace() -> None:
+    made = load(text("routes: [{paths: [/a]}]")).routes[0].id
+    [found] = complaints(text(f"routes: [{{paths: [/a]}}, {{name: {made}, paths: [/b]}}]"))
+    assert "name: is the id of another of the routes" in found
+
+
+def test_G_06_a_service_and_a_route_may_share_a_name() -> None:
+    assert complaints(text("services: [{name: a, host: h, routes: [{name: a, paths: [/]}]}]")) == []
+
+
+@pytest.mark.parametrize(
+    ("consumer_by", "people", "refused"),
+    [
+        ("[username, custom_id]", "{username: a}, {username: b, custom_id: a}", "custom_id"),
+        ("[custom_id, username]", "{username: b, custom_id: a}, {username: a}", "username"),
+        ("[id, username]", f"{{username: a, id: {ID}}}, {{username: {ID}}}", "username"),
+        ("[username]", "{username: a}, {username: b, custom_id: a}", None),
+        ("[username, custom_id]", "{username: a, custom_id: a}, {username: b}", None),
+    ],
+)
+def test_G_06_a_name_in_a_token_cannot_mean_two_consumers(
+    consumer_by: str, people: str, refused: str | None
+) -> None:
+    found = complaints(
+        PLUGIN
+        + f"    consumer_claims: [[sub]]\n    consumer_by: {consumer_by}\n"
+        + f"consumers: [{people}]"
+    )
+    if refused is None:
+        assert found == []
+    else:
+        assert len(found) == 1
+        assert f"{refused}: is the " in found[0]
+        assert "looks for both (consumer_by): who is meant?" in found[0]
+
+
+def test_G_06_consumers_that_no_plugin_looks_for_may_share_names() -> None:
+    people = "consumers: [{username: a}, {username: b, custom_id: a}]"
+    assert complaints(PLUGIN + people) == []
+
+
 def test_ignoring_case_makes_two_consumers_ambiguous() -> None:
     people = "consumers: [{username: Kong}, {username: kong}]"
     assert complaints(text(people)) == []
