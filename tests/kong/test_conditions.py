@@ -137,7 +137,7 @@ def test_D_01_whatever_is_refused_for_its_form_comes_with_one_that_is_accepted(p
 def test_G_04_whatever_regex_path_a_file_may_say_a_request_meets(asked: Asked) -> None:
     sent = quote(asked.sent, safe=RESERVED)
     # Pieces may not fit together: another engine says so, or the path is no normal one.
-    fits = re.match(asked.written[1:], asked.sent) and normalise(sent) == asked.sent
+    fits = re.match(asked.written[1:], asked.sent, re.ASCII) and normalise(sent) == asked.sent
     if fits and (router := table(paths=[asked.written])):
         assert is_met_or_told_apart(router, sent)
 
