@@ -462,7 +462,19 @@ def _request(url: str, method: str, lines: Iterable[str], authorization: str | N
         host=headers.pop("host", parts.netloc),
         path=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
         headers=headers,
+        # What a client names in its handshake (RFC 6066 section 3); to an address, nothing.
+        server_name=_server_name(parts.hostname) if parts.scheme == "https" else "",
     )
+
+
+def _server_name(host: str | None) -> str:
+    from ipaddress import ip_address
+
+    try:
+        ip_address(host or "")
+    except ValueError:
+        return host or ""
+    return ""
 
 
 async def _explain(gateway: Gateway, settings: Settings, request: Request) -> Explanation:

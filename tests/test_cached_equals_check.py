@@ -353,3 +353,40 @@ def test_the_name_of_a_service_is_not_enough_where_a_route_of_it_has_its_own_plu
         statuses[path] = read(answer).status
 
     assert statuses == {"/free": 200, "/guarded": 403, "/query": 404}
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        pytest.param({"path": "/header"}, 200, id="a plain path"),
+        pytest.param({"path": "/open/../header"}, 400, id="dot segments"),
+        pytest.param({"path": "/x%2F..%2Fheader"}, 400, id="escaped slashes"),
+        pytest.param({"path": "/header", "host": "localhost:x"}, 400, id="a host without a port"),
+        pytest.param({"path": "/header" + "a" * 10_000}, 400, id="a path beyond the bound"),
+    ],
+)
+def test_G_07_where_the_request_itself_decides_nothing_is_answered_from_memory(
+    town: Town, request_: dict[str, Any], status: int
+) -> None:
+    headers = {"authorization": PAIR}
+    named = {"headers": headers, "context": {"route": "header"}, "path": "/header"}
+    town.ask("routed", encoded(named, town.token))
+
+    before, answer, after = town.ask(
+        "routed", encoded({"headers": headers, **request_}, town.token)
+    )
+
+    assert (before, after) == (None, None)
+    assert read(answer).status == status
+
+
+@pytest.mark.parametrize(("house", "context"), [("routed", {"route": "header"}), ("unrouted", {})])
+def test_G_07_one_policy_for_every_path_is_answered_whatever_the_path_is(
+    town: Town, house: str, context: dict[str, str]
+) -> None:
+    request = {"headers": {"authorization": PAIR}, "context": context, "host": "localhost:x"}
+    for path in ("/x", "/open/../header", "//header", "/a%2Fb#c"):
+        before, answer, after = town.ask(house, encoded({**request, "path": path}, town.token))
+        assert read(answer).allowed
+        assert before in (None, answer)
+        assert after == answer

@@ -258,6 +258,19 @@ def test_check_sends_headers_joined_as_envoy_does(connect_to: str) -> None:
     assert result.stdout.startswith("deny 400: credential_ambiguous")
 
 
+def test_G_05_check_tells_the_server_name_that_a_client_would(tmp_path: Path) -> None:
+    file = tmp_path / "kong.yaml"
+    file.write_text('_format_version: "3.0"\nroutes: [{snis: ["*.test"], paths: [/]}]\n')
+
+    assert authz("check", "-c", str(file), "https://A.test:8443/").stdout.startswith("allow")
+    for url, reason in (
+        ("https://a.example/", "deny 404: route_unmatched"),
+        ("https://10.0.0.1/", "deny 503: server_name_untold"),
+        ("http://a.example/", "allow"),
+    ):
+        assert authz("check", "-c", str(file), url).stdout.startswith(reason)
+
+
 def test_check_says_what_is_wrong_with_the_file(broken: str) -> None:
     result = authz("check", "-c", broken, ROUTE)
 
