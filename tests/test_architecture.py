@@ -64,7 +64,7 @@ HOMES = {
     "httpx": {"oauth/http.py"},
     "jwt": {"oauth/jwks.py", "demo/keys.py"},
     "prometheus_client": {"telemetry.py", "admin.py", "workers/metrics.py"},
-    "re2": {"kong/checks.py"},
+    "re2": {"kong/regexes.py"},
     "uvloop": {"server.py"},
     "yaml": {"kong/document.py"},
 }

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from itertools import takewhile
 from urllib.parse import SplitResult, urlsplit
 
-import re2
-
-from authz.kong.paths import normal_prefix, normal_triplets
+from authz.kong.paths import abnormal, normal_prefix
+from authz.kong.regexes import Pattern, unmet
 
 MAX_MESSAGE_CHARACTERS = 1_000
 """Of ``unauthorized_error_message`` and ``forbidden_error_message``."""
@@ -22,7 +20,6 @@ _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 _PORT_DIGITS_MAX = 6
 _LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
-_NO_UTF_8 = "holds percent-encoded bytes that are no UTF-8"
 _LONE = "holds a % that begins no percent-encoding: write %25"
 HEADER_VALUE_BYTES_MAX = 8 * 1024
 """Of a request's header that a route asks for: regular expressions run over it."""
@@ -293,7 +290,7 @@ def route_path(text: str) -> str | None:
     spelling would meet none, and a weaker route would answer.
     """
     if text.startswith("~/"):
-        return pattern(text[1:]) or _unmet(text[1:])
+        return pattern(text[1:]) or unmet(text[1:])
     if not text.startswith("/"):
         return "must start with / (a prefix) or ~/ (a regular expression)"
     if _LONE_PERCENT.search(text):
@@ -303,13 +300,7 @@ def route_path(text: str) -> str | None:
         return "must not hold control characters"
     if "\\" in normal:
         return "must not hold a backslash"
-    if _SURROGATE.search(normal):
-        return _NO_UTF_8
-    return None if normal == text else _abnormal(normal)
-
-
-def _abnormal(normal: str) -> str:
-    return f"is met by no request, for they are compared in normal form: write {normal}"
+    return None if normal == text else abnormal(normal)
 
 
 def pattern(text: str) -> str | None:
@@ -319,131 +310,3 @@ def pattern(text: str) -> str | None:
     except ValueError as error:
         return f"is a regular expression that cannot be used here: {error}"
     return None
-
-
-# What a regular expression is made of, as far as it matters here: quoted text, escapes,
-# classes, openings of groups, quantifiers, and triplets in a row.
-_PIECE = re.compile(
-    r"""\\Q.*?(?:\\E|\Z) | \\[pPx]\{[^}]*\} | \\.
-      | \[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]])*\] | \(\?[^)]*?[:)>]
-      | [*+?]\?? | \{\d+(?:,\d*)?\}\?? | (?:%[0-9A-Fa-f]{2})+ | .""",
-    re.DOTALL | re.VERBOSE,
-)
-_OPTIONAL = ("?", "*", "{0")
-_QUANTIFIERS = ("?", "*", "{", "+")
-_META = re.compile(r"[\\.+*?()|\[\]{}^$]")
-_MULTILINE = re.compile(r"\(\?[a-zA-Z]*m")
-_IGNORES_CASE = re.compile(r"\(\?[a-zA-Z]*i")
-
-
-def _unmet(text: str) -> str | None:
-    """Say what in a regular expression no normal path can meet.
-
-    Only what shows in the text: a triplet that a normal path does not have, an
-    empty segment, a query, and what stands beyond an anchor.
-    """
-    pieces = _PIECE.findall(text)
-    ignores_case = _IGNORES_CASE.search(text) is not None
-    one_line = _MULTILINE.search(text) is None
-    normal: list[str] = []
-    for before, piece, after in zip(("", *pieces), pieces, (*pieces[1:], ""), strict=False):
-        is_optional = after.startswith(_OPTIONAL)
-        if piece in {r"\?", "[?]"} and not is_optional:
-            return "asks for a query, which is not looked at: write %3F for an encoded ?"
-        if before == "$" and one_line and _consumes(piece) and not is_optional:
-            return "is met by no request: something stands after $, the end of the path"
-        if piece == "^" and one_line and before and _consumes(before):
-            return "is met by no request: something stands before ^, the start of the path"
-        if piece.startswith("%"):
-            piece = _normal_piece(piece, after, ignores_case=ignores_case)  # noqa: PLW2901
-        if piece != "/" or before != "/" or is_optional:
-            normal.append(piece)
-    better = "".join(normal)
-    if _SURROGATE.search(better):
-        return _NO_UTF_8
-    return None if better == text else _abnormal(f"~{better}")
-
-
-def _normal_piece(piece: str, after: str, *, ignores_case: bool) -> str:
-    """Return what a normal path has in the place of triplets; what it may have stays."""
-    is_repeated = after.startswith(_QUANTIFIERS)
-    sure = piece[:-3] if is_repeated else piece  # a quantifier takes the last digit
-    if ignores_case:
-        sure = sure.upper()
-    if normal_triplets(sure) == sure:
-        return piece
-    normal = _META.sub(r"\\\g<0>", normal_triplets(piece))
-    return f"(?:{normal})" if is_repeated else normal
-
-
-def _consumes(piece: str) -> bool:
-    """Tell whether a piece stands for characters: no group, alternative, anchor or quantifier."""
-    return piece[0] not in "()|^$*+?{" and piece not in {r"\b", r"\B", r"\A", r"\z"}
-
-
-# --- Regular expressions ----------------------------------------------------------
-
-MAX_PATTERN_BYTES = 256 * 1024
-"""Of one compiled regular expression, and of what RE2 remembers while it matches."""
-_MAX_PREFIX_BYTES = 64
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_EDGE = re.compile(r"\\[bB]|\(\?[a-zA-Z]*m")
-
-
-class Pattern:
-    """One of Kong's regular expressions, whose time is linear in the text.
-
-    RE2's dialect, that of Kong's own router (Rust's ``regex``) as far as it
-    matters: neither look-around nor back-references, which take a backtracking
-    engine that any caller could keep busy for minutes; ASCII classes, ``$`` only
-    at the very end.
-
-    ValueError: RE2 cannot read it, or it is too large.  The text is not repeated.
-    """
-
-    def __init__(self, text: str, *, ignore_case: bool = False) -> None:
-        options = re2.Options()
-        options.case_sensitive = not ignore_case
-        options.log_errors = False  # RE2's own log is standard error, with the text
-        options.max_mem = MAX_PATTERN_BYTES
-        options.never_capture = True
-        try:
-            self._regex = re2.compile(text, options)
-        except re2.error as error:
-            reason = error.args[0].decode().partition(":")[0]
-            raise ValueError(f"RE2 says {reason}") from None
-
-    def begins(self, text: str) -> bool:
-        """Tell whether ``text`` begins with a match."""
-        return self._regex.match(_encodable(text)) is not None
-
-    def is_in(self, text: str) -> bool:
-        """Tell whether there is a match anywhere in ``text``."""
-        return self._regex.search(_encodable(text)) is not None
-
-    @property
-    def size(self) -> int:
-        """How many instructions it compiles to: its worst cost for each byte of a text."""
-        size: int = self._regex.programsize
-        return size
-
-    def prefix(self) -> str:
-        """Return characters that every match starts with, to index the pattern by.
-
-        May be shorter than it could be, never longer.
-        """
-        if _EDGE.search(self._regex.pattern):
-            return ""  # RE2 takes what is next to the edge of a word for the whole match
-        try:
-            # Every match lies between these two, so it starts as both of them do.
-            low, high = self._regex.possiblematchrange(_MAX_PREFIX_BYTES)
-        except re2.error:  # a match may be anything
-            return ""
-        same = takewhile(lambda pair: pair[0] == pair[1], zip(low, high, strict=False))
-        return bytes(octet for octet, _ in same).decode(errors="ignore")
-
-
-def _encodable(text: str) -> str:
-    """Return ``text`` with U+FFFD for each byte that was no UTF-8: one character of no name."""
-    return _SURROGATE.sub("\ufffd", text)

@@ -102,6 +102,16 @@ def normal_triplets(text: str) -> str:
     return _decoded(text, _NORMAL)
 
 
+def abnormal(normal: str) -> str:
+    """Say that a path of a file is not in normal form, which is ``normal``."""
+    if _SURROGATE.search(normal):
+        return "holds percent-encoded bytes that are no UTF-8"
+    return f"is met by no request, for they are compared in normal form: write {normal}"
+
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
 # --- The readings of an Envoy -----------------------------------------------------
 
 _ODD: Final = re.compile(r"//|/\.|\\")

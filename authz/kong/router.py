@@ -32,8 +32,9 @@ from authz.errors import (
     RouteNotFound,
     Unavailable,
 )
-from authz.kong.checks import HEADER_VALUE_BYTES_MAX, Pattern
+from authz.kong.checks import HEADER_VALUE_BYTES_MAX
 from authz.kong.paths import ODD_PATH_CHARACTERS_MAX, is_odd, normalise, readings
+from authz.kong.regexes import Pattern
 from authz.model import Diagnostic, Match
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class _Facts:
         """Whether there is TLS and Envoy has not told its server name, if there is one."""
         return not self.server_name and self.request.scheme == "https"
 
-    def lines(self, name: str) -> frozenset[str] | None:
+    def lines(self, name: str) -> tuple[str, ...] | None:
         """Return what may be a line of a header, in small letters; ``None``: it is not there."""
         return self.search.lines(self.request.headers, name)
 
@@ -172,7 +173,7 @@ class _Search:
     def __init__(self, steps: int) -> None:
         self._steps = steps
         self._met: dict[tuple[Pattern, str], bool] = {}
-        self._lines: dict[str, frozenset[str] | None] = {}
+        self._lines: dict[str, tuple[str, ...] | None] = {}
 
     def begins(self, pattern: Pattern, text: str) -> bool:
         """Tell whether ``text`` begins with a match."""
@@ -194,7 +195,7 @@ class _Search:
             self._met[key] = ask(pattern, text)
         return self._met[key]
 
-    def lines(self, headers: Mapping[str, str], name: str) -> frozenset[str] | None:
+    def lines(self, headers: Mapping[str, str], name: str) -> tuple[str, ...] | None:
         """Return the whole value and its parts: Envoy joins the lines of a header by commas."""
         if name not in self._lines:
             value = headers.get(name)
@@ -206,14 +207,15 @@ def _steps(pattern: Pattern, characters: int) -> int:
     return pattern.size * characters + _CALL_STEPS
 
 
-def _lines(value: str, name: str) -> frozenset[str]:
+def _lines(value: str, name: str) -> tuple[str, ...]:
     if len(value) > HEADER_VALUE_BYTES_MAX or value.count(",") >= HEADER_LINES_MAX:
         raise MalformedRequest(
             Reason.REQUEST_MALFORMED,
             f"routes ask for the header {name}, of which at most {HEADER_VALUE_BYTES_MAX} bytes "
             f"and {HEADER_LINES_MAX} lines are read",
         )
-    return frozenset(map(ascii_lower, (value, *value.split(","))))
+    # In their order: what the search comes to must not depend on a set's.
+    return tuple(dict.fromkeys(map(ascii_lower, (value, *value.split(",")))))
 
 
 # Unicode's lower case would make the Kelvin sign a k, and with it one host another.
@@ -465,7 +467,7 @@ class _Bucket:
         yield self._others
         if not self._by_header:
             return
-        for name in self._by_header.keys() & facts.request.headers.keys():
+        for name in sorted(self._by_header.keys() & facts.request.headers.keys()):
             by_text = self._by_header[name]
             for line in facts.lines(name) or ():
                 if line in by_text:

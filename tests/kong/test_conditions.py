@@ -100,12 +100,19 @@ def is_met(router: Router | None, **fields: Any) -> bool:
         return False
 
 
+NEEDS_A_NAME = re.compile(r"%2F|%5C|/\.\.?;")
+
+
 def is_met_or_told_apart(router: Router, path: str) -> bool:
-    """Whether a path is met; one with an escaped slash needs an Envoy that names the route."""
+    """Whether a path is met.
+
+    One with an escaped slash, or with a parameter on a dot segment, is two paths to
+    different Envoys: only one that names the route can let it pass.
+    """
     try:
         return router.match(Request(method="GET", scheme="http", path=path)).route is not None
     except MalformedRequest as error:
-        return error.reason is Reason.ROUTE_AMBIGUOUS and ("%2F" in path or "%5C" in path)
+        return error.reason is Reason.ROUTE_AMBIGUOUS and NEEDS_A_NAME.search(path) is not None
     except RouteNotFound:
         return False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.configuration import FORMAT, complaints, load, notices
 
-from authz.kong.checks import MAX_PATTERN_BYTES, Pattern
+from authz.kong.regexes import MAX_PATTERN_BYTES, Pattern
 from authz.model import Place, Route, Service
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from authz.errors import ConfigurationError, Reason, Refusal, RouteNotFound
 from authz.kong import checks
-from authz.kong.checks import Pattern
 from authz.kong.paths import ODD_PATH_CHARACTERS_MAX, is_odd, normalise, readings
+from authz.kong.regexes import Pattern
 from authz.kong.router import (
     HEADER_LINES_MAX,
     MAX_PATH_CHARACTERS,
