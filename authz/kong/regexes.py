@@ -97,29 +97,40 @@ _IGNORES_CASE = re.compile(r"\(\?[a-zA-Z]*i")
 
 
 def unmet(text: str) -> str | None:
-    """Say what in a regular expression no normal path can meet.
+    r"""Say what in a regular expression no normal path can meet.
 
     Only what shows in the text: a triplet that a normal path does not have, an
-    empty segment, a query, and what stands beyond an anchor.
+    empty segment, and outside of groups a query and what stands beyond an anchor
+    (``/a(\?.*)?$`` is met without its group).
     """
     pieces = _PIECE.findall(text)
     ignores_case = _IGNORES_CASE.search(text) is not None
     one_line = _MULTILINE.search(text) is None
     normal: list[str] = []
+    depth = 0
     for before, piece, after in zip(("", *pieces), pieces, (*pieces[1:], ""), strict=False):
         is_optional = after.startswith(_OPTIONAL)
-        if piece in {r"\?", "[?]"} and not is_optional:
-            return "asks for a query, which is not looked at: write %3F for an encoded ?"
-        if before == "$" and one_line and _consumes(piece) and not is_optional:
-            return "is met by no request: something stands after $, the end of the path"
-        if piece == "^" and one_line and before and _consumes(before):
-            return "is met by no request: something stands before ^, the start of the path"
+        depth += piece[0] == "("
+        depth -= piece[0] in "()" and piece[-1] == ")"  # flags alone, (?i), are no group
+        if not depth and not is_optional and (wrong := _beyond(before, piece, one_line=one_line)):
+            return wrong
         if piece.startswith("%"):
             piece = _normal_piece(piece, after, ignores_case=ignores_case)  # noqa: PLW2901
         if piece != "/" or before != "/" or is_optional:
             normal.append(piece)
     better = "".join(normal)
     return None if better == text else abnormal(f"~{better}")
+
+
+def _beyond(before: str, piece: str, *, one_line: bool) -> str | None:
+    """Say what in a piece that has to be there lies beyond the path."""
+    if piece in {r"\?", "[?]"}:
+        return "asks for a query, which is not looked at: write %3F for an encoded ?"
+    if before == "$" and one_line and _consumes(piece):
+        return "is met by no request: something stands after $, the end of the path"
+    if piece == "^" and one_line and before and _consumes(before):
+        return "is met by no request: something stands before ^, the start of the path"
+    return None
 
 
 def _normal_piece(piece: str, after: str, *, ignores_case: bool) -> str:
