@@ -96,11 +96,11 @@ def render(gateway: Gateway, options: BootstrapOptions) -> str:
 def build(gateway: Gateway, options: BootstrapOptions) -> dict[str, Any]:
     """Return the bootstrap as Envoy's JSON, names in snake_case.
 
-    ConfigurationError: everything in the file that Envoy cannot do as Kong.
+    ConfigurationError: there are ``problems``.
     """
-    problems = sorted(_problems(gateway, options))
-    if problems:
-        raise ConfigurationError(problems)
+    found = sorted(problems(gateway, options))
+    if found:
+        raise ConfigurationError(found)
     router = Router(gateway)
     services = [service for service in gateway.services if service.enabled]
     if options.upstream is not None:
@@ -130,7 +130,8 @@ _TLS = frozenset({"https", "grpcs"})
 _PROTOCOLS = frozenset({"http", "https"}) | _HTTP2
 
 
-def _problems(gateway: Gateway, options: BootstrapOptions) -> Iterator[Diagnostic]:
+def problems(gateway: Gateway, options: BootstrapOptions) -> Iterator[Diagnostic]:
+    """Yield everything in the file that Envoy cannot do as Kong."""
     for service in gateway.services:
         if service.enabled:
             yield from _service_problems(service)
@@ -443,8 +444,9 @@ def _rewrites(
         if base and not path.endswith("/"):  # nothing is left: no slash is added
             yield envoy_route.RouteMatch(path=path), _rewrite("^.*$", base)
         # Of /foo../bar the rest is ../bar, which must not climb out of the base:
-        # Kong drops one such segment, and a normal path has no second one.
-        rest = rf"^{re.escape(path)}(?:\.\.?(?:/|$))?/?(.*)$"
+        # Kong drops one such segment, and a normal path has no second one.  Some
+        # upstreams, and Envoy, take ..;x for .. (RFC 3986 section 3.3: parameters).
+        rest = rf"^{re.escape(path)}(?:\.\.?(?:;[^/]*)?(?:/|$))?/?(.*)$"
         yield prefix, _rewrite(rest, base, r"/\1")
         return
     if base and path == "/" and not service_path.endswith("/"):

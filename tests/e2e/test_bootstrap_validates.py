@@ -21,6 +21,7 @@ import pytest
 from authz.envoy import check
 from authz.envoy.bootstrap import BootstrapOptions, render
 from authz.errors import RouteNotFound
+from authz.kong.paths import normalise
 from authz.kong.router import Router
 from authz.model import Gateway, OpenIDConnect, Place, Plugin, Request, Route, Service
 
@@ -224,7 +225,8 @@ def test_envoy_takes_the_route_that_the_router_takes(
 ) -> None:
     port, allowing = running
     try:
-        asked = Request(method=method, scheme="http", host=host, path=path)
+        # Envoy has normalised the path; unnamed, the router would not trust it to.
+        asked = Request(method=method, scheme="http", host=host, path=normalise(path))
         route = Router(GATEWAY).match(asked).route
         expected = None if route is None else route.name
     except RouteNotFound:
@@ -248,6 +250,7 @@ def test_envoy_takes_the_route_that_the_router_takes(
         ("/a", "/", "plain.test:8000"),
         ("/abc", "/bc", "plain.test:8000"),
         ("/a../secret", "/secret", "plain.test:8000"),
+        ("/a..;x/secret", "/secret", "plain.test:8000"),
         ("//a//get/../x%20c", "/x%20c", "plain.test:8000"),
         ("/kept/x", "/kept/x", "plain.test:8000"),
         ("/based", "/base", "based.test"),
