@@ -208,6 +208,8 @@ def _listener(
             virtual_hosts=virtual_hosts,
             ignore_port_in_host_matching=True,
             request_headers_to_add=[_overwrite(*header) for header in _FORWARDED],
+            # Envoy removes before it adds, and adds nothing for an empty Host.
+            request_headers_to_remove=[name for name, _ in _FORWARDED],
         ),
         http_filters=[
             hcm.HttpFilter(name=EXT_AUTHZ, typed_config=Packed.pack(_ext_authz())),

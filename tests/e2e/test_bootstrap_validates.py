@@ -269,6 +269,14 @@ def test_the_upstream_sees_what_kong_would_send(
     assert "/evil" not in body["headers"].values()
 
 
+def test_a_callers_own_forwarded_host_does_not_stand_in_for_an_empty_host(
+    running: tuple[int, Allowing],
+) -> None:
+    status, _, body = ask(running[0], "GET", "", "/a", **{"x-forwarded-host": "evil"})
+    assert status == 200
+    assert "x-forwarded-host" not in body["headers"]
+
+
 def test_a_request_that_is_no_grpc_does_not_reach_a_grpc_route(
     running: tuple[int, Allowing],
 ) -> None:
