@@ -60,7 +60,7 @@ HOMES = {
     "grpc": {"transport/grpcio.py", "cli.py"},
     "grpc_health": {"transport/grpcio.py", "cli.py"},
     "grpc_reflection": {"transport/grpcio.py"},
-    "httpcore": {"oauth/http.py"},
+    "h11": {"oauth/connection.py"},
     "httpx": {"oauth/http.py"},
     "jwt": {"oauth/jwks.py", "demo/keys.py"},
     "prometheus_client": {"telemetry.py", "admin.py", "workers/metrics.py"},

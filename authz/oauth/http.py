@@ -1,7 +1,7 @@
-"""HTTP to the identity provider.  The only home of httpx (and of httpcore, which it stands on).
+"""HTTP to the identity provider.  The only home of httpx.
 
 No redirects, no proxy variables, no cookies, no content encodings, a cap on every
-body, and ``--connect-to`` below the connection pool.  Time is the caller's: an
+body, and ``--connect-to`` below the connections.  Time is the caller's: an
 ``asyncio.timeout`` around a whole exchange, since httpx's timeout is per read.
 """
 
@@ -11,18 +11,19 @@ import asyncio
 import contextlib
 import ssl
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Final
 
-import httpcore
 import httpx
 
 from authz.errors import IdpOutage, Reason, Unavailable
+from authz.oauth.connection import ConnectionLost, Origin, ProtocolError, connect
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
+    from authz.oauth.connection import Connection
     from authz.settings import ConnectTo
 
     Headers = Mapping[str, str]
@@ -176,6 +177,7 @@ def tls_context(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
     Making one reads the whole store, some 50 ms, so it is made once for all.
     """
     context = ssl.create_default_context(cafile=ca_file)
+    context.set_alpn_protocols(["http/1.1"])
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -186,196 +188,163 @@ def tls_context(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
 
 
 class _Transport(httpx.AsyncBaseTransport):
-    """httpx's own transport, with connections of our own and a network that can be redirected.
+    """httpx on connections of our own.
 
-    httpx.AsyncHTTPTransport hides httpcore's ``network_backend``, and only there
-    can a TCP connection go elsewhere while URL, Host, SNI and the certificate's
-    name stay what they are.
+    httpx's own transport takes what follows an answer for the answer to the next
+    request.  It also hides where a TCP connection can go elsewhere while URL, Host,
+    SNI and the certificate's name stay what they are.
     """
 
     def __init__(
-        self,
-        ssl_context: ssl.SSLContext,
-        connect_to: tuple[ConnectTo, ...],
-        connections_max: int,
+        self, tls: ssl.SSLContext, connect_to: tuple[ConnectTo, ...], connections_max: int
     ) -> None:
-        self._connections = _Connections(
-            partial(
-                httpcore.AsyncHTTPConnection,
-                ssl_context=ssl_context,
-                keepalive_expiry=IDLE_SECONDS_MAX,
-                network_backend=_RedirectedNetwork(connect_to),
-            ),
-            connections_max,
-        )
+        self._connections = _Connections(tls, connect_to, connections_max)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        url = httpcore.URL(
-            scheme=request.url.raw_scheme,
-            host=request.url.raw_host,
-            port=request.url.port,
-            target=request.url.raw_path,
-        )
-        wanted = httpcore.Request(
-            request.method, url, headers=request.headers.raw, content=request.stream
-        )
-        with _httpcore_errors():
+        url = request.url
+        secure = url.scheme == "https"
+        origin = Origin(secure, url.raw_host.decode("ascii"), url.port or (443 if secure else 80))
+        with _httpx_errors():
+            connection = await self._connections.take(origin)
             try:
-                return await self._send(wanted)
-            except _FAILED_CONNECTION as error:
-                if _is_about_an_answer(error):
+                return await self._ask(connection, request)
+            except ConnectionLost:
+                if connection.heard or self._connections.closed:
                     raise
                 # A kept-alive connection that the provider closed meanwhile fails on
                 # first use: nothing was answered, so ask once more; and on a new one,
                 # for what ended that one has ended others.
-                return await self._send(wanted, kept=False)
+                return await self._ask(await self._connections.open(origin), request)
 
-    async def _send(self, request: httpcore.Request, *, kept: bool = True) -> httpx.Response:
-        connection = await self._connections.take(request.url.origin, kept=kept)
-        give_back = partial(self._connections.give_back, connection)
+    async def _ask(self, connection: Connection, request: httpx.Request) -> httpx.Response:
         try:
-            response = await connection.handle_async_request(request)
-            return httpx.Response(
-                response.status, headers=response.headers, stream=_Body(response, give_back)
+            status, headers = await connection.ask(
+                request.method.encode("ascii"),
+                request.url.raw_path,
+                request.headers.raw,
+                request.content,
             )
         except BaseException:
-            await give_back()
+            self._connections.give_back(connection)
             raise
+        body = _Body(connection, self._connections.give_back)
+        return httpx.Response(status, headers=headers, stream=body)
 
     async def aclose(self) -> None:
-        await self._connections.aclose()
+        self._connections.close()
 
 
 class _Connections:
     """Connections that stay open, each lent to one request at a time, the last used first.
 
-    Instead of httpcore's own pool, which lends an idle connection to all who ask in
-    the same turn of the event loop.  All but one of them are turned away and ask
-    again, behind those who have come meanwhile.  It also looks at every connection
-    for every request, and once there are more than may be idle it closes each after
-    its first use.
-
     Whoever takes one must have one of ``connections_max`` turns.
     """
 
     def __init__(
-        self,
-        connect: Callable[[httpcore.Origin], httpcore.AsyncHTTPConnection],
-        connections_max: int,
+        self, tls: ssl.SSLContext, connect_to: tuple[ConnectTo, ...], connections_max: int
     ) -> None:
-        self._connect = connect
+        self._tls = tls
+        self._connect_to = connect_to
         self._connections_max = connections_max
-        self._open: set[httpcore.AsyncHTTPConnection] = set()
-        self._idle: list[httpcore.AsyncHTTPConnection] = []  # the last used at the end
-        self._closed = False
+        self._all: set[Connection] = set()
+        self._opening = 0
+        # Until when each may stay, in the loop's time; the last used at the end.
+        self._idle: dict[Connection, float] = {}
+        self.closed = False
 
-    async def take(self, origin: httpcore.Origin, *, kept: bool) -> httpcore.AsyncHTTPConnection:
-        """Return a connection that nobody else has: one that was kept, else one yet to be opened.
+    async def take(self, origin: Origin) -> Connection:
+        """Return a connection that nobody else has: one that was kept, else a new one.
 
         Two names that lead to one target have two origins, and never share one.
-        Raises ``httpcore.ConnectError`` once closed.
         """
-        while kept and (last := self._last_used(origin)) is not None:
-            self._idle.remove(last)
-            if not last.has_expired():
+        self._drop_expired()
+        while (last := self._last_used(origin)) is not None:
+            del self._idle[last]
+            if last.is_open:
                 return last
-            await self._close(last)
-        if self._closed:
-            raise httpcore.ConnectError("the client is closed")
+            self._drop(last)
+        return await self.open(origin)
+
+    async def open(self, origin: Origin) -> Connection:
+        """Return a new connection; raises ``httpx.ConnectError``."""
+        self._check_open()
         # We have a turn, so not all of them are in use: the others go to other origins.
-        while len(self._open) >= self._connections_max:
-            await self._close(self._idle.pop(0))
-        connection = self._connect(origin)
-        self._open.add(connection)
+        while len(self._all) + self._opening >= self._connections_max:
+            self._drop(next(iter(self._idle)))
+        self._opening += 1
+        try:
+            tls = self._tls if origin.secure else None
+            connection = await connect(origin, *self._target(origin), tls)
+        except (OSError, UnicodeError) as error:  # a host may be no name at all
+            raise httpx.ConnectError("the provider cannot be connected to") from error
+        finally:
+            self._opening -= 1
+        self._all.add(connection)
+        try:
+            self._check_open()
+        except httpx.ConnectError:
+            self._drop(connection)
+            raise
         return connection
 
-    def _last_used(self, origin: httpcore.Origin) -> httpcore.AsyncHTTPConnection | None:
-        return next((c for c in reversed(self._idle) if c.can_handle_request(origin)), None)
+    def _check_open(self) -> None:
+        if self.closed:
+            raise httpx.ConnectError("the client is closed")
 
-    async def give_back(self, connection: httpcore.AsyncHTTPConnection) -> None:
+    def _target(self, origin: Origin) -> tuple[str, int]:
+        targets = (rule.target(origin.host, origin.port) for rule in self._connect_to)
+        asked = (origin.host, origin.port)
+        return next((target for target in targets if target is not None), asked)
+
+    def _last_used(self, origin: Origin) -> Connection | None:
+        return next((c for c in reversed(self._idle) if c.origin == origin), None)
+
+    def give_back(self, connection: Connection) -> None:
         """Keep a connection for the next request, if it can carry one."""
-        if not connection.is_available():
-            await self._close(connection)
-            return
-        self._idle.append(connection)
-        while self._idle and self._idle[0].has_expired():
-            await self._close(self._idle.pop(0))
+        if connection.rest() and not self.closed:
+            self._idle[connection] = asyncio.get_running_loop().time() + IDLE_SECONDS_MAX
+        else:
+            self._drop(connection)
+        self._drop_expired()
 
-    async def _close(self, connection: httpcore.AsyncHTTPConnection) -> None:
-        self._open.discard(connection)
-        with contextlib.suppress(Exception):  # it is given up, whatever it says to that
-            await connection.aclose()
+    def _drop_expired(self) -> None:
+        now = asyncio.get_running_loop().time()
+        while self._idle and (first := next(iter(self._idle))) and self._idle[first] <= now:
+            self._drop(first)
 
-    async def aclose(self) -> None:
-        self._closed = True
-        self._idle.clear()
-        for connection in tuple(self._open):
-            await self._close(connection)
+    def _drop(self, connection: Connection) -> None:
+        self._all.discard(connection)
+        self._idle.pop(connection, None)
+        connection.abort()
 
-
-_FAILED_CONNECTION: Final = (
-    httpcore.ReadError,
-    httpcore.WriteError,
-    httpcore.RemoteProtocolError,
-)
-
-
-def _is_about_an_answer(error: Exception) -> bool:
-    """Whether bytes of an answer were there and wrong: then h11, the parser, has said so."""
-    return type(error.__context__).__module__.partition(".")[0] == "h11"
+    def close(self) -> None:
+        self.closed = True
+        for connection in tuple(self._all):
+            self._drop(connection)
 
 
 class _Body(httpx.AsyncByteStream):
     """The rest of an answer, read as it comes."""
 
-    def __init__(
-        self, response: httpcore.Response, give_back: Callable[[], Awaitable[None]]
-    ) -> None:
-        self._response = response
+    def __init__(self, connection: Connection, give_back: Callable[[Connection], None]) -> None:
+        self._connection = connection
         self._give_back = give_back
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _httpcore_errors():
-            async for chunk in self._response.aiter_stream():
+        with _httpx_errors():
+            async for chunk in self._connection.body():
                 yield chunk
 
     async def aclose(self) -> None:
-        try:
-            await self._response.aclose()
-        finally:
-            await self._give_back()
+        self._give_back(self._connection)
 
 
 @contextlib.contextmanager
-def _httpcore_errors() -> Iterator[None]:
-    """Give httpcore's errors the names that httpx gives them."""
+def _httpx_errors() -> Iterator[None]:
+    """Give a connection's errors the names that httpx has for them."""
     try:
         yield
-    except Exception as error:
-        named = getattr(httpx, type(error).__name__, None)
-        if type(error).__module__.startswith("httpcore") and named is not None:
-            raise named(str(error)) from error
-        raise
-
-
-class _RedirectedNetwork(httpcore.AsyncNetworkBackend):
-    """A network on which some addresses stand for others (curl's ``--connect-to``)."""
-
-    def __init__(self, connect_to: tuple[ConnectTo, ...]) -> None:
-        self._connect_to = connect_to
-        self._network = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        targets = (rule.target(host, port) for rule in self._connect_to)
-        host, port = next((target for target in targets if target is not None), (host, port))
-        return await self._network.connect_tcp(host, port, timeout, local_address, socket_options)
-
-    async def sleep(self, seconds: float) -> None:
-        await self._network.sleep(seconds)
+    except ConnectionLost as error:
+        raise httpx.ReadError("the connection was lost") from error
+    except ProtocolError as error:
+        raise httpx.RemoteProtocolError(str(error)) from error

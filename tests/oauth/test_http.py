@@ -364,6 +364,18 @@ async def test_a_request_under_way_when_all_is_closed_is_not_asked_again(scripte
     assert len(server.connections) == 1
 
 
+async def test_a_request_that_was_connecting_when_all_was_closed_is_not_sent(
+    scripted: Serve,
+) -> None:
+    server = scripted([read_request, sends(b"{}")])
+    async with client() as http:
+        request = asyncio.create_task(http.get(server.url, bytes_max=100))
+        await asyncio.sleep(0)
+    with pytest.raises(IdpOutage):
+        await request
+    assert b"".join(server.received) == b""
+
+
 async def test_a_request_that_is_cancelled_gives_its_turn_back(idp: RunningIdp) -> None:
     idp.certs_answers.append(Answer(None, hold=threading.Event()))
     async with client(connections_max=1) as http:

@@ -1,0 +1,263 @@
+"""One HTTP/1.1 connection to a provider (RFC 9112).  The only home of h11.
+
+Nothing in an answer says which request it belongs to: it is what comes next on the
+connection.  So a connection that has said anything but one answer to one request is
+given up, lest it say to one caller what was meant for another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import h11
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Sequence
+
+# A status line and all its headers; also those of one chunk, or of a trailer.
+HEAD_BYTES_MAX: Final = 64 * 1024
+# Interim answers (1xx) before the one that counts; we ask for none.
+INTERIM_ANSWERS_MAX: Final = 8
+# How long one of a host's addresses is tried before the next one is, beside it
+# (RFC 8305 section 5).
+ADDRESS_SECONDS: Final = 0.25
+
+_Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whom a connection is for, wherever it leads (RFC 9110 section 4.3.1)."""
+
+    secure: bool
+    host: str
+    port: int
+
+
+class ConnectionLost(Exception):  # noqa: N818 - it says what happened, as errors.py does
+    """The connection ended, or was given up, before its answer was whole."""
+
+
+ProtocolError: Final = h11.ProtocolError
+
+
+class Connection(asyncio.Protocol):
+    """A connection that carries one request at a time, and takes one answer for each.
+
+    A protocol of asyncio's, for there is no buffer below it: whatever comes is seen at
+    once, and what comes unasked ends the connection, such as the 408 that some
+    servers send to one that is idle.  What the network still holds when the next
+    request leaves cannot be told from its answer; no client of HTTP/1.1 can.
+
+    ``heard``: whether a byte of the answer has come.
+    """
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.heard = False
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES_MAX)
+        self._transport: asyncio.Transport | None = None
+        self._waiting: asyncio.Future[None] | None = None
+        self._asked = False
+        self._framed_once = False
+        self._kept = False
+        self._ended = False  # by either side
+
+    # --- A request and its answer --------------------------------------------------
+
+    async def ask(
+        self, method: bytes, target: bytes, headers: _Headers, content: bytes
+    ) -> tuple[int, _Headers]:
+        """Send a request and return the head of its answer.
+
+        Raises :class:`ConnectionLost`, and h11's ``ProtocolError`` for what is no HTTP.
+        """
+        self.heard = False
+        if self._ended or self._transport is None or self._has_unread(self._transport):
+            self.abort()
+            raise ConnectionLost
+        request = h11.Request(method=method, target=target, headers=headers)
+        events = (request, h11.Data(data=content), h11.EndOfMessage())
+        # In one piece: between two an answer to the first might come.
+        self._transport.write(b"".join(self._http.send(event) or b"" for event in events))
+        self._asked = True
+        response = await self._response()
+        # RFC 9112 section 6.3: with both, or with neither, the answer's end is a matter
+        # of opinion.  h11 has refused a length that contradicts itself.
+        names = {name.lower() for name, _ in response.headers}
+        self._framed_once = (b"content-length" in names) != (b"transfer-encoding" in names)
+        return response.status_code, response.headers.raw_items()
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """Yield the answer's body as it comes; raises as :meth:`ask` does."""
+        while isinstance(event := await self._event(), h11.Data):
+            yield bytes(event.data)
+
+    async def _response(self) -> h11.Response:
+        for _ in range(INTERIM_ANSWERS_MAX + 1):
+            event = await self._event()
+            if isinstance(event, h11.Response):
+                return event
+        raise h11.RemoteProtocolError("too many interim answers")
+
+    async def _event(self) -> h11.Event | type[h11.PAUSED]:
+        """Return what the provider says next."""
+        while True:
+            if self._ended and not self.heard:
+                raise ConnectionLost
+            event = self._http.next_event()
+            if event is not h11.NEED_DATA:
+                return event  # type: ignore[return-value] # mypy does not tell sentinels apart
+            if self._ended:
+                raise ConnectionLost
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+
+    def _has_unread(self, transport: asyncio.Transport) -> bool:
+        """Whether bytes, or the end, have come of which the event loop does not know yet."""
+        if self.origin.secure and not self._kept:
+            return False  # session tickets follow a handshake (RFC 8446 section 4.6.1)
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    # --- Between requests ------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether neither side has ended it, as far as is known."""
+        return not self._ended
+
+    def rest(self) -> bool:
+        """Make ready for the next request; if that cannot be, give up and return false."""
+        left_over, _ = self._http.trailing_data
+        done = self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
+        if self._ended or left_over or not done or not self._framed_once:
+            self.abort()
+            return False
+        self._http.start_next_cycle()
+        self._asked = self._framed_once = False
+        self._kept = True
+        return True
+
+    def abort(self) -> None:
+        """Give the connection up, at once and without a word."""
+        self._ended = True
+        if self._transport is not None:
+            self._transport.abort()
+        self._wake()
+
+    # --- What asyncio tells -----------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        # uvloop's is none by name.
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of the answer; anything else is nobody's.
+
+        It is not held back: the reader has its turn after each part, and leaves at its
+        bound.
+        """
+        if self._ended or self._transport is None:
+            return
+        # What comes before the request has left whole is no answer to it.
+        if not self._asked or self._transport.get_write_buffer_size():
+            self.abort()
+            return
+        self.heard = True
+        self._http.receive_data(data)
+        self._wake()
+
+    def eof_received(self) -> None:
+        """Note the provider's end: that of an answer without a length, or of a silent peer."""
+        if not self._ended:
+            self._ended = True
+            self._http.receive_data(b"")
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the connection is gone."""
+        del exc
+        self._ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+
+# --- Addresses -------------------------------------------------------------------------
+
+Address = tuple[int, int, int, str, Any]
+"""One of getaddrinfo's."""
+
+
+async def connect(origin: Origin, host: str, port: int, tls: ssl.SSLContext | None) -> Connection:
+    """Open a connection to ``host``, which may stand in for the origin's.
+
+    Raises OSError, and UnicodeError for what can be no host.
+    """
+    loop = asyncio.get_running_loop()
+    return await dial(origin, await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM), tls)
+
+
+async def dial(
+    origin: Origin, addresses: Sequence[Address], tls: ssl.SSLContext | None
+) -> Connection:
+    """Connect to the first of these that answers (RFC 8305, Happy Eyeballs).
+
+    asyncio's own loop can do that, uvloop's cannot.  Raises OSError if all fail.
+    """
+    loop = asyncio.get_running_loop()
+    tries: list[asyncio.Task[Connection]] = []
+    connected: asyncio.Task[Connection] | None = None
+    try:
+        for address in addresses:
+            tries.append(loop.create_task(_connect(origin, address, tls)))
+            is_last = len(tries) == len(addresses)
+            connected = await _first(tries, None if is_last else ADDRESS_SECONDS)
+            if connected is not None:
+                return connected.result()
+        return tries[0].result()  # raises why
+    finally:
+        for other in tries:
+            if not other.cancel() and other is not connected and other.exception() is None:
+                other.result().abort()
+
+
+async def _connect(origin: Origin, address: Address, tls: ssl.SSLContext | None) -> Connection:
+    family, _, protocol, _, (host, port, *_) = address
+    _, connection = await asyncio.get_running_loop().create_connection(
+        lambda: Connection(origin),
+        host,
+        port,
+        family=family,
+        proto=protocol,
+        ssl=tls,
+        server_hostname=None if tls is None else origin.host,
+    )
+    return connection
+
+
+async def _first(
+    tries: Sequence[asyncio.Task[Connection]], seconds: float | None
+) -> asyncio.Task[Connection] | None:
+    """Return a try that has connected; ``None``: all have failed, or none has in this time."""
+    pending = {one for one in tries if not one.done()}
+    while pending:
+        done, pending = await asyncio.wait(
+            pending, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not done:
+            return None
+        for one in done:
+            if one.exception() is None:
+                return one
+    return None
