@@ -25,6 +25,17 @@ RSA_BITS: Final = range(2048, 8192 + 1)
 # Odd, and small enough for a verification to stay cheap (the common one is 65,537).
 RSA_EXPONENTS: Final = range(65_537, 2**32, 2)
 
+# CVE-2017-15361 (ROCA): certain chips make only primes of the form k * M + 65537^a mod M,
+# where M is a product of the first primes, these among them for every size of key.
+# So what their moduli leave modulo each of these is a power of 65537.  The same
+# happens to any other modulus about once in 2^28.
+_ROCA_GENERATOR: Final = 65_537
+_ROCA_PRIMES: Final = tuple(n for n in range(3, 168) if all(n % d for d in range(2, n)))
+_ROCA_REMAINDERS: Final = tuple(
+    (prime, frozenset(pow(_ROCA_GENERATOR, power, prime) for power in range(prime)))
+    for prime in _ROCA_PRIMES
+)
+
 _RSA: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 # Which algorithms a key fits, by type and curve.  Symmetric ones are in no list:
 # a shared secret has no place in a published set.
@@ -137,6 +148,16 @@ def _public_key(member: dict[str, Any], algorithm: str) -> Any:  # noqa: ANN401 
 
 
 def _weak(key: RSAPublicKey) -> bool:
-    """Whether an RSA key is too small, absurdly large, trivially factored, or oddly powered."""
+    """Whether an RSA key is too small, absurdly large, easily factored, or oddly powered."""
     numbers = key.public_numbers()
-    return key.key_size not in RSA_BITS or numbers.n % 2 == 0 or numbers.e not in RSA_EXPONENTS
+    return (
+        key.key_size not in RSA_BITS
+        or numbers.n % 2 == 0
+        or numbers.e not in RSA_EXPONENTS
+        or has_roca_fingerprint(numbers.n)
+    )
+
+
+def has_roca_fingerprint(modulus: int) -> bool:
+    """Whether a modulus looks as if made by a generator whose keys can be factored."""
+    return all(modulus % prime in remainders for prime, remainders in _ROCA_REMAINDERS)

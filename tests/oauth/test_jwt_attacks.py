@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import itertools
 import json
+import math
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -18,6 +21,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.house import KONG_CONSUMER, PLACE, plugin
 from support.idp import RunningIdp, key
+from support.scenes import says
 from support.scripted import answer, read_request
 from support.verdicts import ALLOWED, UNASKED, calls, each, verdicts
 
@@ -803,6 +807,64 @@ GOOD_MODULUS: Final = int.from_bytes(base64.urlsafe_b64decode(key().jwk["n"] + "
 def test_JW_22_a_weak_or_absurd_rsa_key_is_no_key(jwk: dict[str, str]) -> None:
     assert not unusable(rsa_jwk(GOOD_MODULUS, 65_537))
     assert unusable(jwk)
+
+
+def primorial(count: int) -> int:
+    """The product of the first so many primes."""
+    primes = (n for n in itertools.count(2) if all(n % d for d in range(2, math.isqrt(n) + 1)))
+    return math.prod(itertools.islice(primes, count))
+
+
+def roca_prime(bits: int, *, primes: int, power: int) -> int:
+    """A prime as the faulty generator makes it: k * M + 65537^a mod M."""
+    step = primorial(primes)
+    remainder = pow(65_537, power, step)
+    first = ((3 << (bits - 2)) // step + 1) * step + remainder
+    candidates = itertools.count(first, step)
+    return next(n for n in candidates if pow(2, n - 1, n) == 1)  # Fermat's test will do
+
+
+@cache
+def roca_modulus(bits: int, primes: int) -> int:
+    one, two = (roca_prime(bits // 2, primes=primes, power=power) for power in (1_234, 98_765))
+    return one * two
+
+
+@pytest.mark.parametrize(
+    ("bits", "primes"),
+    # What the chips' library used for these sizes.
+    [pytest.param(2_048, 126, id="2048 bits"), pytest.param(3_072, 126, id="3072 bits")],
+)
+def test_D_15_a_key_of_a_generator_whose_keys_can_be_factored_is_skipped(
+    bits: int, primes: int
+) -> None:
+    modulus = roca_modulus(bits, primes)
+    assert modulus.bit_length() == bits
+    found = jwks.parse({"keys": [rsa_jwk(modulus, 65_537), key().jwk]})
+
+    assert [usable.kid for usable in found.keys] == [key().kid]
+    assert found.skipped == 1
+
+
+def test_D_15_no_ordinary_key_is_mistaken_for_one() -> None:
+    moduli = {
+        rsa.generate_private_key(65_537, 1024).public_key().public_numbers().n  # noqa: S505 - many
+        for _ in range(200)
+    }
+
+    assert not [modulus for modulus in moduli if jwks.has_roca_fingerprint(modulus)]
+    assert jwks.has_roca_fingerprint(roca_modulus(1_024, 71))
+
+
+async def test_D_15_skipped_keys_are_counted(idp: RunningIdp, house: House) -> None:
+    keys = {"keys": [*(k.jwk for k in idp.keys), rsa_jwk(roca_modulus(2_048, 126), 65_537)]}
+    idp.certs_answers.append(says(keys))
+    authz = house()
+
+    assert (await authz.basic()).allowed
+    labels = f'issuer="{idp.issuer}",use='
+    assert f'authz_jwks_keys{{{labels}"usable"}} 1.0' in authz.metrics()
+    assert f'authz_jwks_keys{{{labels}"skipped"}} 2.0' in authz.metrics()  # RSA-OAEP is for no JWS
 
 
 @pytest.mark.parametrize(
