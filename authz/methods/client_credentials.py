@@ -167,7 +167,7 @@ class ClientCredentials(Method):
         A failure is not the caller's fault: :class:`~authz.errors.Unavailable`.
         """
         try:
-            claims = await self._verifier.verify(token)
+            claims = await self._verifier.verify(token, from_exchange=True)
         except Unauthenticated as error:
             raise Unavailable(
                 Reason.EXCHANGED_TOKEN_INVALID, f"the provider's {error.detail}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from authz.oauth import jwt
+from authz.oauth import jwt, token_kind
 from authz.oauth.jwt import ClaimRules
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ class TokenVerifier:
         self._provider = provider
         self._clock = clock
         self._rules = self._rules_for(config.issuers_allowed)
+        # audience is checked here, audience_required by the policy.
+        self._audience_asked = bool(config.audience or config.audience_required)
 
     def _rules_for(self, accepted: tuple[str, ...]) -> ClaimRules:
         return ClaimRules(
@@ -29,9 +31,10 @@ class TokenVerifier:
             leeway_s=self._config.leeway,
         )
 
-    async def verify(self, token: AccessToken) -> Claims:
+    async def verify(self, token: AccessToken, *, from_exchange: bool = False) -> Claims:
         """Return the verified claims.
 
+        ``from_exchange``: the provider has given us this token as an access token.
         Raises :class:`~authz.errors.Unauthenticated` for a token that is not
         good, :class:`~authz.errors.Unavailable` while that cannot be known.
         """
@@ -41,6 +44,12 @@ class TokenVerifier:
         rules.check_issuer(unverified.claims)
         claims = await self._provider.verify(unverified, text)
         rules.check(claims, self._clock.now())
+        token_kind.check(
+            claims,
+            marked=unverified.marked,
+            from_exchange=from_exchange,
+            audience_asked=self._audience_asked,
+        )
         return claims
 
     async def _current_rules(self) -> ClaimRules:
