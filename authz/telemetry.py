@@ -98,6 +98,12 @@ class Telemetry:
             ["issuer"],
             registry=self.registry,
         )
+        self._mismatches = Counter(
+            "authz_identity_mismatches",
+            "Exchanged tokens that were not of the client that was presented.",
+            ["differs"],
+            registry=self.registry,
+        )
         self._reloads = Counter(
             "authz_config_reloads", "Configurations read.", ["outcome"], registry=self.registry
         )
@@ -115,6 +121,8 @@ class Telemetry:
         self.allowed_from_cache = checks.allowed_from_cache
         self._denied = {reason: self._checks.labels("deny", reason) for reason in Reason}
         self._checks.labels("allow", UNPROTECTED)
+        for differs in ("case", "client"):
+            self._mismatches.labels(differs)
 
     def decided(self, verdict: str, reason: str, seconds: float) -> None:
         """Count a decision that was worked out."""
@@ -135,6 +143,10 @@ class Telemetry:
             raise
         finally:
             self._calls.labels(endpoint, outcome).observe(time.perf_counter() - started)
+
+    def identity_mismatch(self, differs: str) -> None:
+        """Count a token of another client: one by its ``case`` alone, or another ``client``."""
+        self._mismatches.labels(differs).inc()
 
     def cache(self, name: str, event: str) -> None:
         """Count a look-up in a cache: ``hit``, ``miss`` or ``stale``."""

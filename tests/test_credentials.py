@@ -298,7 +298,7 @@ async def test_CP_29_a_provider_that_folds_case_does_not_make_two_ids_one(
     idp.clients = {"KONG_ID": KONG_SECRET}
     idp.claims = {"client_id": KONG_ID, "azp": KONG_ID}
 
-    assert said(await house().basic("KONG_ID")) == (503, "identity_mismatch")
+    assert said(await house().basic("KONG_ID")) == (401, "secret_rejected")
 
 
 # --- More than one ------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Exchanged tokens, refused secrets, and the exchanges under way."""
+"""Exchanged tokens, credentials refused or known to be good, and the exchanges under way."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from authz.cache.memory import BoundedCache
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from authz.errors import Reason
     from authz.model import AccessToken
 
 # A secret may have been set at the provider a moment after it was refused.
 REFUSED_SECONDS_MAX: Final = 5.0
 REFUSED_ENTRIES_MAX: Final = 10_000
 EXCHANGES_MAX: Final = 4_096
+# A credential that was good need not take its place among the guesses.
+KNOWN_SECONDS_MAX: Final = 24 * 3_600.0
+KNOWN_ENTRIES_MAX: Final = 10_000
 
 _DIGEST_BYTES: Final = 32
 
@@ -25,7 +29,7 @@ class TokenStore:
     """What is known of callers' credentials, by digest of everything that an exchange depends on.
 
     Refusals have a cache of their own: a flood of wrong secrets pushes out no
-    good token.
+    good token.  So have the good credentials: they are known without their tokens.
     """
 
     def __init__(self, *, entries_max: int, bytes_max: int, timer: Callable[[], float]) -> None:
@@ -34,9 +38,14 @@ class TokenStore:
         self._tokens: BoundedCache[AccessToken] = BoundedCache(
             entries_max=entries_max, bytes_max=bytes_max, timer=timer
         )
-        self._refused: BoundedCache[bool] = BoundedCache(
+        self._refused: BoundedCache[Reason] = BoundedCache(
             entries_max=REFUSED_ENTRIES_MAX,
             bytes_max=REFUSED_ENTRIES_MAX * _DIGEST_BYTES,
+            timer=timer,
+        )
+        self._known: BoundedCache[bool] = BoundedCache(
+            entries_max=KNOWN_ENTRIES_MAX,
+            bytes_max=KNOWN_ENTRIES_MAX * _DIGEST_BYTES,
             timer=timer,
         )
 
@@ -54,15 +63,25 @@ class TokenStore:
         """Forget a token that is no longer good."""
         self._tokens.drop(key)
 
-    def is_refused(self, key: bytes) -> bool:
-        """Whether the provider refused exactly this credential a moment ago."""
-        return self._refused.get(key) is not None
+    def is_known(self, key: bytes) -> bool:
+        """Whether the provider has accepted this credential, and not refused it since."""
+        return self._known.get(key) is not None
 
-    def refuse(self, key: bytes, *, lifetime_s: float) -> None:
-        """Remember that the provider refused this credential."""
+    def accept(self, key: bytes) -> None:
+        """Remember that the provider accepted this credential."""
+        self._known.put(key, value=True, lifetime_s=KNOWN_SECONDS_MAX, size_bytes=_DIGEST_BYTES)
+
+    def refusal(self, key: bytes) -> Reason | None:
+        """Return why exactly this credential was refused a moment ago, if it was."""
+        return self._refused.get(key)
+
+    def refuse(self, key: bytes, reason: Reason, *, lifetime_s: float) -> None:
+        """Remember that this credential was refused, and nothing good of it any more."""
+        self._tokens.drop(key)
+        self._known.drop(key)
         self._refused.put(
             key,
-            value=True,
+            reason,
             lifetime_s=min(lifetime_s, REFUSED_SECONDS_MAX),
             size_bytes=_DIGEST_BYTES,
         )

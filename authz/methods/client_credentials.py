@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, NoReturn
 
 from authz import credentials
+from authz.cache.guesses import fold
 from authz.errors import IdpOutage, Reason, Refusal, Unauthenticated, Unavailable
 from authz.methods.base import Method, client_of
 from authz.oauth import jwt
@@ -39,6 +41,11 @@ RENEWAL_SECONDS_MAX: Final = 30.0
 RENEWAL_SHARE: Final = 0.1
 # After a renewal has failed for an outage, the next one waits this long.
 RENEWAL_RETRY_SECONDS: Final = 5.0
+
+# Verdicts on a pair, which the next moment will not change.
+_REMEMBERED: Final = (Reason.SECRET_REJECTED, Reason.IDENTITY_MISMATCH)
+_GUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_LOGGED_CHARS_MAX: Final = 100
 
 
 class ClientCredentials(Method):
@@ -83,11 +90,9 @@ class ClientCredentials(Method):
         held = await self._held(key, credential)
         if held is not None and (fresh := self._fresh(held)):
             return fresh
-        if self._store.is_refused(key):
+        if (reason := self._store.refusal(key)) is not None:
             self._telemetry.cache("refusals", "hit")
-            raise Unauthenticated(Reason.SECRET_REJECTED, "the provider refused the client")
-        if held is None:
-            self._store.guesses.check(self._client_key(credential))
+            raise _refusal(reason)
         self._telemetry.cache("tokens", "miss")
         try:
             async with within(self._timeout_s if held is None else self._patience_s):
@@ -99,9 +104,6 @@ class ClientCredentials(Method):
             if held is None or not (fresh := self._fresh(held)):
                 raise
             return fresh
-
-    def _client_key(self, credential: ClientCredential) -> bytes:
-        return self._digest(self._config.issuer, credential.client_id)
 
     async def _shared_exchange(self, key: bytes, credential: ClientCredential) -> AccessToken:
         return await self._store.exchanges.run(key, partial(self._exchange, key, credential))
@@ -130,17 +132,25 @@ class ClientCredentials(Method):
         return None
 
     async def _exchange(self, key: bytes, credential: ClientCredential) -> AccessToken:
+        """Exchange a pair; one that nobody knows takes a place among the guesses meanwhile."""
+        if self._store.is_known(key):
+            return await self._ask(key, credential)
+        client = self._digest(self._config.issuer, fold(credential.client_id))
+        with self._store.guesses.place(client):
+            return await self._ask(key, credential)
+
+    async def _ask(self, key: bytes, credential: ClientCredential) -> AccessToken:
         """Exchange, verify, and only then remember; this runs once for all who wait."""
         try:
             async with within(self._timeout_s):
                 token = await self._endpoint.exchange(credential)
                 claims = await self.verify(token, credential)
-        except Unauthenticated:
-            self._store.forget(key)
-            neg = self._config.cache_ttl_neg
-            self._store.refuse(key, lifetime_s=math.inf if neg is None else neg)
-            self._store.guesses.wrong(self._client_key(credential))
+        except Refusal as error:
+            if error.reason in _REMEMBERED:
+                neg = self._config.cache_ttl_neg
+                self._store.refuse(key, error.reason, lifetime_s=math.inf if neg is None else neg)
             raise
+        self._store.accept(key)
         return self._keep(key, token, claims)
 
     def _keep(self, key: bytes, token: AccessToken, claims: Claims) -> AccessToken:
@@ -164,7 +174,8 @@ class ClientCredentials(Method):
     async def verify(self, token: AccessToken, credential: ClientCredential) -> Claims:
         """Verify an exchanged token like any other, and that it is the caller's.
 
-        A failure is not the caller's fault: :class:`~authz.errors.Unavailable`.
+        A failure is not the caller's fault: :class:`~authz.errors.Unavailable`; but for
+        a client id that is right but for its case, which is a guess.
         """
         try:
             claims = await self._verifier.verify(token, from_exchange=True)
@@ -175,9 +186,30 @@ class ClientCredentials(Method):
         owner = client_of(claims)
         if owner is None:
             self._notice_anonymous_token()
-        elif owner != credential.client_id:
-            raise Unavailable(Reason.IDENTITY_MISMATCH, "the provider's token is another client's")
+        elif not _same_client(owner, credential.client_id):
+            self._another_client(owner, credential.client_id)
         return claims
+
+    def _another_client(self, owner: object, presented: str) -> NoReturn:
+        """Refuse a token that is not the caller's.
+
+        A provider that ignores case has checked the secret of a client that was spelled
+        otherwise.  Whoever tries spellings must not learn from the answer that the
+        secret was right.
+        """
+        by_case = isinstance(owner, str) and fold(owner) == fold(presented)
+        self._telemetry.identity_mismatch("case" if by_case else "client")
+        _log.warning(
+            "identity_mismatch: the provider's token is another client's",
+            extra={
+                "fields": {
+                    "issuer": self._config.issuer,
+                    "presented": presented[:_LOGGED_CHARS_MAX],
+                    "token_is_of": str(owner)[:_LOGGED_CHARS_MAX],
+                }
+            },
+        )
+        raise _refusal(Reason.SECRET_REJECTED if by_case else Reason.IDENTITY_MISMATCH)
 
     def _notice_anonymous_token(self) -> None:
         if not self._anonymous_token_noticed:
@@ -190,6 +222,24 @@ class ClientCredentials(Method):
     def valid_until(self, claims: Claims) -> float:
         """Return the token's expiry: what we hand on must still be good at the upstream."""
         return jwt.expiry(claims)
+
+
+def _refusal(reason: Reason) -> Refusal:
+    """Return a refusal that may be remembered: the same the second time as the first."""
+    if reason is Reason.SECRET_REJECTED:
+        return Unauthenticated(reason, "the provider refused the client")
+    return Unavailable(reason, "the provider's token is another client's")
+
+
+def _same_client(owner: object, presented: str) -> bool:
+    """Whether two ids are one: exactly, or as GUIDs (RFC 9562 section 4: in either case)."""
+    if owner == presented:
+        return True
+    return (
+        isinstance(owner, str)
+        and _GUID.fullmatch(owner) is not None
+        and owner.lower() == presented.lower()
+    )
 
 
 def _key_prefix(config: OpenIDConnect) -> str:

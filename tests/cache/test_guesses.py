@@ -2,44 +2,189 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import contextlib
+from collections import Counter
+from typing import TYPE_CHECKING, Final
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.clock import Clock
 
-from authz.cache.guesses import GUESSES_MAX, Guesses
-from authz.errors import Throttled
+from authz.cache.guesses import GUESSES_MAX, Guesses, fold
+from authz.errors import IdpOutage, Reason, Throttled, Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support.clock import Clock
     from support.house import RunningHouse
     from support.idp import RunningIdp
+
+    House = Callable[..., RunningHouse]
+
+
+def guess(guesses: Guesses, client: bytes = b"one") -> None:
+    """An exchange that the provider refuses."""
+    with pytest.raises(Unauthenticated), guesses.place(client):
+        raise Unauthenticated(Reason.SECRET_REJECTED)
 
 
 def test_a_full_bucket_throttles_one_client_until_it_has_leaked(clock: Clock) -> None:
     guesses = Guesses(timer=clock.monotonic)
     for _ in range(GUESSES_MAX):
-        guesses.check(b"one")
-        guesses.wrong(b"one")
+        guess(guesses)
 
-    with pytest.raises(Throttled) as refused:
-        guesses.check(b"one")
+    with pytest.raises(Throttled) as refused, guesses.place(b"one"):
+        pass
     assert refused.value.retry_after == 1
-    guesses.check(b"another")
+    guess(guesses, b"another")
     clock.advance(1)
-    guesses.check(b"one")
+    guess(guesses)
 
 
 def test_what_has_leaked_out_is_forgotten(clock: Clock) -> None:
     guesses = Guesses(timer=clock.monotonic)
     for _ in range(GUESSES_MAX):
-        guesses.wrong(b"one")
+        guess(guesses)
     clock.advance(GUESSES_MAX)
-    for _ in range(GUESSES_MAX - 1):
-        guesses.wrong(b"one")
 
-    guesses.check(b"one")
+    for _ in range(GUESSES_MAX):
+        guess(guesses)
+
+
+def test_G_12_who_is_turned_away_is_not_kept_out_longer_for_it(clock: Clock) -> None:
+    guesses = Guesses(timer=clock.monotonic)
+    for _ in range(GUESSES_MAX):
+        guess(guesses)
+    for _ in range(1_000):
+        with pytest.raises(Throttled) as refused, guesses.place(b"one"):
+            pass
+        assert refused.value.retry_after == 1
+
+    clock.advance(1)
+    guess(guesses)
+
+
+@pytest.mark.parametrize("end", [None, IdpOutage(Reason.IDP_UNAVAILABLE), KeyboardInterrupt()])
+def test_G_12_a_place_is_given_back_unless_the_provider_refuses(
+    clock: Clock, end: BaseException | None
+) -> None:
+    guesses = Guesses(timer=clock.monotonic)
+    for _ in range(3 * GUESSES_MAX):
+        with contextlib.suppress(IdpOutage, KeyboardInterrupt), guesses.place(b"one"):
+            if end is not None:
+                raise end
+
+    for _ in range(GUESSES_MAX):
+        guess(guesses)
+    with pytest.raises(Throttled), guesses.place(b"one"):
+        pass
+
+
+STEPS: Final = st.lists(st.sampled_from(["begin", "refused", "accepted", "second"]), max_size=120)
+
+
+@given(steps=STEPS)
+def test_G_12_no_more_guesses_are_made_than_time_allows(steps: list[str]) -> None:
+    clock = Clock()
+    guesses = Guesses(timer=clock.monotonic)
+    begun: list[contextlib.ExitStack] = []
+    started = refused = 0
+    for step in steps:
+        if step == "second":
+            clock.advance(1)
+        elif step == "begin":
+            with contextlib.suppress(Throttled), contextlib.ExitStack() as place:
+                place.enter_context(guesses.place(b"one"))
+                begun.append(place.pop_all())
+        elif begun and step == "accepted":
+            begun.pop().close()
+        elif begun:
+            refused += 1
+            with contextlib.suppress(Unauthenticated), begun.pop():
+                raise Unauthenticated(Reason.SECRET_REJECTED)
+        started = max(started, len(begun))
+    seconds = clock.monotonic() - Clock().monotonic()
+    assert max(started, refused) <= GUESSES_MAX + seconds * (1 + steps.count("accepted"))
+
+
+SPELLINGS: Final = (
+    "Kong_Caf\u00e9",
+    "kong_caf\u00e9",
+    "KONG_CAF\u00c9",
+    "kong_cafe",
+    "kong_cafe\u0301",
+    "\uff4b\uff4f\uff4e\uff47_cafe",
+    "\u212aong_cafe",  # the sign of Kelvin
+    "kong_cafe  ",
+)
+
+
+def test_G_12_spellings_that_a_database_may_take_for_one_id_fold_to_one() -> None:
+    assert {fold(spelling) for spelling in SPELLINGS} == {"kong_cafe"}
+    assert fold("Stra\u00dfe") == fold("STRASSE")
+    assert len({fold(client_id) for client_id in ("a", "b", "a-b", "ab", "a_b", "a b", "1")}) == 7
+
+
+@given(st.text())
+def test_G_12_folding_once_is_enough(text: str) -> None:
+    assert fold(fold(text)) == fold(text)
+    assert fold(text.upper()) == fold(text.upper().lower())
+
+
+async def test_G_12_of_a_burst_of_guesses_twenty_reach_the_provider(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house()
+    ids = ("kong_id", "KONG_ID", "Kong_Id", "\uff4b\uff4f\uff4e\uff47_\uff49\uff44")
+    pairs = [(ids[number % len(ids)], f"guess {number}") for number in range(200)]
+    answers = await asyncio.gather(*(authz.basic(*pair) for pair in pairs))
+
+    # Those that take longer than a second let another one through.
+    assert GUESSES_MAX <= idp.counters["token"] < 2 * GUESSES_MAX
+    assert Counter(answer.status for answer in answers) == {
+        401: idp.counters["token"],
+        429: len(pairs) - idp.counters["token"],
+    }
+
+
+async def test_G_12_equal_pairs_at_once_take_one_place(idp: RunningIdp, house: House) -> None:
+    authz = house()
+    answers = await asyncio.gather(*(authz.basic() for _ in range(100)))
+
+    assert all(answer.allowed for answer in answers)
+    assert idp.counters["token"] == 1
+
+
+@pytest.mark.parametrize("cache_tokens", [True, False])
+async def test_G_12_an_established_client_is_not_locked_out(
+    idp: RunningIdp, house: House, clock: Clock, cache_tokens: bool
+) -> None:
+    idp.now = clock.now
+    authz = house(clock=clock, cache_tokens=cache_tokens)
+    assert (await authz.basic()).allowed
+    clock.advance(400)  # its token is at its end
+    for number in range(GUESSES_MAX):
+        assert (await authz.basic(client_secret=f"guess {number}")).status == 401
+    assert (await authz.basic(client_secret="another")).status == 429
+
+    assert (await authz.basic()).allowed
+
+
+async def test_G_12_a_secret_that_is_good_no_more_is_a_guess_like_any_other(
+    idp: RunningIdp, house: House, clock: Clock
+) -> None:
+    idp.now = clock.now
+    authz = house(clock=clock, cache_tokens=False)
+    assert (await authz.basic()).allowed
+    idp.clients["kong_id"] = "rotated"
+    assert (await authz.basic()).status == 401
+    clock.advance(6)
+    for number in range(GUESSES_MAX):
+        assert (await authz.basic(client_secret=f"guess {number}")).status == 401
+
+    assert (await authz.basic()).status == 429
 
 
 async def test_DS_05_guessing_is_429_and_the_known_secret_passes(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from authz.cache.tokens import REFUSED_ENTRIES_MAX, REFUSED_SECONDS_MAX, TokenStore
+from authz.errors import Reason
 from authz.model import AccessToken, Secret
 
 if TYPE_CHECKING:
@@ -49,19 +50,19 @@ def test_a_token_can_be_forgotten(store: TokenStore) -> None:
 def test_a_refusal_is_kept_for_a_moment(
     store: TokenStore, clock: Clock, lifetime_s: float, kept_s: float
 ) -> None:
-    store.refuse(b"key", lifetime_s=lifetime_s)
-    assert not store.is_refused(b"another key")
+    store.refuse(b"key", Reason.SECRET_REJECTED, lifetime_s=lifetime_s)
+    assert store.refusal(b"another key") is None
 
     clock.advance(kept_s - 0.1)
-    assert store.is_refused(b"key")
+    assert store.refusal(b"key") is Reason.SECRET_REJECTED
     clock.advance(0.1)
-    assert not store.is_refused(b"key")
+    assert store.refusal(b"key") is None
 
 
 def test_CA_09_a_flood_of_refusals_pushes_out_no_token(store: TokenStore) -> None:
     store.keep(b"good", TOKEN, lifetime_s=270)
     for number in range(2 * REFUSED_ENTRIES_MAX):
-        store.refuse(b"%d" % number, lifetime_s=math.inf)
+        store.refuse(b"%d" % number, Reason.SECRET_REJECTED, lifetime_s=math.inf)
 
     assert store.token(b"good") is TOKEN
     assert store.refusals_held() == REFUSED_ENTRIES_MAX
