@@ -32,10 +32,10 @@ FIELD_CHARACTERS = 128
 STACK_FRAMES = 20
 CLOSE_SECONDS = 1.0
 
-# httpcore writes headers and httpx whole URLs at the levels below (both would
-# carry credentials); nobody debugs authz by reading gRPC's or the loop's lines.
+# httpx writes whole URLs at the levels below, which may carry credentials; nobody
+# debugs authz by reading gRPC's or the loop's lines.
 DECISIONS = "authz.decision"
-QUIET_LOGGERS = ("asyncio", "grpc", "h11", "httpcore", "httpx", "uvicorn")
+QUIET_LOGGERS = ("asyncio", "grpc", "h11", "httpx", "uvicorn")
 
 _logger = logging.getLogger(__name__)
 

@@ -155,7 +155,7 @@ def test_LG_06_a_secret_in_a_field_is_not_shown(output: Output) -> None:
     assert "***" in output.getvalue()
 
 
-@pytest.mark.parametrize("name", ["httpx", "httpcore.http11", "grpc.aio", "asyncio", "uvicorn"])
+@pytest.mark.parametrize("name", ["httpx", "h11", "grpc.aio", "asyncio", "uvicorn"])
 def test_LG_02_libraries_that_print_headers_are_quiet_at_debug_too(
     output: Output, name: str
 ) -> None:
