@@ -78,13 +78,14 @@ class Connection(asyncio.Protocol):
         Raises :class:`ConnectionLost`, and h11's ``ProtocolError`` for what is no HTTP.
         """
         self.heard = False
-        if self._ended or self._transport is None or self._has_unread(self._transport):
+        transport = self._transport
+        if self._ended or transport is None or self._has_unread(transport):
             self.abort()
             raise ConnectionLost
         request = h11.Request(method=method, target=target, headers=headers)
         events = (request, h11.Data(data=content), h11.EndOfMessage())
         # In one piece: between two an answer to the first might come.
-        self._transport.write(b"".join(self._http.send(event) or b"" for event in events))
+        transport.write(b"".join(self._http.send(event) or b"" for event in events))
         self._asked = True
         response = await self._response()
         # RFC 9112 section 6.3: with both, or with neither, the answer's end is a matter
@@ -119,7 +120,9 @@ class Connection(asyncio.Protocol):
             await self._waiting
 
     def _has_unread(self, transport: asyncio.Transport) -> bool:
-        """Whether bytes, or the end, have come of which the event loop does not know yet."""
+        """Whether bytes, or the end, have come of which the event loop has not told yet."""
+        if transport.is_closing():
+            return True
         if self.origin.secure and not self._kept:
             return False  # session tickets follow a handshake (RFC 8446 section 4.6.1)
         poll = select.poll()
