@@ -237,6 +237,7 @@ async def test_LG_05_labels_come_from_closed_sets(idp: RunningIdp, house: House)
     labels = {label for line in series(authz) for label in re.findall(r'(\w+)="', line)}
     assert labels == {
         "cache",
+        "differs",
         "endpoint",
         "event",
         "issuer",
