@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 PROVIDERS_SHOWN = 100
 DETAIL_CHARACTERS = 256
+REFUSALS_SHOWN = 5
+REFUSAL_CHARACTERS = 1024
 CONCURRENT_REQUESTS = 64
 REQUEST_BYTES = 16 * 1024
 IDLE_CONNECTION_SECONDS = 5
@@ -62,6 +64,10 @@ class Readiness(Protocol):
     @property
     def ready(self) -> bool:
         """Whether calls should be sent here."""
+
+    @property
+    def refused(self) -> Sequence[str]:
+        """Why the last reload was refused, a line a problem; nothing if it was not."""
 
     def status(self) -> Sequence[Provider]:
         """Return the state of each identity provider."""
@@ -104,7 +110,8 @@ def _application(readiness: Readiness, registry: CollectorRegistry) -> Starlette
     # Not async, so in a thread: with several workers, each is asked first.
     def readyz(request: Request) -> Response:
         ready = readiness.ready
-        lines = _providers(readiness) if "verbose" in request.query_params else []
+        verbose = "verbose" in request.query_params
+        lines = (*_providers(readiness), *_refused(readiness)) if verbose else ()
         return _text(*lines, "ready" if ready else "not ready", status=200 if ready else 503)
 
     def metrics(request: Request) -> Response:
@@ -129,8 +136,20 @@ def _providers(readiness: Readiness) -> list[str]:
     return lines
 
 
-def _visible(line: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in line[:DETAIL_CHARACTERS])
+def _refused(readiness: Readiness) -> list[str]:
+    """Say that the files are not what is in force.  That is no reason to send calls elsewhere."""
+    problems = readiness.refused
+    lines = [
+        _visible(f"[-] configuration: reload refused: {problem}", REFUSAL_CHARACTERS)
+        for problem in problems[:REFUSALS_SHOWN]
+    ]
+    if len(problems) > REFUSALS_SHOWN:
+        lines.append(f"... and {len(problems) - REFUSALS_SHOWN} more")
+    return lines
+
+
+def _visible(line: str, most: int = DETAIL_CHARACTERS) -> str:
+    return "".join(char if char.isprintable() else "?" for char in line[:most])
 
 
 def _text(*lines: str, status: int = 200) -> Response:

@@ -26,6 +26,7 @@ from authz.settings import (
     UnixAddress,
     parse_address,
     parse_connect_to,
+    parse_control,
     parse_tcp_address,
     secret,
     split_list,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     F = TypeVar("F", bound=Callable[..., Any])
 
-INVALID, DENIED, UNAVAILABLE = 1, 3, 4
+INVALID, UNREACHABLE, DENIED, UNAVAILABLE = 1, 2, 3, 4
 """Exit codes; 0 is success and 2 a usage error, as click has it."""
 
 DEFAULTS = Settings()
@@ -91,6 +92,7 @@ def _parse_admin(text: str) -> TcpAddress | None:
 ADDRESS = Parsed("address", parse_address)
 TCP_ADDRESS = Parsed("host:port", parse_tcp_address)
 ADMIN_ADDRESS = Parsed("host:port", _parse_admin)
+CONTROL = Parsed("unix:/path", parse_control)
 CONNECT_TO = Parsed("host:port:host2:port2", parse_connect_to)
 PATH = Parsed("path", str)
 SECONDS = Seconds(min=0, max=3600)
@@ -119,6 +121,10 @@ def _config() -> Callable[[F], F]:
         required=True,
         help="decK file or directory, several are merged; - is standard input.",
     )
+
+
+def _control(help_text: str, **attributes: Any) -> Callable[[F], F]:  # noqa: ANN401 - click's
+    return _setting("--control", variable="CONTROL", type=CONTROL, help=help_text, **attributes)
 
 
 def _idp_connection() -> Callable[[F], F]:
@@ -163,6 +169,13 @@ def main() -> None:
     type=ADMIN_ADDRESS,
     default=str(DEFAULTS.admin),
     help="Where /livez, /readyz and /metrics are; off for nowhere.",
+)
+@_control("Where authz reload reaches this server: unix:/PATH, for its owner only.")
+@_setting(
+    "--require-plugin",
+    variable="REQUIRE_PLUGIN",
+    is_flag=True,
+    help="Refuse routes without openid-connect that do not say that they are open.",
 )
 @_idp_connection()
 @_setting(
@@ -275,7 +288,8 @@ def main() -> None:
 def serve(ctx: click.Context, /, **_settings: object) -> None:
     """Answer Envoy's ext_authz calls.
 
-    SIGHUP reads the configuration anew; SIGTERM drains and stops, a second one at once.
+    SIGHUP and authz reload read the configuration anew; SIGTERM drains and stops, a second
+    one at once.
     """
     from authz import server
     from authz.workers import supervisor
@@ -283,6 +297,50 @@ def serve(ctx: click.Context, /, **_settings: object) -> None:
     settings = Settings(**ctx.params)
     run = server.run if settings.workers == 1 else supervisor.run
     sys.exit(run(settings, os.environ))
+
+
+# --- reload ---------------------------------------------------------------------
+
+
+@main.command()
+@_control("Where the server listens for this: its --control.", required=True)
+@click.option(
+    "--may-open",
+    "may_open",
+    metavar="NAME",
+    multiple=True,
+    help="Route (or service) that may lose its authentication by this reload.  Repeatable.",
+)
+@click.option(
+    "--timeout",
+    "timeout_seconds",
+    type=SECONDS,
+    default=60,
+    show_default=True,
+    help="Seconds to wait for the outcome.",
+)
+def reload(*, control: UnixAddress, may_open: tuple[str, ...], timeout_seconds: float) -> None:
+    """Have a running server read its configuration anew, and say what became of it.
+
+    A reload that takes the authentication from a route is refused, unless the file
+    says that it is meant (the tag authz-open on the route, or its plugin there with
+    enabled: false), or --may-open names the route.
+
+    Exits with 0 if the new configuration is in force, 1 if it was refused, 2 if the
+    server cannot be asked.
+    """
+    from authz.control import ask_for_reload
+
+    try:
+        problems = ask_for_reload(control, may_open, seconds=timeout_seconds)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        click.echo(f"cannot ask the server at {control}: {reason}", err=True)
+        sys.exit(UNREACHABLE)
+    if problems:
+        _echo_problems(problems)
+        sys.exit(INVALID)
+    click.echo("reloaded")
 
 
 # --- validate -------------------------------------------------------------------

@@ -4,6 +4,7 @@
 
     AuthzError
     ├── ConfigurationError      the file or a setting is wrong: nothing starts
+    │   └── RouteOpened         it would let in what is kept out, and does not say so
     ├── ListenError             an address cannot be listened on (transport/)
     └── Refusal                 one request is turned away, with a stable reason
         ├── MalformedRequest    the request cannot mean what it says
@@ -101,6 +102,10 @@ class ConfigurationError(AuthzError):
     def __init__(self, problems: Iterable[Diagnostic]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
+
+
+class RouteOpened(ConfigurationError):
+    """The configuration would open what the one in force guards, and does not say so."""
 
 
 class Refusal(AuthzError):

@@ -209,6 +209,7 @@ class Route:
     https_redirect_status_code: int = 426
     request_buffering: bool = True
     response_buffering: bool = True
+    tags: tuple[str, ...] = ()
     places: Mapping[str, Place] = field(default_factory=dict, repr=False)
 
 
@@ -291,6 +292,18 @@ class Plugin:
 
 
 @dataclass(frozen=True, slots=True)
+class DisabledPlugin:
+    """An ``openid-connect`` entry with ``enabled: false``, and where it does not apply.
+
+    It guards nothing, and says that this is meant.
+    """
+
+    place: Place
+    service: Service | None = None
+    route: Route | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Gateway:
     """A declarative configuration, read and checked: all that authz does follows from it."""
 
@@ -299,6 +312,7 @@ class Gateway:
     plugins: tuple[Plugin, ...] = ()
     consumers: tuple[Consumer, ...] = ()
     notices: tuple[Diagnostic, ...] = ()
+    disabled: tuple[DisabledPlugin, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ import asyncio
 import logging
 import signal
 import sys
+from collections import deque
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import uvloop
@@ -14,10 +16,10 @@ import uvloop
 from authz import logs
 from authz.admin import Admin
 from authz.build import build
+from authz.control import Control
 from authz.envoy.check import POOL
-from authz.errors import ConfigurationError
-from authz.kong import state
-from authz.model import Diagnostic, Place
+from authz.errors import ConfigurationError, RouteOpened
+from authz.loading import Loader
 from authz.settings import TcpAddress, beyond_loopback, resolve
 from authz.telemetry import Telemetry
 from authz.transport import Limits, ListenError
@@ -37,6 +39,8 @@ PATIENCE_SECONDS = 1.0
 """How long readiness may take before a line says why it is not there yet."""
 
 KEPT = "the configuration of before stays in force"
+UNEXPECTED = "unexpected error"
+RELOADS_WAITING_MAX = 16
 
 OBEYED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 Signals = asyncio.Queue[signal.Signals]
@@ -78,14 +82,15 @@ H = TypeVar("H", bound=House)
 class Server(Generic[H]):
     """One run of the server.  Also what the operator's pages ask about readiness.
 
-    ``make`` loads the configuration anew and builds it, given the house of before.
+    ``make`` loads the configuration anew and builds it, given the house of before and
+    the names that may be opened.
     """
 
     def __init__(
         self,
         settings: Settings,
         house: H,
-        make: Callable[[H | None], Awaitable[H]],
+        make: Callable[[H, frozenset[str]], Awaitable[H]],
         telemetry: Telemetry,
         *,
         patience_seconds: float = PATIENCE_SECONDS,
@@ -109,13 +114,19 @@ class Server(Generic[H]):
         """Set once calls can reach it, ready or not."""
         self._serving = False
         self._announcing: asyncio.Task[None] | None = None
-        self._reloads = Reloads(self._reload)
+        self._reloads = Reloads(self._reload, telemetry)
+        self._control = Control(settings.control, self._reloads.ask) if settings.control else None
         self._retiring: set[asyncio.Task[None]] = set()
 
     @property
     def ready(self) -> bool:
         """Whether calls should be sent here: what health says too."""
         return self._serving
+
+    @property
+    def refused(self) -> Sequence[str]:
+        """Why the last reload was refused, if it was."""
+        return self._reloads.refused
 
     def status(self) -> Sequence[Provider]:
         """Return the state of each identity provider of the configuration in force."""
@@ -137,6 +148,8 @@ class Server(Generic[H]):
     async def _listen(self) -> None:
         if self._admin is not None:
             self._admin.start()
+        if self._control is not None:
+            await self._control.start()
         await self._transport.start()
         self.listening.set()
         self._begin(self._current.house)
@@ -163,17 +176,11 @@ class Server(Generic[H]):
         await self._set_serving(serving=True)
         _logger.info("serving", extra={"fields": self._summary(house.gateway)})
 
-    async def _reload(self) -> None:
-        """Put the new configuration in force whole, or keep the old one and say why."""
+    async def _reload(self, may_open: frozenset[str]) -> None:
+        """Put the new configuration in force whole."""
         if self._certificates is not None:
             self._certificates.reload()
-        try:
-            house = await self._make(self._current.house)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with the new, the old one works
-            self._telemetry.reloaded(ok=False)
-            tell(error, then=KEPT)
-            return
-        self._telemetry.reloaded(ok=True)
+        house = await self._make(self._current.house, may_open)
         self._retire(self._current.replace(house))
         self._begin(house)
 
@@ -209,6 +216,8 @@ class Server(Generic[H]):
     async def _close(self) -> None:
         """Release everything, however the run ended; what is stopped already stays so."""
         await self._reloads.stop()
+        if self._control is not None:
+            await self._control.stop()
         self._stop_announcing()
         await self._transport.stop(0)
         if self._admin is not None:
@@ -236,19 +245,43 @@ class Server(Generic[H]):
         }
 
 
-class Reloads:
-    """Reloads beside the signals: a large file must not keep SIGTERM waiting."""
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A reload that was asked for, and who waits for what becomes of it."""
 
-    def __init__(self, reload: Callable[[], Awaitable[None]]) -> None:
+    may_open: frozenset[str] = frozenset()
+    asker: asyncio.Future[tuple[str, ...]] | None = None
+
+
+class Reloads:
+    """Reloads beside the signals, one after the other: a large file must not keep SIGTERM waiting.
+
+    ``reload`` puts a new configuration in force, given the names that may be opened, or
+    raises and leaves the old one.
+    """
+
+    def __init__(
+        self, reload: Callable[[frozenset[str]], Awaitable[None]], telemetry: Telemetry
+    ) -> None:
+        self.refused: tuple[str, ...] = ()
+        """Why the last reload was refused, a line a problem; nothing if it was not."""
         self._reload = reload
+        self._telemetry = telemetry
         self._task: asyncio.Task[None] | None = None
-        self._wanted = False
+        self._waiting: deque[_Wanted] = deque()
 
     def want(self) -> None:
         """Reload; once more, if the files are being read already."""
-        self._wanted = True
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._while_wanted())
+        if _Wanted() not in self._waiting:
+            self._put(_Wanted())
+
+    async def ask(self, may_open: frozenset[str]) -> tuple[str, ...]:
+        """Reload, and return why that was refused, a line a problem."""
+        if len(self._waiting) >= RELOADS_WAITING_MAX:
+            return (f"{RELOADS_WAITING_MAX} reloads are waiting already",)
+        asker: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
+        self._put(_Wanted(may_open, asker))
+        return await asker
 
     async def stop(self) -> None:
         """Give up what is under way."""
@@ -256,10 +289,27 @@ class Reloads:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    def _put(self, wanted: _Wanted) -> None:
+        self._waiting.append(wanted)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._while_wanted())
+
     async def _while_wanted(self) -> None:
-        while self._wanted:
-            self._wanted = False
-            await self._reload()
+        while self._waiting:
+            wanted = self._waiting.popleft()
+            self.refused = await self._refused(wanted.may_open)
+            if wanted.asker is not None and not wanted.asker.done():  # it may have gone away
+                wanted.asker.set_result((*self.refused, KEPT) if self.refused else ())
+
+    async def _refused(self, may_open: frozenset[str]) -> tuple[str, ...]:
+        try:
+            await self._reload(may_open)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the new, the old one works
+            self._telemetry.reloaded("would_open" if isinstance(error, RouteOpened) else "failed")
+            tell(error, then=KEPT)
+            return lines_of(error)
+        self._telemetry.reloaded("ok")
+        return ()
 
 
 class _Edition(Generic[H]):
@@ -339,27 +389,15 @@ def run_logged(settings: Settings, serve: Coroutine[Any, Any, int], *, pid: bool
 
 async def _serve(settings: Settings, environ: Mapping[str, str]) -> int:
     telemetry = Telemetry()
+    loader = Loader(settings, environ)
 
-    async def make(previous: BuiltHouse | None) -> BuiltHouse:
-        if previous is not None and (once := read_once(settings)):
-            raise ConfigurationError(once)
-        # In a thread: a large file must not hold up the calls of a server that reloads.
-        gateway = await asyncio.to_thread(state.load, settings.config, environ)
-        return build(gateway, settings, telemetry, previous=previous)
+    async def make(previous: BuiltHouse, may_open: frozenset[str]) -> BuiltHouse:
+        loaded = await loader.load(previous.gateway, may_open)
+        return build(loaded.gateway, settings, telemetry, previous=previous)
 
     with obeyed_signals() as signals:
-        server = Server(settings, await make(None), make, telemetry)
-        return await server.run(signals)
-
-
-def read_once(settings: Settings) -> list[Diagnostic]:
-    """Say which configuration cannot be read again: standard input, a pipe."""
-    message = "was read at the start and is gone: use a file to reload"
-    return [
-        Diagnostic(Place(path, 1, 1), "configuration", message)
-        for path in settings.config
-        if not state.is_rereadable([path])
-    ]
+        first = build((await loader.load()).gateway, settings, telemetry)
+        return await Server(settings, first, make, telemetry).run(signals)
 
 
 @contextmanager
@@ -419,15 +457,18 @@ def _reasons(house: House) -> str:
 
 def tell(error: Exception, *, then: str = "") -> None:
     """Log why a configuration or an address cannot be used, one line a problem."""
-    if isinstance(error, ConfigurationError):
-        for problem in error.problems:
-            _logger.error("%s", problem)
-    elif isinstance(error, ListenError):
-        _logger.error("%s", error)
-    else:
-        _logger.error("unexpected error", exc_info=error)
+    unexpected = not isinstance(error, ConfigurationError | ListenError)
+    for line in lines_of(error):
+        _logger.error("%s", line, exc_info=error if unexpected else None)
     if then:
         _logger.error("%s", then)
+
+
+def lines_of(error: Exception) -> tuple[str, ...]:
+    """Return what to say of an error, one line a problem; of one that is no verdict, no detail."""
+    if isinstance(error, ConfigurationError):
+        return tuple(map(str, error.problems))
+    return (str(error),) if isinstance(error, ListenError) else (UNEXPECTED,)
 
 
 def _log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

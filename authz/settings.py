@@ -89,6 +89,10 @@ class Settings:
     """Configuration files and directories, or ``STDIN``."""
     listen: tuple[Address, ...] = (TcpAddress("127.0.0.1", 9191),)
     admin: TcpAddress | None = TcpAddress("127.0.0.1", 9192)
+    control: UnixAddress | None = None
+    """Where ``authz reload`` reaches the server; for its owner only."""
+    require_plugin: bool = False
+    """Whether a route without a plugin is an error, unless the file says that it is meant."""
     connect_to: tuple[ConnectTo, ...] = ()
     """The first rule that fits decides, as in curl."""
     idp_ca_file: str | None = None
@@ -141,6 +145,13 @@ def parse_tcp_address(text: str) -> TcpAddress:
     if host is None:
         raise ValueError(f"{text!r} has no host: write 127.0.0.1{text} or 0.0.0.0{text}")
     return TcpAddress(host, _parse_port(match[2]))
+
+
+def parse_control(text: str) -> UnixAddress:
+    """Read ``unix:/run/authz/control.sock``: nothing that a network reaches may control."""
+    if not text.startswith("unix:"):
+        raise ValueError(f"{text!r} is no Unix socket: write unix:/run/authz/control.sock")
+    return _parse_unix(text)
 
 
 def parse_connect_to(text: str) -> ConnectTo:

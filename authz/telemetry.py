@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.registry import Collector
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client import Metric
+
+ReloadOutcome = Literal["ok", "failed", "would_open"]
+"""``would_open``: valid, and kept out because it opens a route and does not say so."""
 
 ALLOWED: Final = "allowed"
 UNPROTECTED: Final = "unprotected"
@@ -123,6 +126,8 @@ class Telemetry:
         self._checks.labels("allow", UNPROTECTED)
         for differs in ("case", "client"):
             self._mismatches.labels(differs)
+        for outcome in get_args(ReloadOutcome):
+            self._reloads.labels(outcome)
 
     def decided(self, verdict: str, reason: str, seconds: float) -> None:
         """Count a decision that was worked out."""
@@ -162,7 +167,7 @@ class Telemetry:
         self._keys.labels(issuer, "skipped").set(skipped)
         self._keys_fetched.labels(issuer).set_to_current_time()
 
-    def reloaded(self, *, ok: bool) -> None:
-        """Note that a configuration was read and taken, or kept out."""
-        self._reloads.labels("ok" if ok else "failed").inc()
-        self._reload_ok.set(ok)
+    def reloaded(self, outcome: ReloadOutcome) -> None:
+        """Note that a configuration was read and taken, or kept out and why."""
+        self._reloads.labels(outcome).inc()
+        self._reload_ok.set(outcome == "ok")

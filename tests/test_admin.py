@@ -39,6 +39,8 @@ class House:
     ready: bool = True
     providers: list[Provider] = field(default_factory=lambda: [Provider()])
 
+    refused: tuple[str, ...] = ()
+
     def status(self) -> list[Provider]:
         return self.providers
 
@@ -109,6 +111,20 @@ def test_verbose_readiness_names_each_issuer_and_its_trouble() -> None:
         "[-] https://other.test: connection refused",
         "ready",
     ]
+
+
+def test_G_02_verbose_readiness_says_why_a_reload_was_refused_and_stays_ready() -> None:
+    refused = tuple(f"kong.yaml:{line}:1: routes: r{line} would be opened" for line in range(1, 8))
+    with serving(House(refused=refused)) as address:
+        page = fetch(address, "/readyz?verbose")
+        plain = fetch(address, "/readyz")
+
+    lines = page.body.splitlines()
+    assert (page.status, plain.body) == (200, "ready\n")
+    assert lines[1] == (
+        "[-] configuration: reload refused: kong.yaml:1:1: routes: r1 would be opened"
+    )
+    assert lines[-2:] == ["... and 2 more", "ready"]
 
 
 def test_verbose_readiness_is_bounded_and_visible() -> None:

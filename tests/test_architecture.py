@@ -23,6 +23,8 @@ ROOMS = (
     "workers",
     "server",
     "admin",
+    "control",
+    "loading",
     "transport",
     "build",
     "service",

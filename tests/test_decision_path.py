@@ -9,6 +9,7 @@ import pytest
 from support.house import KONG_ID, KONG_SECRET, basic
 
 from authz.kong import state
+from authz.kong.files import Sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +71,7 @@ async def test_D_08_a_route_for_browsers_is_shut_to_every_machine_and_the_file_l
     idp: RunningIdp, house: Callable[..., RunningHouse], methods: str
 ) -> None:
     text = BROWSERS_ONLY.format(issuer=idp.issuer, methods=methods)
-    gateway = state.parse((("kong.yaml", text.encode()),), {})
+    gateway = state.parse(Sources((("kong.yaml", text.encode()),)), {})
     authz = house(gateway)
     token = (await authz.basic(path="/machines")).header("authorization") or ""
 

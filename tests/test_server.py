@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -14,10 +15,11 @@ import pytest
 from support import tls
 from support.checks import CHECK, Echo, ask, channel, health, unary, watch
 
-from authz.errors import ConfigurationError
+from authz.control import ask_for_reload
+from authz.errors import ConfigurationError, RouteOpened
 from authz.model import Diagnostic, Gateway, Place, Route
-from authz.server import Server
-from authz.settings import Settings, TcpAddress
+from authz.server import RELOADS_WAITING_MAX, Server
+from authz.settings import Settings, TcpAddress, UnixAddress
 from authz.telemetry import Telemetry
 from authz.transport import ListenError
 
@@ -83,12 +85,16 @@ class Run:
         self.telemetry = Telemetry()
         self.signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
         self.reloads: asyncio.Queue[House | Exception] = asyncio.Queue()
+        self.may_open: list[frozenset[str]] = []
+        self.making = asyncio.Event()
         self.server = Server(
             settings, first, self._make, self.telemetry, patience_seconds=patience_seconds
         )
         self.ended = asyncio.create_task(self.server.run(self.signals))
 
-    async def _make(self, _previous: House | None) -> House:
+    async def _make(self, _previous: House, may_open: frozenset[str]) -> House:
+        self.may_open.append(may_open)
+        self.making.set()
         made = await self.reloads.get()
         if isinstance(made, Exception):
             raise made
@@ -105,8 +111,14 @@ class Run:
         self.reloads.put_nowait(outcome)
         self.send(signal.SIGHUP)
 
-    def reload_metric(self, outcome: str) -> float | None:
-        return self.telemetry.registry.get_sample_value(outcome)
+    @property
+    def last_reload_ok(self) -> float | None:
+        registry = self.telemetry.registry
+        return registry.get_sample_value("authz_config_last_reload_successful")
+
+    def count(self, outcome: str) -> float | None:
+        labels = {"outcome": outcome}
+        return self.telemetry.registry.get_sample_value("authz_config_reloads_total", labels)
 
 
 class Lines(logging.Handler):
@@ -327,6 +339,75 @@ async def test_reloads_are_counted_by_outcome(lines: Lines) -> None:
         assert before != failed != _reload_samples(run)
 
 
+async def test_G_02_an_opening_is_counted_apart_and_told_until_the_next_reload(
+    lines: Lines,
+) -> None:
+    opening = RouteOpened([Diagnostic(HERE, "routes", "orders would be opened")])
+    async with running(lines, house(b"old ")) as run:
+        assert run.count("would_open") == 0
+        run.reload(opening)
+        why = await lines.until("kong.yaml")
+        await lines.until("the configuration of before stays in force")
+
+        assert why.getMessage() == "kong.yaml:4:2: routes: orders would be opened"
+        assert run.count("would_open") == 1
+        assert run.server.ready
+        assert await health(run.address) == "SERVING"
+        assert await ask(run.address, b"") == b"old "
+        assert list(run.server.refused) == ["kong.yaml:4:2: routes: orders would be opened"]
+        run.reload(house(b"new "))
+        await lines.until("serving")
+        assert not run.server.refused
+
+
+async def test_a_command_reloads_with_its_names_and_waits_for_the_outcome(
+    lines: Lines, tmp_path: Path
+) -> None:
+    control = UnixAddress(str(tmp_path / "control.sock"))
+    async with running(lines, house(b"old "), replace(SETTINGS, control=control)) as run:
+
+        async def command(*may_open: str) -> tuple[str, ...]:
+            return await asyncio.to_thread(ask_for_reload, control, may_open, seconds=20)
+
+        run.reloads.put_nowait(ConfigurationError([Diagnostic(HERE, "issuer", "is no URL")]))
+        assert await command() == (
+            "kong.yaml:4:2: issuer: is no URL",
+            "the configuration of before stays in force",
+        )
+        run.reloads.put_nowait(house(b"new "))
+        assert await command("b", "a", "b") == ()
+        assert await ask(run.address, b"") == b"new "
+        assert run.may_open == [frozenset(), frozenset({"a", "b"})]
+        assert (await asyncio.to_thread(os.stat, control.path)).st_mode & 0o777 == 0o600
+
+    with pytest.raises(FileNotFoundError):
+        await command()
+
+
+async def test_reloads_wait_for_each_other_and_not_without_bound(
+    lines: Lines, tmp_path: Path
+) -> None:
+    control = UnixAddress(str(tmp_path / "control.sock"))
+    async with running(lines, house(), replace(SETTINGS, control=control)) as run:
+        reloads = run.server._reloads
+        first = asyncio.create_task(reloads.ask(frozenset({"0"})))
+        await run.making.wait()
+        others = [
+            asyncio.create_task(reloads.ask(frozenset({str(number)})))
+            for number in range(1, RELOADS_WAITING_MAX + 1)
+        ]
+        await asyncio.sleep(0)
+        run.send(signal.SIGHUP)
+        run.send(signal.SIGHUP)
+        assert await reloads.ask(frozenset()) == (
+            f"{RELOADS_WAITING_MAX} reloads are waiting already",
+        )
+        others.pop().cancel()  # whose command has gone away
+        for _ in range(RELOADS_WAITING_MAX + 2):
+            run.reloads.put_nowait(house())
+        assert await asyncio.gather(first, *others) == [()] * RELOADS_WAITING_MAX
+
+
 def _reload_samples(run: Run) -> dict[str, float]:
     families = run.telemetry.registry.collect()
     return {
@@ -460,4 +541,4 @@ async def test_RL_10_sigterm_ends_a_server_that_is_reading_its_files(lines: Line
 
 async def test_a_server_that_has_started_has_its_configuration(lines: Lines) -> None:
     async with running(lines, house()) as run:
-        assert run.reload_metric("authz_config_last_reload_successful") == 1
+        assert run.last_reload_ok == 1

@@ -1,22 +1,19 @@
-"""The files, and their top level: merged as decK merges it."""
+"""The top level of the files, merged as decK merges it."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from authz.kong import document, entities, schema
+from authz.kong import entities, schema
 from authz.kong.document import Mapping, Node, Scalar, Sequence
-from authz.model import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
     from authz.kong.problems import Problems
-from authz.settings import STDIN
+    from authz.model import Place
 
-_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _VERSION = re.compile(r"3\.[0-9]+")
 # Before 3.0 a path could be a regular expression without saying so.
 _CONVERT = (
@@ -44,69 +41,6 @@ _REFUSED = {
 }
 _KNOWN = (*_READ, *_HEAD, *_LABELS, *_SILENT, *_READ_PAST, *_REFUSED)
 _DEFAULTED = ("service", "route", "upstream", "target")
-
-
-# --- Files ------------------------------------------------------------------------
-
-
-def read_files(
-    paths: Iterable[str], stdin: Callable[[], bytes], problems: Problems
-) -> Iterator[tuple[str, bytes]]:
-    """Yield name and bytes of each file; those that cannot be read are reported.
-
-    A path is a file, a directory (every .yaml, .yml and .json file in it) or
-    ``-``, standard input.
-    """
-    for path in paths:
-        if path == STDIN:
-            yield "<stdin>", stdin()
-            continue
-        for file in _files(Path(path), problems):
-            try:
-                with file.open("rb") as stream:
-                    # One byte more than allowed is enough to know.
-                    data = stream.read(document.MAX_FILE_BYTES + 1)
-            except OSError as error:
-                _file_error(file, f"cannot be read: {error.strerror}", problems)
-            else:
-                yield str(file), data
-
-
-def is_rereadable(paths: Iterable[str]) -> bool:
-    """Tell whether paths can be read again: files and directories, not standard input or pipes.
-
-    A pipe's writer is gone by then, and to open it would wait for another one.
-    What does not exist can be asked for again, and is then reported as such.
-    """
-    return not any(path == STDIN or _is_stream(Path(path)) for path in paths)
-
-
-def _is_stream(path: Path) -> bool:
-    return path.exists() and not path.is_file() and not path.is_dir()
-
-
-def _files(path: Path, problems: Problems) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    # A mounted ConfigMap shows every file twice: once more below a directory
-    # whose name begins with "..".
-    found = sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix in _SUFFIXES
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        and not file.is_dir()
-    )
-    if not found:
-        _file_error(path, "is a directory without .yaml, .yml or .json files", problems)
-    streams = list(filter(_is_stream, found))
-    for file in streams:
-        _file_error(file, "is no file: a directory is read again at every reload", problems)
-    return [file for file in found if file not in streams]
-
-
-def _file_error(path: Path, message: str, problems: Problems) -> None:
-    problems.error(Place(str(path), 1, 1), "file", message)
 
 
 # --- The merged content -------------------------------------------------------------

@@ -120,6 +120,7 @@ ROUTE: Table[str, Field] = {
     "https_redirect_status_code": Field(Number(whole=True), 426),
     "request_buffering": Field(Boolean(), default=True),
     "response_buffering": Field(Boolean(), default=True),
+    "tags": Field(Array(Text(check=checks.filled))),
     **dict.fromkeys(("expression", "priority", "service", "plugins", "filter_chains"), _ANYTHING),
 }
 
@@ -276,7 +277,7 @@ def read_route(
 _ROUTE_VALUES = (
     "protocols", "methods", "hosts", "paths", "headers", "snis", "strip_path",
     "preserve_host", "regex_priority", "path_handling", "https_redirect_status_code",
-    "request_buffering", "response_buffering",
+    "request_buffering", "response_buffering", "tags",
 )  # fmt: skip
 _FAMILIES = (
     {"http", "https"}, {"grpc", "grpcs"}, {"ws", "wss"}, {"tcp", "tls", "udp"}, {"tls_passthrough"},

@@ -24,9 +24,11 @@ class Problems:
     every use and would otherwise be complained about as often.
     """
 
-    def __init__(self) -> None:
-        self._errors: dict[Diagnostic, None] = {}
-        self._notices: dict[Diagnostic, None] = {}
+    def __init__(
+        self, errors: Iterable[Diagnostic] = (), notices: Iterable[Diagnostic] = ()
+    ) -> None:
+        self._errors: dict[Diagnostic, None] = dict.fromkeys(errors)
+        self._notices: dict[Diagnostic, None] = dict.fromkeys(notices)
         self._suggestions_left = MAX_SUGGESTIONS
 
     def error(self, place: Place, parameter: str, message: str) -> None:
@@ -38,6 +40,11 @@ class Problems:
         self._notices[Diagnostic(place, parameter, message)] = None
 
     @property
+    def errors(self) -> tuple[Diagnostic, ...]:
+        """All errors, by place."""
+        return tuple(sorted(self._errors))
+
+    @property
     def notices(self) -> tuple[Diagnostic, ...]:
         """All notices, by place."""
         return tuple(sorted(self._notices))
@@ -45,7 +52,7 @@ class Problems:
     def raise_errors(self) -> None:
         """Raise ``ConfigurationError`` with every error by place, if there is one."""
         if self._errors:
-            raise ConfigurationError(sorted(self._errors))
+            raise ConfigurationError(self.errors)
 
     def did_you_mean(self, name: str, known: Iterable[str]) -> str:
         """Return ``"; did you mean 'x'?"`` for the nearest known name, or nothing."""

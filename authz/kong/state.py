@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-import sys
+import time
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from authz.kong import checks, document, entities, environment, openid_connect, plugins, schema
-from authz.kong.content import Content, is_rereadable, mappings, read_files, shape
+from authz.kong import (
+    checks,
+    document,
+    entities,
+    environment,
+    files,
+    openid_connect,
+    plugins,
+    schema,
+)
+from authz.kong.content import Content, mappings, shape
 from authz.kong.document import Mapping, Node, Scalar
+from authz.kong.openings import unguarded
 from authz.kong.plugins import Standing
 from authz.kong.problems import Problems
 from authz.kong.router import PluginScopes, label
-from authz.model import Consumer, Gateway, Place, Plugin, Route, Service
+from authz.model import Consumer, DisabledPlugin, Gateway, Place, Plugin, Route, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from collections.abc import Mapping as Environ
     from collections.abc import Sequence as Paths
 
-__all__ = ["Sources", "is_rereadable", "load", "parse", "read"]
+    from authz.kong.files import Sources
 
 # Of the environment's vault: where the variables are, and how long Kong keeps them.
 _VAULT_SETTINGS = frozenset({"prefix", "ttl", "neg_ttl", "resurrect_ttl"})
@@ -34,49 +44,33 @@ _WITHOUT_A_PLUGIN = (
     "openid-connect in its place, and remove or disable it only if that is right"
 )
 
-Sources = tuple[tuple[str, bytes], ...]
-"""The name and the bytes of each configuration file."""
-
-
-def _read_stdin() -> bytes:
-    return sys.stdin.buffer.read(document.MAX_FILE_BYTES + 1)
-
 
 def load(
     paths: Paths[str],
     environ: Environ[str, str],
-    stdin: Callable[[], bytes] = _read_stdin,
+    stdin: Callable[[], bytes] = files.read_stdin,
+    pause: Callable[[float], None] = time.sleep,
 ) -> Gateway:
     """Read and check the declarative configuration in ``paths``.
 
     A path is a file, a directory (every .yaml, .yml and .json file in it) or
-    ``-``, standard input.  Raise ``ConfigurationError`` with all problems.
+    ``-``, standard input.  Files are taken once they keep still, which costs a pause.
+    Raise ``ConfigurationError`` with all problems.
     """
-    problems = Problems()
-    if not paths:
-        problems.error(Place("configuration", 1, 1), "file", "no configuration is named")
-    return _gateway(read_files(paths, stdin, problems), environ, problems)
-
-
-def read(paths: Paths[str], stdin: Callable[[], bytes] = _read_stdin) -> Sources:
-    """Only read what ``load`` reads, for ``parse``; raises ``ConfigurationError`` too."""
-    problems = Problems()
-    sources = tuple(read_files(paths, stdin, problems))
-    problems.raise_errors()
-    return sources
+    return parse(files.read(paths, stdin, pause), environ)
 
 
 def parse(sources: Sources, environ: Environ[str, str]) -> Gateway:
-    """Check what was read: equal sources and variables make equal gateways, in any process."""
-    return _gateway(sources, environ, Problems())
+    """Check what was read: equal sources and variables make equal gateways, in any process.
 
-
-def _gateway(
-    sources: Iterable[tuple[str, bytes]], environ: Environ[str, str], problems: Problems
-) -> Gateway:
+    Raise ``ConfigurationError`` with all problems, those of the reading first.
+    """
+    problems = Problems(sources.errors, sources.notices)
+    if not sources.files and not sources.errors:
+        problems.error(Place("configuration", 1, 1), "file", "no configuration is named")
     roots: list[Mapping] = []
     empty: list[str] = []
-    for file, data in sources:
+    for file, data in sources.files:
         root = document.parse(data, file, environ, problems)
         if root is None:  # nothing in it, or an error that has been reported
             empty.append(file)
@@ -220,6 +214,7 @@ class _Assembly:
         self._entries: list[_PluginEntry] = []
         self._configs = content.plugin_configs()
         self._clones: dict[str, str] = {}
+        self._disabled: list[DisabledPlugin] = []
         self._contents = entities.Contents()
 
     def gateway(self) -> Gateway:
@@ -238,6 +233,7 @@ class _Assembly:
             services=tuple(self._services.all),
             routes=routes,
             plugins=tuple(found),
+            disabled=tuple(self._disabled),
             consumers=tuple(self._consumers.all),
             notices=self._problems.notices,
         )
@@ -316,13 +312,7 @@ class _Assembly:
 
     def _notice_unprotected(self, routes: tuple[Route, ...], found: list[Plugin]) -> None:
         """Say which routes let everybody in, as they do in Kong."""
-        scopes = PluginScopes(found)
-        unprotected = [
-            route
-            for route in routes
-            if (route.service is None or route.service.enabled)
-            and scopes.match(route, route.service).plugin is None
-        ]
+        unprotected = unguarded(routes, PluginScopes(found))
         if unprotected:
             names = ", ".join(map(label, unprotected[:_ROUTES_NAMED]))
             others = len(unprotected) - _ROUTES_NAMED
@@ -488,6 +478,8 @@ class _Assembly:
             enabled=enabled,
         )
         if not enabled:
+            if not scope.owner:
+                self._disabled.append(DisabledPlugin(mapping.place, scope.service, scope.route))
             return None
         self._check_plugin(mapping, values, scope)
         if config is None:

@@ -8,7 +8,6 @@ route is likely to ask for, so that it stands for the many requests that only th
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -66,20 +65,18 @@ def witnesses(route: Route, combinations_max: int) -> Iterator[tuple[Request, ..
         if len(lines) < len(chosen):
             yield ()
             continue
-        request = _request(protocols[protocol], methods[method], lines)
+        is_grpc = protocols[protocol].startswith("grpc")
         yield tuple(
-            replace(request, host=hosts[host], path=each, server_name=snis[sni])
+            Request(
+                method=methods[method] or ("POST" if is_grpc else NOBODYS_METHOD),
+                scheme=_SCHEMES[protocols[protocol]],
+                host=hosts[host],
+                path=each,
+                headers={"content-type": "application/grpc", **lines} if is_grpc else lines,
+                server_name=snis[sni],
+            )
             for each in paths[path]
         )
-
-
-def _request(protocol: str, method: str | None, headers: dict[str, str]) -> Request:
-    is_grpc = protocol.startswith("grpc")
-    return Request(
-        method=method or ("POST" if is_grpc else NOBODYS_METHOD),
-        scheme=_SCHEMES[protocol],
-        headers={"content-type": "application/grpc", **headers} if is_grpc else headers,
-    )
 
 
 def _named(host: str) -> str:

@@ -15,18 +15,21 @@ from authz.transport import ListenError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import ExitStack
+    from contextlib import AbstractContextManager, ExitStack
 
     from authz.settings import Address
 
 SOCKET_UMASK = 0o117  # leaves 0660: the owner and a shared group, as a pod's fsGroup
+OWNER_UMASK = 0o177  # leaves 0600
 BACKLOG_CONNECTIONS = 1024
 
 
-def listen(address: Address, until: ExitStack, *, reuse_port: bool = False) -> socket.socket:
+def listen(
+    address: Address, until: ExitStack, *, reuse_port: bool = False, umask: int = SOCKET_UMASK
+) -> socket.socket:
     """Listen on ``address``; whatever that takes is given back at the end of ``until``.
 
-    Raises ``ListenError``.
+    ``umask`` says who may connect to a Unix socket.  Raises ``ListenError``.
     """
     if isinstance(address, TcpAddress):
         listener = bind(address, reuse_port=reuse_port)
@@ -36,7 +39,7 @@ def listen(address: Address, until: ExitStack, *, reuse_port: bool = False) -> s
     until.callback(listener.close)
     try:
         if not isinstance(address, TcpAddress):
-            with group_only():
+            with _masked(umask):
                 listener.bind(address.path)
         listener.listen(BACKLOG_CONNECTIONS)
     except OSError as error:
@@ -69,13 +72,15 @@ def bound_address(listener: socket.socket, asked: Address) -> Address:
     return asked
 
 
-@contextmanager
-def group_only() -> Iterator[None]:
-    """Make sockets for their owner and group.
+def group_only() -> AbstractContextManager[None]:
+    """Make sockets for their owner and group."""
+    return _masked(SOCKET_UMASK)
 
-    Around the bind and not a chmod after it: in between, anyone could connect.
-    """
-    before = os.umask(SOCKET_UMASK)
+
+@contextmanager
+def _masked(umask: int) -> Iterator[None]:
+    """Around the bind and not a chmod after it: in between, anyone could connect."""
+    before = os.umask(umask)
     try:
         yield
     finally:

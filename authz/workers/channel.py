@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from authz.admin import Provider
-    from authz.kong.state import Sources
+    from authz.kong.files import Sources
     from authz.settings import Settings
 
 REPORT_BYTES = 64 * 1024 * 1024
@@ -34,13 +34,16 @@ class Start:
 
     settings: Settings
     sources: Sources
+    number: int = 0
+    """Of the configuration: how many times it has been replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """Put this configuration in force: the supervisor has found it valid."""
+    """Put this configuration in force: the supervisor has accepted it."""
 
     sources: Sources
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +80,25 @@ class Report:
     ready: bool
     providers: Sequence[Provider]
     metrics: metrics.Metrics
+    number: int = 0
+    """Of the configuration in force there."""
 
     def line(self) -> bytes:
         """Return the report as it crosses the channel."""
         providers = [(one.issuer, one.ready, one.detail) for one in self.providers]
-        told = (self.ready, providers, metrics.packed(self.metrics))
+        told = (self.ready, providers, metrics.packed(self.metrics), self.number)
         return json.dumps(told).encode() + b"\n"
 
     @classmethod
     def of(cls, line: bytes) -> Report:
         """Read a report; raises ``ValueError`` for what is none."""
         try:
-            ready, providers, packed = json.loads(line)
+            ready, providers, packed, number = json.loads(line)
             return cls(
                 bool(ready),
                 [ProviderStatus(*one) for one in providers],
                 metrics.unpacked(packed),
+                int(number),
             )
         except TypeError as error:
             raise ValueError("a report of another form") from error

@@ -10,18 +10,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from authz.admin import Admin
-from authz.errors import ConfigurationError
-from authz.kong import state
+from authz.control import Control
+from authz.loading import Loader
 from authz.server import (
-    KEPT,
     Reloads,
     certificates,
     listeners,
     obeyed_signals,
-    read_once,
     run_logged,
     stop_signal,
-    tell,
 )
 from authz.telemetry import Telemetry
 from authz.workers.channel import Reload, Start, Stop, stop_seconds
@@ -33,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
 
     from authz.admin import Provider
-    from authz.kong.state import Sources
+    from authz.loading import Loaded
     from authz.server import Signals
     from authz.settings import Settings
     from authz.workers.channel import Order, Report
@@ -43,6 +40,9 @@ LEAST_PAUSE_SECONDS = 0.1
 MOST_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 60.0
 """A worker that has lived for so long was not part of a crash loop."""
+TAKEN_POLL_SECONDS = 0.05
+TAKEN_POLLS_MAX = 400
+"""So often workers are asked whether they have put in force what was accepted: for 20 s."""
 FORCED_SECONDS = 5.0
 """How long a worker may take to end at once."""
 
@@ -64,24 +64,41 @@ async def _supervise(settings: Settings, environ: Mapping[str, str]) -> int:
             address, holder = reserve(wanted)
             ports.enter_context(holder)
             addresses.append(address)
-        supervisor = Supervisor(replace(settings, listen=tuple(addresses)), environ, signals)
+        settings = replace(settings, listen=tuple(addresses))
+        loader = Loader(settings, environ)
+        supervisor = Supervisor(settings, environ, signals, loader, await loader.load())
         return await supervisor.run()
 
 
 class Supervisor:
-    """One run with several workers.  Also what the operator's pages ask about them."""
+    """One run with several workers.  Also what the operator's pages ask about them.
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str], signals: Signals) -> None:
+    Every worker gets the bytes that were ``loaded``, also one that is started later,
+    whatever has become of the files.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        signals: Signals,
+        loader: Loader,
+        loaded: Loaded,
+    ) -> None:
         self._settings = settings
+        self._workers_settings = replace(settings, admin=None, control=None)
         self._environ = environ
         self._signals = signals
         self._telemetry = Telemetry()
         self._worker_telemetry = WorkerTelemetry(self._telemetry.registry)
         self._loop = asyncio.get_running_loop()
-        self._sources: Sources = ()
+        self._loader = loader
+        self._loaded = loaded
+        self._number = 0
         self._workers: set[WorkerProcess] = set()
         self._departed: Metrics = []
-        self._reloads = Reloads(self._reload)
+        self._reloads = Reloads(self._reload, self._telemetry)
+        self._control = Control(settings.control, self._reload_all) if settings.control else None
         self._stopping = asyncio.Event()
         self._complete = False
         self._code = 0
@@ -91,9 +108,9 @@ class Supervisor:
     async def run(self) -> int:
         """Serve until a signal ends it; return the exit code.
 
-        Raises ``ConfigurationError`` and ``ListenError``, before anything is served.
+        Raises ``ListenError``, before anything is served.
         """
-        await self._read()
+        self._tell_notices()
         admin = self._admin()
         fields = {
             "workers": self._settings.workers,
@@ -102,11 +119,15 @@ class Supervisor:
         }
         _logger.info("supervising", extra={"fields": fields})
         try:
+            if self._control is not None:
+                await self._control.start()
             keepers = [asyncio.create_task(self._keep()) for _ in range(self._settings.workers)]
             while await self._signals.get() == signal.SIGHUP:
                 self._reloads.want()
             return await self._drain(asyncio.gather(*keepers))
         finally:
+            if self._control is not None:
+                await self._control.stop()
             if admin is not None:
                 await asyncio.to_thread(admin.stop)
 
@@ -117,26 +138,26 @@ class Supervisor:
         admin.start()
         return admin
 
-    async def _read(self) -> None:
-        """Read the files and find them valid, once for all: every worker gets these bytes."""
-        if self._sources and (once := read_once(self._settings)):
-            raise ConfigurationError(once)
-        sources = await asyncio.to_thread(state.read, self._settings.config)
-        gateway = await asyncio.to_thread(state.parse, sources, self._environ)
-        self._sources = sources
-        for notice in gateway.notices:
+    def _tell_notices(self) -> None:
+        for notice in self._loaded.gateway.notices:
             _logger.info("notice: %s", notice)
 
-    async def _reload(self) -> None:
-        """Hand the new configuration to every worker, or to none and say why."""
-        try:
-            await self._read()
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with the new, the old one works
-            self._telemetry.reloaded(ok=False)
-            tell(error, then=KEPT)
-            return
-        self._telemetry.reloaded(ok=True)
-        self._order(Reload(self._sources))
+    async def _reload(self, may_open: frozenset[str]) -> None:
+        """Accept the new configuration once for all, and hand it to every worker."""
+        self._loaded = await self._loader.load(self._loaded.gateway, may_open)
+        self._tell_notices()
+        self._number += 1
+        self._order(Reload(self._loaded.sources, self._number))
+
+    async def _reload_all(self, may_open: frozenset[str]) -> Sequence[str]:
+        """Reload, and return once every worker that answers has the new configuration in force."""
+        refused = await self._reloads.ask(may_open)
+        number = self._number
+        for _ in range(TAKEN_POLLS_MAX):
+            if all(report.number >= number for report in await self._reports()):
+                return refused
+            await asyncio.sleep(TAKEN_POLL_SECONDS)
+        return (*refused, "accepted, and not yet in force in every worker: see the log")
 
     async def _drain(self, ended: asyncio.Future[list[None]]) -> int:
         """Let every worker drain; end them at once if another signal comes, or time is up."""
@@ -193,7 +214,7 @@ class Supervisor:
             _logger.error("a worker cannot be started: %s", error.strerror)  # noqa: TRY400 - no bug
             return False
         self._workers.add(worker)
-        worker.begin(Start(replace(self._settings, admin=None), self._sources))
+        worker.begin(Start(self._workers_settings, self._loaded.sources, self._number))
         if self._stopping.is_set():  # since it was started
             worker.order(Stop())
         await worker.attend()
@@ -225,6 +246,11 @@ class Supervisor:
         """
         reports = self._asked(self._reports())
         return self._complete and bool(reports) and all(report.ready for report in reports)
+
+    @property
+    def refused(self) -> Sequence[str]:
+        """Why the last reload was refused, if it was."""
+        return self._reloads.refused
 
     def status(self) -> Sequence[Provider]:
         """Return the state of each identity provider, as the worker has it that lacks it."""

@@ -50,7 +50,8 @@ class Worker:
 
     def __init__(self, start: Start, channel: socket.socket, orders: BinaryIO) -> None:
         self._settings = start.settings
-        self._sources = start.sources
+        self._wanted: Start | Reload = start
+        self._number = start.number
         self._channel = channel
         self._orders = orders
         self._telemetry = Telemetry()
@@ -58,7 +59,8 @@ class Worker:
     async def serve(self) -> int:
         """Run the server; return the exit code."""
         signals = Signals()
-        server = Server(self._settings, await self._make(None), self._make, self._telemetry)
+        first = await self._make(None)
+        server = Server(self._settings, first, self._make, self._telemetry)
         running = asyncio.create_task(server.run(signals))
         listening = asyncio.create_task(server.listening.wait())
         await asyncio.wait((running, listening), return_when=asyncio.FIRST_COMPLETED)
@@ -73,9 +75,13 @@ class Worker:
             attendance.start()  # and not before: the first report says that it listens
         return await running
 
-    async def _make(self, previous: House | None) -> House:
-        gateway = await asyncio.to_thread(state.parse, self._sources, os.environ)
-        return build(gateway, self._settings, self._telemetry, previous=previous)
+    async def _make(self, previous: House | None, _may_open: frozenset[str] = frozenset()) -> House:
+        # What this opens the supervisor has allowed: to judge again might part the workers.
+        wanted = self._wanted
+        gateway = await asyncio.to_thread(state.parse, wanted.sources, os.environ)
+        house = build(gateway, self._settings, self._telemetry, previous=previous)
+        self._number = wanted.number
+        return house
 
     def _attend(
         self, server: Server[House], signals: Signals, loop: asyncio.AbstractEventLoop
@@ -90,8 +96,8 @@ class Worker:
                 case Tell():
                     with suppress(OSError):  # the next order says that nobody is there
                         self._channel.sendall(self._report(server).line())
-                case Reload(sources):
-                    self._sources = sources
+                case Reload():
+                    self._wanted = order
                     send(signal.SIGHUP)
                 case Stop():
                     stopping = True
@@ -103,4 +109,5 @@ class Worker:
         os._exit(1)
 
     def _report(self, server: Server[House]) -> Report:
-        return Report(server.ready, server.status(), snapshot(self._telemetry.registry))
+        counted = snapshot(self._telemetry.registry)
+        return Report(server.ready, server.status(), counted, self._number)

@@ -27,6 +27,7 @@ from support.configuration import FORMAT, with_parameters
 
 from authz.errors import ConfigurationError
 from authz.kong import state
+from authz.kong.files import Sources
 from authz.model import Gateway, Secret
 
 Case = dict[str, Any]
@@ -45,7 +46,7 @@ FIRST = {
 def load(case: Case) -> Gateway:
     files = case.get("files") or {"kong.yaml": text(case)}
     sources = ((name, headed(written, case).encode()) for name, written in files.items())
-    return state.parse(tuple(sources), case.get("environ", {}))
+    return state.parse(Sources(tuple(sources)), case.get("environ", {}))
 
 
 def text(case: Case) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-from support.configuration import FORMAT, PLUGIN, complaints, load, notices
+from support.configuration import FORMAT, PLUGIN, complaints, load, load_files, notices
 
 from authz.errors import ConfigurationError
-from authz.kong import plugins, state
+from authz.kong import plugins
 from authz.kong.entities import identity
 from authz.kong.problems import MAX_SUGGESTIONS
 
@@ -45,7 +44,7 @@ def test_the_workshop_file_is_the_seed_byte_for_byte() -> None:
 
 
 def test_the_workshop_file_loads_as_it_stands() -> None:
-    gateway = state.load([str(EXAMPLES / "workshop.yaml")], {})
+    gateway = load_files(str(EXAMPLES / "workshop.yaml"))
     [plugin], [route], [consumer] = gateway.plugins, gateway.routes, gateway.consumers
     assert plugin.route is route
     assert plugin.service is None
@@ -70,7 +69,7 @@ def test_the_how_to_loads_with_its_variables() -> None:
         "DECK_CLIENT_ID": "kong",
         "DECK_CLIENT_SECRET": "s3cret",
     }
-    gateway = state.load([str(EXAMPLES / "how-to.yaml")], environ)
+    gateway = load_files(str(EXAMPLES / "how-to.yaml"), environ=environ)
     [plugin], [service], [route] = gateway.plugins, gateway.services, gateway.routes
     assert plugin.service is service
     assert plugin.route is None
@@ -82,73 +81,24 @@ def test_the_how_to_loads_with_its_variables() -> None:
 
 def test_the_how_to_names_each_variable_that_is_missing() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        state.load([str(EXAMPLES / "how-to.yaml")], {})
+        load_files(str(EXAMPLES / "how-to.yaml"))
     assert [problem.parameter for problem in caught.value.problems] == ["env"] * 3
 
 
 def test_the_minimal_file_has_one_global_plugin_and_nothing_to_say() -> None:
-    gateway = state.load([str(EXAMPLES / "minimal.yaml")], {})
+    gateway = load_files(str(EXAMPLES / "minimal.yaml"))
     [plugin] = gateway.plugins
     assert (plugin.service, plugin.route) == (None, None)
     assert (gateway.routes, gateway.notices) == ((), ())
 
 
-# --- Files ------------------------------------------------------------------------
-
-
-def test_CF_01_a_missing_file_is_named(tmp_path: Path) -> None:
-    missing = tmp_path / "kong.yaml"
-    with pytest.raises(ConfigurationError) as caught:
-        state.load([str(missing)], {})
-    assert str(caught.value) == f"{missing}:1:1: file: cannot be read: No such file or directory"
-
-
-def test_CF_01_a_directory_without_files_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="is a directory without"):
-        state.load([str(tmp_path)], {})
-
-
-def test_CF_01_an_unreadable_file_is_named(tmp_path: Path) -> None:
-    loop = tmp_path / "kong.yaml"
-    loop.symlink_to(loop)
-    with pytest.raises(ConfigurationError, match="cannot be read"):
-        state.load([str(loop)], {})
-
-
-def test_all_files_are_read_before_anything_is_said(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text(text("servces: []"))
-    (tmp_path / "b.yaml").write_text("a: [")
-    with pytest.raises(ConfigurationError) as caught:
-        state.load([str(tmp_path)], {})
-    assert len(caught.value.problems) == 2
-
-
-def test_no_file_at_all_is_an_error() -> None:
-    with pytest.raises(ConfigurationError, match="no configuration is named"):
-        state.load([], {})
-
-
-def test_a_directory_is_merged_by_appending(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "a.yaml").write_text(text("consumers: [{username: a}]"))
-    (tmp_path / "sub" / "b.json").write_text('{"consumers": [{"username": "b"}]}')
-    (tmp_path / "c.txt").write_text("not read")
-    gateway = state.load([str(tmp_path)], {})
-    assert [consumer.username for consumer in gateway.consumers] == ["a", "b"]
-
-
-def test_a_mounted_config_map_is_read_once(tmp_path: Path) -> None:
-    (tmp_path / "..2026_01_01").mkdir()
-    (tmp_path / "..2026_01_01" / "kong.yaml").write_text(text("consumers: [{username: a}]"))
-    (tmp_path / "..data").symlink_to("..2026_01_01")
-    (tmp_path / "kong.yaml").symlink_to("..data/kong.yaml")
-    assert len(state.load([str(tmp_path)], {}).consumers) == 1
+# --- Several files ---------------------------------------------------------------
 
 
 def test_references_cross_files(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(text(f"plugins: [{{service: orders, {OIDC[1:]}]"))
     (tmp_path / "b.yaml").write_text(text("services: [{name: orders, host: h}]"))
-    [plugin] = state.load([str(tmp_path)], {}).plugins
+    [plugin] = load_files(str(tmp_path)).plugins
     assert plugin.service is not None
 
 
@@ -158,7 +108,7 @@ def test_files_of_two_gateways_are_refused(tmp_path: Path, label: str) -> None:
         value = name if label == "_workspace" else f"{{control_plane_name: {name}}}"
         (tmp_path / f"{name}.yaml").write_text(text(f"{label}: {value}"))
     with pytest.raises(ConfigurationError, match="one gateway at a time"):
-        state.load([str(tmp_path)], {})
+        load_files(str(tmp_path))
 
 
 # --- The top level ------------------------------------------------------------------
@@ -554,7 +504,7 @@ def test_what_is_shared_is_said_in_one_file_only(tmp_path: Path, head: str) -> N
     for name in "ab":
         (tmp_path / f"{name}.yaml").write_text(text(head))
     with pytest.raises(ConfigurationError, match=r"first at .*a\.yaml:2:"):
-        state.load([str(tmp_path)], {})
+        load_files(str(tmp_path))
 
 
 # --- Routes that let everybody in ---------------------------------------------------------------
@@ -601,33 +551,6 @@ def test_a_load_makes_no_more_than_a_few_suggestions() -> None:
     assert sum("did you mean 'orders'?" in problem for problem in found) == MAX_SUGGESTIONS
 
 
-def test_files_and_directories_can_be_read_again_and_pipes_cannot(tmp_path: Path) -> None:
-    file, pipe = tmp_path / "kong.yaml", tmp_path / "pipe"
-    file.write_text(text("services: []"))
-    os.mkfifo(pipe)
-    assert state.is_rereadable([str(file), str(tmp_path), str(tmp_path / "gone.yaml")])
-    for once in (str(pipe), "-", "/dev/null"):
-        assert not state.is_rereadable([str(file), once])
-
-
-def test_a_pipe_is_read_at_the_start() -> None:
-    reading, writing = os.pipe()
-    with os.fdopen(writing, "w") as stream:
-        stream.write(text("services: [{host: h}]"))
-    try:
-        assert len(state.load([f"/dev/fd/{reading}"], {}).services) == 1
-    finally:
-        os.close(reading)
-
-
-def test_a_pipe_in_a_directory_is_refused_and_not_waited_for(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text(text("services: []"))
-    os.mkfifo(tmp_path / "b.yaml")
-    with pytest.raises(ConfigurationError, match=r"b\.yaml:1:1: file: is no file") as caught:
-        state.load([str(tmp_path)], {})
-    assert len(caught.value.problems) == 1
-
-
 def test_a_service_that_leads_to_an_upstream_of_kongs_is_noticed() -> None:
     found = notices(
         """
@@ -642,11 +565,3 @@ def test_a_service_that_leads_to_an_upstream_of_kongs_is_noticed() -> None:
     )
 
     assert any("names an upstream, whose targets are not read" in notice for notice in found)
-
-
-def test_what_was_read_once_makes_the_same_gateway_anywhere(tmp_path: Path) -> None:
-    paths = [str(EXAMPLES / "workshop.yaml")]
-
-    assert state.parse(state.read(paths), {}) == state.load(paths, {})
-    with pytest.raises(ConfigurationError, match="cannot be read"):
-        state.read([str(tmp_path / "missing.yaml")])

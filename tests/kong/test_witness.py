@@ -127,7 +127,8 @@ def one(yaml: str) -> list[Request]:
 def test_there_is_one_for_each_combination_of_all_that_a_route_asks_for() -> None:
     found = one(
         'protocols: [https, http], hosts: [a.example, "*.b.example:8443"], paths: [/x, "~/y/.+"],'
-        " methods: [GET, POST], snis: [s.example, t.example], headers: {x-a: [one, two], x-b: [~*^v.$]}"
+        " methods: [GET, POST], snis: [s.example, t.example],"
+        " headers: {x-a: [one, two], x-b: [~*^v.$]}"
     )
 
     assert len(found) == len(set(map(key, found))) == 2 * 2 * 2 * 2 * 2 * 2

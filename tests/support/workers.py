@@ -48,8 +48,9 @@ class Served:
         """Return once so many more workers serve."""
         for _ in range(workers):
             line = self.until("serving")
-            if line["pid"] not in self.pids:
-                self.pids.append(line["pid"])
+            pid = line.get("pid", self.process.pid)  # one process does not say whose a line is
+            if pid not in self.pids:
+                self.pids.append(pid)
         return self
 
     def until(self, start: str) -> dict[str, Any]:
@@ -93,7 +94,8 @@ class Served:
         return None
 
     def _supervising(self, field: str) -> Any:
-        return next(line for line in self.lines if line["message"] == "supervising")[field]
+        """Return what the supervisor says of itself, or the only process, which says it first."""
+        return next(line for line in self.lines if field in line)[field]
 
     def __enter__(self) -> Self:
         return self

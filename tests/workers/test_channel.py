@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from authz.kong.files import Sources
 from authz.oauth.provider import ProviderStatus
 from authz.settings import Settings
 from authz.telemetry import Telemetry
@@ -16,7 +17,7 @@ from authz.workers.metrics import packed, snapshot
 if TYPE_CHECKING:
     from authz.workers.channel import Order
 
-SOURCES = (("kong.yaml", b"_format_version: '3.0'\n\xff"),)
+SOURCES = Sources((("kong.yaml", b"_format_version: '3.0'\n\xff"),))
 
 
 def test_orders_arrive_as_they_were_given_and_then_the_end() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from click.testing import CliRunner, Result
 from grpc_health.v1 import health_pb2
 from support.deployment import until
 from support.house import basic, check_request
@@ -20,6 +21,7 @@ from support.idp import RunningIdp
 from support.transports import NAMES
 from support.workers import SECONDS, Callers, Served, answers
 
+from authz.cli import main
 from authz.demo.idp import CLIENTS
 from authz.demo.script import Answer
 
@@ -46,9 +48,15 @@ def idp() -> Iterator[RunningIdp]:
         yield running
 
 
-def serve(idp: RunningIdp, config: Path | str, *arguments: str, stdin: str = "") -> Served:
-    connect_to = f"keycloak.keycloak:8080:127.0.0.1:{idp.port}"
-    return Served("-c", str(config), "--connect-to", connect_to, *arguments, stdin=stdin)
+def serve(
+    idp: RunningIdp, config: Path | str, *arguments: str, stdin: str = "", workers: int = 2
+) -> Served:
+    connect_to = ("--connect-to", f"keycloak.keycloak:8080:127.0.0.1:{idp.port}")
+    return Served("-c", str(config), *connect_to, *arguments, stdin=stdin, workers=workers)
+
+
+def authz(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
 
 
 @contextmanager
@@ -167,6 +175,70 @@ def test_a_reload_is_taken_by_all_workers_or_by_none(idp: RunningIdp, tmp_path: 
         assert served.metric("authz_config_last_reload_successful") == 1
         assert served.metric(RELOADS % "ok") == 1
         assert len(served.pids) == 2
+
+
+LOST = (
+    WORKSHOP.read_text()
+    .replace("    plugins:\n", "    tags: [lost]\n")
+    .partition("    - name: openid")[0]
+)
+"""The workshop's file, cut off where its plugin begins."""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_G_02_a_file_that_lost_its_plugin_opens_nothing_in_any_process(
+    idp: RunningIdp, tmp_path: Path, workers: int
+) -> None:
+    config, control = tmp_path / "kong.yaml", f"unix:{tmp_path}/control.sock"
+    config.write_text(WORKSHOP.read_text())
+    run = serve(idp, config, "--control", control, workers=workers)
+    with run as served, Callers(served.serving(workers).address) as callers:
+        config.write_text(LOST)
+        served.process.send_signal(signal.SIGHUP)
+        served.until("the configuration of before")
+        why = served.lines[-2]["message"]
+        assert why.startswith(f"{config}:12:5: routes: oidc-route would be opened: ")
+        assert "tag authz-open" in why
+        assert {answer.status for answer in callers.ask(ANONYMOUS)} == {401}
+        assert served.metric(RELOADS % "would_open") == 1
+        assert served.metric("authz_config_last_reload_successful") == 0
+        status, body = served.page("/readyz?verbose")
+        assert (status, body.splitlines()[-1]) == (200, "ready")
+        assert f"[-] configuration: reload refused: {why}" in body
+        if workers > 1:  # who comes later gets what was accepted, not what stands in the file
+            os.kill(served.pids[0], signal.SIGKILL)
+            served.serving(1)
+            with Callers(served.address) as late:
+                assert {answer.status for answer in late.ask(ANONYMOUS)} == {401}
+
+        refused = authz("reload", "--control", control)
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert refused.stderr.splitlines() == [why, "the configuration of before stays in force"]
+        unknown = authz("reload", "--control", control, "--may-open", "oidc-rout")
+        assert "did you mean 'oidc-route'?" in unknown.stderr
+
+        allowed = authz("reload", "--control", control, "--may-open", "oidc-route")
+        assert (allowed.exit_code, allowed.stdout) == (0, "reloaded\n")
+        # At once, and in every process: the command has waited for them.
+        with Callers(served.address) as now:
+            assert {answer.status for answer in now.ask(ANONYMOUS)} == {200}
+        assert served.metric("authz_config_last_reload_successful") == 1
+        assert "configuration" not in served.page("/readyz?verbose")[1]
+
+    gone = authz("reload", "--control", control)
+    assert gone.exit_code == 2
+    assert gone.stderr.startswith(f"cannot ask the server at {control}: ")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_G_02_a_start_that_requires_plugins_starts_nothing_without(
+    tmp_path: Path, workers: int
+) -> None:
+    (tmp_path / "kong.yaml").write_text(LOST)
+    with Served("-c", f"{tmp_path}/kong.yaml", "--require-plugin", workers=workers) as served:
+        assert served.process.wait(SECONDS) == 1
+        [said] = served.rest()
+    assert "oidc-route has no openid-connect plugin, and --require-plugin wants one" in said
 
 
 def health(channel: grpc.Channel) -> Iterator[str]:

@@ -1,0 +1,292 @@
+"""What a new configuration would let in that the one in force keeps out.
+
+A file may be valid and yet have lost the plugins at its end, or a directory the file that
+holds them; then a route stands open, or its requests fall to a wider one that does.  So each
+guarded route is represented by requests (``witness``), and both configurations are asked.
+What is open is so because the file says it, never because it says nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from authz.errors import Refusal, RouteOpened
+from authz.kong.problems import Problems
+from authz.kong.router import PluginScopes, Router, label
+from authz.kong.witness import anyone, witnesses
+from authz.model import Diagnostic, Place, Request, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from authz.model import Gateway, Match, Plugin, Service
+
+OPEN_TAG = "authz-open"
+"""On a route: nobody need say who they are, and that is meant."""
+
+COMBINATIONS_MAX = 200_000
+"""Of one comparison: it takes seconds then, in a thread."""
+COMBINATIONS_PER_ROUTE_MAX = 1_024
+OPENINGS_TOLD = 20
+"""Each has a line; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A route that would answer without authentication what was guarded.
+
+    ``guarded`` answered before; ``None``: no route did, but a plugin that applies to all.
+    ``witness`` is the request; ``None``: none could be made, so it cannot be ruled out.
+    """
+
+    answering: Route | Service
+    guarded: Route | Service | None
+    guard: Plugin
+    witness: Request | None
+
+    def told(self) -> Diagnostic:
+        """Return the line for the operator."""
+        name = label(self.answering)
+        guarded = "" if self.guarded is None else f" on {label(self.guarded)}"
+        what = (
+            f"{_request_line(self.witness)} would pass without authentication"
+            if self.witness
+            else "it may take requests whose path or header no example could be made for"
+        )
+        return Diagnostic(
+            self.answering.place,
+            "routes",
+            f"{name} would be opened: {what}, and was guarded{guarded} by the plugin at "
+            f"{self.guard.place}; if that is meant, give the route {name} the tag {OPEN_TAG}, or "
+            f"say authz reload --may-open {name}",
+        )
+
+
+def unguarded(routes: Iterable[Route], plugins: PluginScopes) -> list[Route]:
+    """Return the routes that take requests and to which no plugin applies, in the file's order."""
+    return [
+        route
+        for route in routes
+        if (route.service is None or route.service.enabled)
+        and plugins.match(route, route.service).plugin is None
+    ]
+
+
+def require_plugins(gateway: Gateway) -> None:
+    """Refuse routes without authentication whose openness the file does not state.
+
+    A route states it by its tag, or by an openid-connect entry of its own or of its service
+    that is there with ``enabled: false``; one for everything says nothing of any route.
+    Raises ``ConfigurationError`` with each of them.
+    """
+    problems = Problems()
+    off = _disabled(gateway)
+    for route in unguarded(gateway.routes, PluginScopes(gateway.plugins)):
+        service = _id(route.service)
+        stated = {(route.id, service), (route.id, None), (None, service)} - {(None, None)}
+        if OPEN_TAG not in route.tags and not off & stated:
+            problems.error(
+                route.place,
+                "routes",
+                f"{label(route)} has no openid-connect plugin, and --require-plugin wants one; if "
+                f"it is meant to be open, give it the tag {OPEN_TAG}",
+            )
+    problems.raise_errors()
+
+
+def refuse_openings(before: Gateway, after: Gateway, may_open: Collection[str] = ()) -> None:
+    """Raise ``RouteOpened`` if ``after`` opens what ``before`` guards and does not say so.
+
+    ``may_open``: names of routes or services that the operator lets be open.
+    ``ConfigurationError``: one of them is not in the file.
+    """
+    _check_names(after, may_open)
+    told = [opening.told() for opening in openings(before, after, may_open)]
+    if told:
+        others = len(told) - OPENINGS_TOLD
+        more = f"and {others} more would be opened"
+        rest = [Diagnostic(told[OPENINGS_TOLD].place, "routes", more)] if others > 0 else []
+        raise RouteOpened((*told[:OPENINGS_TOLD], *rest))
+
+
+def openings(before: Gateway, after: Gateway, may_open: Collection[str] = ()) -> list[Opening]:
+    """Return what would be opened, one for each answering route or service, by their places."""
+    comparison = _Comparison(before, after, frozenset(may_open))
+    found: dict[str, Opening] = {}
+    for opening in comparison.openings():
+        found.setdefault(opening.answering.id, opening)
+    # A service that Envoy names is open by its routes, which say more.
+    by_routes = {_id(o.answering.service) for o in found.values() if isinstance(o.answering, Route)}
+    told = (opening for opening in found.values() if opening.answering.id not in by_routes)
+    return sorted(told, key=lambda opening: opening.answering.place)
+
+
+def _check_names(gateway: Gateway, may_open: Collection[str]) -> None:
+    problems = Problems()
+    entities: tuple[Route | Service, ...] = (*gateway.routes, *gateway.services)
+    known = {name for entity in entities for name in (entity.name, entity.id) if name}
+    for name in sorted(set(may_open) - known):
+        hint = problems.did_you_mean(name, known)
+        message = f"'{name}' is no route or service of the file{hint}"
+        problems.error(Place("reload", 1, 1), "--may-open", message)
+    problems.raise_errors()
+
+
+def _disabled(gateway: Gateway) -> set[tuple[str | None, str | None]]:
+    """Return the scopes of which the file says that their plugin is off: ids of route, service."""
+    return {(_id(plugin.route), _id(plugin.service)) for plugin in gateway.disabled}
+
+
+def _id(entity: Route | Service | None) -> str | None:
+    return None if entity is None else entity.id
+
+
+class _Comparison:
+    """Two configurations, and what the second one may leave open."""
+
+    def __init__(self, before: Gateway, after: Gateway, may_open: frozenset[str]) -> None:
+        self._before = before
+        self._after = after
+        self._may_open = may_open
+        self._off = _disabled(after)
+        self._router_after = Router(after)  # first: it may refuse the configuration
+        plugins = PluginScopes(after.plugins)
+        self._open = unguarded(after.routes, plugins)
+        self._suspects = [route for route in self._open if not self._is_stated(route)]
+        self._open_services = [
+            service
+            for service in after.services
+            if service.enabled and plugins.match(None, service).plugin is None
+        ]
+
+    def openings(self) -> Iterator[Opening]:
+        """Yield an opening for every request that shows one."""
+        if not self._suspects and not self._open_services:
+            return  # nothing can have been opened
+        router = Router(self._before)
+        if router.certain() is not None:  # one plugin, for everything
+            yield from self._shown(router, anyone())
+        plugins = PluginScopes(self._before.plugins)
+        most = COMBINATIONS_MAX // max(1, len(self._before.routes))
+        most = max(1, min(COMBINATIONS_PER_ROUTE_MAX, most))
+        for route in self._before.routes:
+            guard = plugins.match(route, route.service).plugin
+            if guard is not None and (route.service is None or route.service.enabled):
+                yield from self._of_route(router, route, guard, most)
+        for service in self._before.services:
+            yield from self._shown(router, _of_service(Request(), service))
+
+    def _of_route(
+        self, router: Router, route: Route, guard: Plugin, most: int
+    ) -> Iterator[Opening]:
+        unknown, named = False, route.service is None
+        for requests in witnesses(route, most):
+            request = _standing_for(route, requests, router)
+            if request is None:
+                unknown |= not requests
+                continue
+            yield from self._shown(router, request)
+            if route.service is not None and not named:
+                named = True
+                yield from self._shown(router, _of_service(request, route.service))
+        if unknown and self._suspects and not self._is_as_before(route):
+            yield Opening(self._suspects[0], route, guard, None)
+        yield from self._shown(router, Request(context_extensions={"route": label(route)}))
+
+    def _shown(self, router: Router, request: Request) -> Iterator[Opening]:
+        """Yield an opening if the request was refused without a credential and would not be."""
+        after = _match(self._router_after, request)
+        if after is None or after.plugin is not None:
+            return
+        before = _match(router, request)
+        answering = after.route or after.service
+        if before is None or before.plugin is None or answering is None:
+            return
+        if not self._is_meant(after, before.plugin):
+            yield Opening(answering, before.route or before.service, before.plugin, request)
+
+    def _is_meant(self, match: Match, guard: Plugin) -> bool:
+        """Tell whether the file or the operator says that what matched may be open.
+
+        An entry that is off says so if it has the scope of the one that guarded before:
+        another one was off all the while, or is for something else.
+        """
+        scope = (_id(guard.route and match.route), _id(guard.service and match.service))
+        if scope in self._off:
+            return True
+        if match.route is not None:
+            return self._is_stated(match.route)
+        if match.service is None:
+            return False
+        # Envoy names the service: as open as its routes are.
+        own = [route for route in self._open if route.service == match.service]
+        return self._is_named(match.service) or bool(own and all(map(self._is_stated, own)))
+
+    def _is_stated(self, route: Route) -> bool:
+        return OPEN_TAG in route.tags or self._is_named(route)
+
+    def _is_named(self, entity: Route | Service) -> bool:
+        return entity.id in self._may_open or entity.name in self._may_open
+
+    def _is_as_before(self, route: Route) -> bool:
+        """Tell whether a route for which there is no witness surely keeps its requests.
+
+        So it does if it asks for the same and is guarded still, and no route is open that
+        was not.
+        """
+        return self._all_were_open and self._guarded.get(route.id) == _conditions(route)
+
+    @cached_property
+    def _guarded(self) -> dict[str, object]:
+        open_ids = {route.id for route in self._open}
+        return {r.id: _conditions(r) for r in self._after.routes if r.id not in open_ids}
+
+    @cached_property
+    def _all_were_open(self) -> bool:
+        plugins = PluginScopes(self._before.plugins)
+        were = {r.id: _conditions(r) for r in unguarded(self._before.routes, plugins)}
+        return all(were.get(r.id) == _conditions(r) for r in self._suspects)
+
+
+def _standing_for(route: Route, requests: Iterable[Request], router: Router) -> Request | None:
+    """Return the request that the route itself answers, else one that another answers."""
+    of_another: Request | None = None
+    for request in requests:
+        match = _match(router, request)
+        if match is not None and match.route is not None and match.route.id == route.id:
+            return request
+        if match is not None and match.plugin is not None and of_another is None:
+            of_another = request
+    return of_another
+
+
+def _match(router: Router, request: Request) -> Match | None:
+    try:
+        return router.match(request)
+    except Refusal:  # no route, or a request that is answered with an error: nothing is open
+        return None
+
+
+def _of_service(request: Request, service: Service) -> Request:
+    return replace(request, context_extensions={"service": label(service)})
+
+
+def _conditions(route: Route) -> tuple[object, ...]:
+    """Return what decides which requests a route takes."""
+    fields = (route.protocols, route.methods, route.hosts, route.paths, route.snis)
+    headers = {name.lower(): frozenset(values) for name, values in route.headers.items()}
+    return (*map(frozenset, fields), headers, route.regex_priority)
+
+
+def _request_line(request: Request) -> str:
+    """Return what a person can send, without a port or query that is not there."""
+    names = request.context_extensions
+    if names and not request.path:
+        return ", ".join(f"what Envoy names {kind} {name}" for kind, name in names.items())
+    # Names only: a value that a route asks for may be what its callers keep to themselves.
+    lines = f", with the route's {', '.join(request.headers)}" if request.headers else ""
+    named = "".join(f", named {kind} {name} by Envoy" for kind, name in names.items())
+    sni = f", server name {request.server_name}" if request.scheme == "https" else ""
+    return f"{request.method} {request.scheme}://{request.host}{request.path}{lines}{sni}{named}"

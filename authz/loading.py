@@ -1,0 +1,80 @@
+"""From files to a configuration that may be put in force, at a start and at every reload."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from authz.errors import ConfigurationError
+from authz.kong import state
+from authz.kong.files import LOOK_PAUSE_SECONDS, Reading, is_rereadable
+from authz.kong.openings import refuse_openings, require_plugins
+from authz.model import Diagnostic, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Mapping
+
+    from authz.kong.files import Sources
+    from authz.model import Gateway
+    from authz.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration, and the bytes that it was made of."""
+
+    sources: Sources
+    gateway: Gateway
+
+
+class Loader:
+    """Reads the files that the settings name, and decides whether they may be put in force.
+
+    References to the environment are resolved from ``environ``, every time.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._pause = pause
+
+    async def load(self, in_force: Gateway | None = None, may_open: Collection[str] = ()) -> Loaded:
+        """Return what the files say, once they keep still.
+
+        With a configuration ``in_force`` nothing that it guards is opened, unless the
+        files say so or ``may_open`` names the route.  Raises ``ConfigurationError``;
+        ``RouteOpened`` if that is why.
+        """
+        if in_force is not None and (once := self._read_once()):
+            raise ConfigurationError(once)
+        reading = Reading(self._settings.config)
+        # In threads: a large file must not hold up the calls of a server that reloads.
+        while (sources := await asyncio.to_thread(reading.look)) is None:
+            await self._pause(LOOK_PAUSE_SECONDS)
+        gateway = await asyncio.to_thread(self._checked, sources, in_force, may_open)
+        return Loaded(sources, gateway)
+
+    def _checked(
+        self, sources: Sources, in_force: Gateway | None, may_open: Collection[str]
+    ) -> Gateway:
+        gateway = state.parse(sources, self._environ)
+        if self._settings.require_plugin:
+            require_plugins(gateway)
+        if in_force is not None:
+            refuse_openings(in_force, gateway, may_open)
+        return gateway
+
+    def _read_once(self) -> list[Diagnostic]:
+        """Say which configuration cannot be read again: standard input, a pipe."""
+        message = "was read at the start and is gone: use a file to reload"
+        return [
+            Diagnostic(Place(path, 1, 1), "configuration", message)
+            for path in self._settings.config
+            if not is_rereadable([path])
+        ]
