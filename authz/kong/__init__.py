@@ -5,6 +5,8 @@ wrong with them at once.  From the bottom up: ``problems`` (what there is to
 say), ``environment`` (values from outside the file), ``document`` (YAML with
 its places), ``checks`` and ``schema`` (what a value may look like),
 ``parameters`` and ``openid_connect`` (the plugin), ``plugins`` (all the
-others), ``entities`` (services, routes, consumers), ``content`` (the files,
-merged), ``state`` (the whole).  ``router`` finds what applies to a request.
+others), ``entities`` (services, routes, consumers), ``files`` (read when they keep
+still), ``content`` (merged), ``state`` (the whole).  ``router`` finds what applies to
+a request; ``openings`` compares two configurations by what they let in, with requests
+from ``witness`` and ``examples``.
 """

@@ -183,9 +183,12 @@ class _Comparison:
     ) -> Iterator[Opening]:
         unknown, named = False, route.service is None
         for requests in witnesses(route, most):
-            request = _standing_for(route, requests, router)
+            try:
+                request = _standing_for(route, requests, router)
+            except LookupError:
+                unknown = True
+                continue
             if request is None:
-                unknown |= not requests
                 continue
             yield from self._shown(router, request)
             if route.service is not None and not named:
@@ -251,14 +254,23 @@ class _Comparison:
 
 
 def _standing_for(route: Route, requests: Iterable[Request], router: Router) -> Request | None:
-    """Return the request that the route itself answers, else one that another answers."""
+    """Return the request that the route itself answers, else one that another guarded one does.
+
+    ``None``: open ones answer them all.  ``LookupError``: none is answered by any route.
+    """
     of_another: Request | None = None
+    answered = False
     for request in requests:
         match = _match(router, request)
-        if match is not None and match.route is not None and match.route.id == route.id:
+        if match is None:
+            continue
+        if match.route is not None and match.route.id == route.id:
             return request
-        if match is not None and match.plugin is not None and of_another is None:
+        answered = True
+        if match.plugin is not None and of_another is None:
             of_another = request
+    if not answered:
+        raise LookupError
     return of_another
 
 

@@ -336,6 +336,19 @@ def test_G_02_equal_bytes_at_another_place_or_time_are_looked_at_again(tmp_path:
     assert looks(file, replace, rewrite) == (["a"], 3)
 
 
+def test_G_02_a_link_that_leads_elsewhere_is_looked_at_again(tmp_path: Path) -> None:
+    (tmp_path / "one").write_text(consumer("a"))
+    (tmp_path / "two").hardlink_to(tmp_path / "one")  # the same file but for its name
+    link = tmp_path / "kong.yaml"
+    link.symlink_to("one")
+
+    def lead_elsewhere() -> None:
+        link.unlink()
+        link.symlink_to("two")
+
+    assert looks(link, lead_elsewhere) == (["a"], 2)
+
+
 def test_G_02_an_editor_that_renames_and_writes_anew_leaves_no_error(tmp_path: Path) -> None:
     file = tmp_path / "kong.yaml"
     file.write_text(consumer("a"))

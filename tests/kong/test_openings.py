@@ -157,6 +157,10 @@ def test_G_02_a_route_that_others_cover_is_still_seen_where_it_answers_itself() 
     below = route("below", "paths: ['~/v1/.+']")
     before = file(routes(route("r", "paths: [/v1]", OIDC), below))
     assert opened(before, file(routes(route("r", "paths: [/v1]"), below))) == [("r", "r")]
+    # and not by its name alone
+    [found] = openings(before, file(routes("{paths: [/v1]}", below)))
+    assert found.witness is not None
+    assert found.witness.path == "/v1"
 
 
 def test_G_02_a_name_that_envoy_gives_counts_whatever_the_route_has_become() -> None:
