@@ -127,6 +127,15 @@ def _control(help_text: str, **attributes: Any) -> Callable[[F], F]:  # noqa: AN
     return _setting("--control", variable="CONTROL", type=CONTROL, help=help_text, **attributes)
 
 
+def _require_plugin() -> Callable[[F], F]:
+    return _setting(
+        "--require-plugin",
+        variable="REQUIRE_PLUGIN",
+        is_flag=True,
+        help="Refuse routes without openid-connect that do not say that they are open.",
+    )
+
+
 def _idp_connection() -> Callable[[F], F]:
     connect_to = _setting(
         "--connect-to",
@@ -171,12 +180,7 @@ def main() -> None:
     help="Where /livez, /readyz and /metrics are; off for nowhere.",
 )
 @_control("Where authz reload reaches this server: unix:/PATH, for its owner only.")
-@_setting(
-    "--require-plugin",
-    variable="REQUIRE_PLUGIN",
-    is_flag=True,
-    help="Refuse routes without openid-connect that do not say that they are open.",
-)
+@_require_plugin()
 @_idp_connection()
 @_setting(
     "--transport",
@@ -348,18 +352,23 @@ def reload(*, control: UnixAddress, may_open: tuple[str, ...], timeout_seconds: 
 
 @main.command()
 @_config()
+@_require_plugin()
 @click.option("-o", "--output", type=OUTPUT, default="text", show_default=True)
-def validate(config: tuple[str, ...], output: str) -> None:
+def validate(*, config: tuple[str, ...], require_plugin: bool, output: str) -> None:
     """Check the configuration and say everything that is wrong with it.
 
     Exits with 0 if it is valid, 1 if not.
     """
     from authz.kong import state
+    from authz.kong.openings import require_plugins
 
     gateway: Gateway | None = None
     problems: tuple[Diagnostic, ...] = ()
     try:
-        gateway = state.load(config, os.environ)
+        found = state.load(config, os.environ)
+        if require_plugin:
+            require_plugins(found)
+        gateway = found
     except ConfigurationError as error:
         problems = error.problems
     if output == "json":

@@ -40,6 +40,7 @@ PATIENCE_SECONDS = 1.0
 
 KEPT = "the configuration of before stays in force"
 UNEXPECTED = "unexpected error"
+STOPPING = "the server is stopping"
 RELOADS_WAITING_MAX = 16
 
 OBEYED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -269,6 +270,8 @@ class Reloads:
         self._telemetry = telemetry
         self._task: asyncio.Task[None] | None = None
         self._waiting: deque[_Wanted] = deque()
+        self._askers: set[asyncio.Future[tuple[str, ...]]] = set()
+        self._stopped = False
 
     def want(self) -> None:
         """Reload; once more, if the files are being read already."""
@@ -277,17 +280,25 @@ class Reloads:
 
     async def ask(self, may_open: frozenset[str]) -> tuple[str, ...]:
         """Reload, and return why that was refused, a line a problem."""
+        if self._stopped:
+            return (STOPPING,)
         if len(self._waiting) >= RELOADS_WAITING_MAX:
             return (f"{RELOADS_WAITING_MAX} reloads are waiting already",)
         asker: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
+        self._askers.add(asker)
+        asker.add_done_callback(self._askers.discard)
         self._put(_Wanted(may_open, asker))
         return await asker
 
     async def stop(self) -> None:
-        """Give up what is under way."""
+        """Give up what is under way, and tell whoever waits for it."""
+        self._stopped = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        for asker in self._askers:
+            if not asker.done():
+                asker.set_result((STOPPING,))
 
     def _put(self, wanted: _Wanted) -> None:
         self._waiting.append(wanted)

@@ -80,6 +80,7 @@ def python(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 def test_help_names_every_command() -> None:
     assert set(main.commands) == {
         "serve",
+        "reload",
         "validate",
         "check",
         "envoy",
@@ -153,6 +154,26 @@ def test_validate_tells_machines_the_same(broken: str) -> None:
     assert (invalid.exit_code, bad["valid"], bad["notices"]) == (1, False, [])
     assert {"file", "line", "column", "parameter", "message"} == set(bad["errors"][0])
     assert good["notices"]
+
+
+def test_G_02_validate_can_require_plugins_as_serve_does(tmp_path: Path) -> None:
+    path = tmp_path / "kong.yaml"
+    path.write_text('_format_version: "3.0"\nroutes: [{name: open, paths: [/]}]\n')
+    assert authz("validate", "-c", str(path)).exit_code == 0
+    required = authz("validate", "-c", str(path), env={"AUTHZ_REQUIRE_PLUGIN": "true"})
+    assert (required.exit_code, required.stdout) == (1, "")
+    assert required.stderr.startswith(f"{path}:2:10: routes: open has no openid-connect plugin")
+
+
+def test_reload_needs_to_know_where_and_reaches_unix_sockets_only(tmp_path: Path) -> None:
+    assert authz("reload").exit_code == 2
+    by_network = authz("reload", "--control", "127.0.0.1:9192")
+    assert (by_network.exit_code, "is no Unix socket" in by_network.stderr) == (2, True)
+    gone = authz("reload", env={"AUTHZ_CONTROL": f"unix:{tmp_path}/control.sock"})
+    assert gone.exit_code == 2
+    assert gone.stderr == (
+        f"cannot ask the server at unix:{tmp_path}/control.sock: No such file or directory\n"
+    )
 
 
 def test_validate_without_a_file_is_a_usage_error() -> None:

@@ -18,7 +18,7 @@ from support.checks import CHECK, Echo, ask, channel, health, unary, watch
 from authz.control import ask_for_reload
 from authz.errors import ConfigurationError, RouteOpened
 from authz.model import Diagnostic, Gateway, Place, Route
-from authz.server import RELOADS_WAITING_MAX, Server
+from authz.server import RELOADS_WAITING_MAX, STOPPING, Server
 from authz.settings import Settings, TcpAddress, UnixAddress
 from authz.telemetry import Telemetry
 from authz.transport import ListenError
@@ -406,6 +406,24 @@ async def test_reloads_wait_for_each_other_and_not_without_bound(
         for _ in range(RELOADS_WAITING_MAX + 2):
             run.reloads.put_nowait(house())
         assert await asyncio.gather(first, *others) == [()] * RELOADS_WAITING_MAX
+
+
+async def test_who_waits_for_a_reload_is_told_that_the_server_stops(
+    lines: Lines, tmp_path: Path
+) -> None:
+    control = UnixAddress(str(tmp_path / "control.sock"))
+    async with running(lines, house(), replace(SETTINGS, control=control)) as run:
+        asking = [
+            asyncio.create_task(asyncio.to_thread(ask_for_reload, control, [], seconds=20))
+            for _ in range(2)
+        ]
+        await run.making.wait()
+        run.send(signal.SIGTERM)
+        await run.ended
+        outcomes = await asyncio.gather(*asking, return_exceptions=True)
+
+    # Or it has not been heard any more.
+    assert (STOPPING,) in [outcome for outcome in outcomes if isinstance(outcome, tuple)]
 
 
 def _reload_samples(run: Run) -> dict[str, float]:

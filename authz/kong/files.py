@@ -42,6 +42,9 @@ _EDITORS_LOCK = ".#"
 """Emacs's link to nobody's file: it says who is editing."""
 _UNREAD_NAMED = 5
 
+States = dict[str, tuple[object, ...]]
+"""By path, all that would differ had it been written to, replaced or linked elsewhere."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sources:
@@ -81,7 +84,7 @@ class Reading:
         self._paths = tuple(paths)
         self._stdin = stdin
         self._streams: dict[str, bytes] = {}
-        self._before: _Look | None = None
+        self._before: States | None = None
         self._looks = 0
 
     def look(self) -> Sources | None:
@@ -97,13 +100,13 @@ class Reading:
                 now.take_stream(path, self._whole_stream(path))
             else:
                 now.take(Path(path))
-        self._before = now
+        self._before = now.states
         self._looks += 1
-        if not now.states or (before is not None and now.states == before.states):
+        if not now.states or now.states == before:
             return now.sources()
         if before is None or self._looks < LOOKS_MAX:
             return None
-        return Sources(errors=tuple(_moving(before, now)))
+        return Sources(errors=tuple(_moving(before, now.states)))
 
     def _whole_stream(self, path: str) -> bytes | OSError:
         """Read to the end, once: there is nothing to look at a second time."""
@@ -142,8 +145,7 @@ def _is_stream(path: Path) -> bool:
 class _Look:
     """Everything that was there at one time, and in which state."""
 
-    states: dict[str, tuple[object, ...]] = field(default_factory=dict)
-    """By path, all that would differ had it been written to, replaced or linked elsewhere."""
+    states: States = field(default_factory=dict)
     _files: list[tuple[str, bytes]] = field(default_factory=list)
     _problems: Problems = field(default_factory=Problems)
     _entries: int = 0
@@ -278,14 +280,14 @@ def _link(path: Path) -> str:
         return ""
 
 
-def _moving(before: _Look, now: _Look) -> Iterable[Diagnostic]:
+def _moving(before: States, now: States) -> Iterable[Diagnostic]:
     """Name what was not the same at two looks."""
     message = (
         f"does not keep still: it changed again within {LOOK_PAUSE_SECONDS:g} s, at every one of "
         f"{LOOKS_MAX} looks; wait until it is written, or write another file and rename it"
     )
-    for path in sorted(before.states.keys() | now.states.keys()):
-        if before.states.get(path) != now.states.get(path):
+    for path in sorted(before.keys() | now.keys()):
+        if before.get(path) != now.get(path):
             yield Diagnostic(_place(Path(path)), "file", message)
 
 
