@@ -186,7 +186,7 @@ def test_G_02_a_file_without_routes_guards_everything() -> None:
 
 def test_G_02_a_route_without_an_example_is_compared_by_what_it_is() -> None:
     """Nobody can be asked whether it lets them in, so nothing may have changed."""
-    odd = route("odd", "paths: ['~/a$b']", OIDC)
+    odd = route("odd", r"paths: ['~/a\bb']", OIDC)
     public = route("public", "paths: [/public]")
     before = file(routes(odd, public))
 
@@ -195,7 +195,7 @@ def test_G_02_a_route_without_an_example_is_compared_by_what_it_is() -> None:
     assert opened(before, file(routes(public))) == [("public", "odd")]
     new = route("new", "paths: [/new]")
     assert opened(before, file(routes(odd, public, new))) == [("public", "odd")]
-    changed = route("odd", "paths: ['~/a$c']", OIDC)
+    changed = route("odd", r"paths: ['~/a\bc']", OIDC)
     assert opened(before, file(routes(changed, public))) == [("public", "odd")]
     assert opened(before, file(routes(changed, public)), "public") == []
     assert "no example" in str(openings(before, file(routes(public)))[0].told())

@@ -157,9 +157,7 @@ def test_a_call_of_grpc_has_its_content_type_and_method() -> None:
         assert (request.method, request.is_grpc) == ("POST", True)
 
 
-@pytest.mark.parametrize(
-    "path", ["/a%2Fb", "/café", "~/caf%C3%A9$", "~/a b$", r"~/a\(b\)$", "~/é+$", "/a:b@c"]
-)
+@pytest.mark.parametrize("path", ["/café", "~/a b$", r"~/a\(b\)$", "~/é+$", "/a:b@c"])
 def test_a_path_is_spelled_as_a_request_line_can_hold_it(path: str) -> None:
     route, router = route_of(f'paths: ["{path}"]'.replace("\\", "\\\\"))
     for requests in witnesses(route, 1000):
@@ -178,7 +176,7 @@ def test_the_path_itself_is_what_remains_if_other_routes_take_what_is_below() ->
 def test_a_condition_that_nothing_fulfils_leaves_no_request() -> None:
     route, _ = route_of("paths: [/x], headers: {x-a: ['~*a$b', c]}")
     assert [len(requests) for requests in witnesses(route, 1000)] == [0, 2, 0, 2]
-    route, _ = route_of("paths: ['~/a$b']")
+    route, _ = route_of(r"paths: ['~/a\bb']")
     assert list(witnesses(route, 1000)) == [(), ()]
 
 
