@@ -49,6 +49,8 @@ class Opening:
     def told(self) -> Diagnostic:
         """Return the line for the operator."""
         name = label(self.answering)
+        is_route = isinstance(self.answering, Route)
+        tagged = f"the route {name}" if is_route else f"each route of the service {name}"
         guarded = "" if self.guarded is None else f" on {label(self.guarded)}"
         what = (
             f"{_request_line(self.witness)} would pass without authentication"
@@ -59,8 +61,8 @@ class Opening:
             self.answering.place,
             "routes",
             f"{name} would be opened: {what}, and was guarded{guarded} by the plugin at "
-            f"{self.guard.place}; if that is meant, give the route {name} the tag {OPEN_TAG}, or "
-            f"say authz reload --may-open {name}",
+            f"{self.guard.place}; if that is meant, give {tagged} the tag {OPEN_TAG}, or say "
+            f"authz reload --may-open {name}",
         )
 
 

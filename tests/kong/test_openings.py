@@ -174,6 +174,7 @@ def test_G_02_a_service_that_envoy_names_must_not_open_with_its_last_guarded_rou
     before = file(service(public, route("r", "paths: [/v1]", OIDC)))
     [found] = openings(before, file(service(public)))
     assert (found.answering.name, found.guarded and found.guarded.name) == ("s", "r")
+    assert "give each route of the service s the tag authz-open" in str(found.told())
 
 
 def test_G_02_a_file_without_routes_guards_everything() -> None:
