@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from authz.transport.sockets import OWNER_UMASK, listen
@@ -76,6 +76,8 @@ class Control:
             pass  # it went away, or is no command of ours
         finally:
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 def ask_for_reload(

@@ -74,8 +74,8 @@ def _behind_chunks(own: bytes, others: bytes) -> Script:
     return [send(answered(chunked(own), "transfer-encoding: chunked") + answered(others))]
 
 
-def _two_segments(own: bytes, others: bytes) -> Script:
-    return [send(answered(own)), send(answered(others))]
+def _a_segment_with_its_end(own: bytes, others: bytes) -> Script:
+    return [send(answered(own)[:-1]), send(answered(own)[-1:] + answered(others))]
 
 
 def _only_its_beginning(own: bytes, others: bytes) -> Script:
@@ -110,7 +110,7 @@ def _closing(own: bytes, others: bytes) -> Script:
 SAYING_TOO_MUCH: Final = [
     _one_segment,
     _behind_chunks,
-    _two_segments,
+    _a_segment_with_its_end,
     _only_its_beginning,
     _an_empty_line_first,
     _an_interim_answer_first,
@@ -118,6 +118,21 @@ SAYING_TOO_MUCH: Final = [
     _http_1_0,
     _closing,
 ]
+
+
+async def test_G_09_an_answer_that_came_between_two_requests_lets_nobody_in(
+    idp: RunningIdp, house: House
+) -> None:
+    own, others = (answered(token_answer(idp, client)) for client in (OTHER_ID, KONG_ID))
+    asked_again, came = threading.Event(), threading.Event()
+    stray: Script = [lambda _: asked_again.wait(20), send(others), lambda _: came.set()]
+    with ScriptedServer([read_request, send(own), *stray, silence], REFUSED) as server:
+        authz = house(gateway(idp, token_endpoint=f"{server.url}/token"))
+
+        assert verdict(await authz.basic(OTHER_ID, OTHER_SECRET)) == "403 consumer_unknown"
+        asked_again.set()
+        await asyncio.to_thread(came.wait, 20)
+        assert verdict(await authz.basic(KONG_ID, "a guess")) == "401 secret_rejected"
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
