@@ -125,8 +125,13 @@ async def test_G_09_an_answer_that_came_between_two_requests_lets_nobody_in(
 ) -> None:
     own, others = (answered(token_answer(idp, client)) for client in (OTHER_ID, KONG_ID))
     asked_again, came = threading.Event(), threading.Event()
-    stray: Script = [lambda _: asked_again.wait(20), send(others), lambda _: came.set()]
-    with ScriptedServer([read_request, send(own), *stray, silence], REFUSED) as server:
+
+    def strays(peer: Peer) -> None:
+        asked_again.wait(20)
+        send(others)(peer)
+        came.set()
+
+    with ScriptedServer([read_request, send(own), strays, silence], REFUSED) as server:
         authz = house(gateway(idp, token_endpoint=f"{server.url}/token"))
 
         assert verdict(await authz.basic(OTHER_ID, OTHER_SECRET)) == "403 consumer_unknown"
