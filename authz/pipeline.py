@@ -44,7 +44,8 @@ class Policy:
             raise Unauthenticated(
                 Reason.METHODS_FOR_BROWSERS, "auth_methods names only what browsers use"
             )
-        found = [(m, c) for m in self.methods if (c := m.extract(request)) is not None]
+        places = credentials.Places(request)
+        found = [(m, c) for m in self.methods if (c := m.extract(places)) is not None]
         presented = credentials.only(found)
         if presented is None:
             raise credentials.missing(request)

@@ -109,7 +109,9 @@ class Lane:
         if not self.arguments:
             return False
         query = path.partition("?")[2]
-        if len(query) > credentials.QUERY_BYTES_MAX:
+        if len(query) >= credentials.ARGUMENTS_MAX and (
+            len(query) > credentials.QUERY_BYTES_MAX or credentials.too_many_arguments(query)
+        ):
             return True
         # An encoded name has a percent sign; the whole way decides what it means.
         return "%" in query or any(name in query for name in self.arguments)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 import pytest
 from google.protobuf import message_factory
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from support.house import KONG_CONSUMER, KONG_ID, KONG_SECRET, PLACE, basic, gateway
+from support.work import calls_of
 
 from authz import credentials
 from authz.envoy.check import POOL
-from authz.errors import MalformedRequest, Unauthenticated
+from authz.errors import MalformedRequest, Refusal, Unauthenticated
 from authz.model import Consumer, Location, Request
 
 if TYPE_CHECKING:
@@ -46,6 +48,10 @@ NOBODY_ASKED = {"token": 0, "discovery": 0, "certs": 0}
 
 def b64(pair: str | bytes) -> str:
     return base64.b64encode(pair if isinstance(pair, bytes) else pair.encode()).decode()
+
+
+def places(**fields: Any) -> credentials.Places:
+    return credentials.Places(Request(**fields))
 
 
 def raw_lines(*lines: tuple[str, bytes], **fields: str) -> bytes:
@@ -226,7 +232,7 @@ async def test_CP_09_10_11_12_13_14_20_28_29_the_provider_hears_exactly_the_call
 
 
 def test_CP_09_splits_at_the_first_colon() -> None:
-    found = credentials.basic(Request(headers={"authorization": "Basic aWQ6YTpiOmM="}))
+    found = credentials.basic(places(headers={"authorization": "Basic aWQ6YTpiOmM="}))
 
     assert found is not None
     assert (found.client_id, found.client_secret.reveal()) == ("id", "a:b:c")
@@ -268,7 +274,7 @@ async def test_CP_18_what_was_cached_is_not_reached_by_another_spelling(
 )
 def test_CP_20_limits_count_bytes(client_id: str, client_secret: str) -> None:
     with pytest.raises(Unauthenticated, match="too long"):
-        credentials.basic(Request(headers={"authorization": basic(client_id, client_secret)}))
+        credentials.basic(places(headers={"authorization": basic(client_id, client_secret)}))
 
 
 async def test_CP_28_a_line_break_in_the_id_never_reaches_the_provider(
@@ -510,6 +516,8 @@ async def test_values_in_the_query_are_form_decoded(idp: RunningIdp, house: Hous
         pytest.param("access_token=", (401, "token_malformed"), id="an empty token"),
         pytest.param("a" * 16_385, (400, "request_malformed"), id="too long to search"),
         pytest.param("&&=&", (401, "credential_missing"), id="nothing"),
+        pytest.param("&" * 999, (401, "credential_missing"), id="G-10 as many as are searched"),
+        pytest.param("&" * 1_000, (400, "request_malformed"), id="G-10 too many to search"),
     ],
 )
 async def test_a_query_that_holds_no_good_credential_is_refused_unasked(
@@ -517,6 +525,115 @@ async def test_a_query_that_holds_no_good_credential_is_refused_unasked(
 ) -> None:
     assert said(await house(**READS_QUERIES).ask(path=f"/?{query}")) == expected
     assert idp.counters == NOBODY_ASKED
+
+
+async def test_G_10_a_query_that_nobody_reads_may_be_as_it_likes(house: House) -> None:
+    assert (await house().basic(path=f"/?{'&' * 5_000}")).allowed
+
+
+async def test_G_10_too_many_arguments_are_refused_beside_a_known_credential_too(
+    house: House,
+) -> None:
+    authz = house(**READS_QUERIES)
+
+    assert (await authz.basic(path="/")).allowed
+    assert said(await authz.basic(path=f"/?{'&' * 1_000}")) == (400, "request_malformed")
+
+
+def by_the_standard_library(encoded: str, names: tuple[str, ...]) -> dict[str, str] | str:
+    """What these arguments of a form are, or why they are refused: slow, and plain to see."""
+    found: dict[str, str] = {}
+    for pair in encoded.split("&"):
+        name, _, value = pair.partition("=")
+        if unquote_plus(name) not in names:
+            continue
+        if name not in names:
+            return "credential_encoded"
+        if name in found:
+            return "credential_ambiguous"
+        try:
+            found[name] = unquote_plus(value, errors="strict")
+        except UnicodeDecodeError:
+            return "credential_malformed"
+    return found
+
+
+def by_us(encoded: str, names: tuple[str, ...]) -> dict[str, str] | str:
+    try:
+        return credentials.Form.of(encoded).named(names)
+    except Refusal as refusal:
+        return str(refusal.reason)
+
+
+@st.composite
+def spelled(draw: st.DrawFn) -> str:
+    """The name of an argument, some of its characters encoded, and sometimes not quite."""
+    name = draw(st.sampled_from([*credentials.ARGUMENTS, "client", "access_token2", ""]))
+    encoded = draw(st.lists(st.integers(0, 15), max_size=3))
+    letters = [
+        draw(st.sampled_from([f"%{ord(c):02x}", f"%{ord(c):02X}", f"%25{ord(c):02x}"]))
+        if at in encoded
+        else c
+        for at, c in enumerate(name)
+    ]
+    return "".join(letters)
+
+
+noise = st.text(st.sampled_from("&=%+?#c4635Fé\0 _"), max_size=6)
+argument = st.tuples(noise | st.just(""), spelled(), st.sampled_from(["", "=", "=="]), noise)
+form = st.lists(argument.map("".join) | spelled() | noise, max_size=6).map("&".join)
+
+
+@given(form, st.sampled_from([("access_token",), ("client_id", "client_secret")]))
+@example("client_id=%ff&client_id=b", ("client_id", "client_secret"))
+@example("client%5Fid&client_id=%C3%A9+b&client_id", ("access_token",))
+@example("%61%63%63%65%73%73%5f%74%6f%6b%65%6E=a", ("access_token",))
+def test_G_10_arguments_are_found_as_the_standard_librarys_decoder_finds_them(
+    encoded: str, names: tuple[str, ...]
+) -> None:
+    assert by_us(encoded, names) == by_the_standard_library(encoded, names)
+
+
+LARGE = 16_384
+
+
+def filled(start: str, piece: str, end: str = "") -> str:
+    return start + piece * ((LARGE - len(start) - len(end)) // len(piece)) + end
+
+
+@pytest.mark.parametrize(
+    "presented",
+    [
+        pytest.param({"path": f"/?{filled('', '%41&')}"}, id="query: encoded names"),
+        pytest.param({"path": f"/?{filled('', 'a&')}"}, id="query: names"),
+        pytest.param({"path": f"/?{filled('', '&')}"}, id="query: nothing"),
+        pytest.param({"path": f"/?{filled('', '%63lient_i&')}"}, id="query: nearly names"),
+        pytest.param({"path": f"/?{filled('', 'client_id&')}"}, id="query: names of ours"),
+        pytest.param({"path": f"/?{'&'.join(['%63lient_id'] * 999)}"}, id="query: ours, encoded"),
+        pytest.param({"headers": {"authorization": filled("Basic ", ",")}}, id="Basic: commas"),
+        pytest.param({"headers": {"authorization": filled("Bearer ", " ,")}}, id="Bearer: blanks"),
+        pytest.param({"headers": {"authorization": filled("Bearer ", "=")}}, id="Bearer: padding"),
+        pytest.param(body(filled("", "%41&"), FORM), id="form: encoded names"),
+        pytest.param(body(f"[{filled('', '{},')}0]"), id="JSON: objects"),
+    ],
+)
+def test_G_10_what_a_stranger_sends_makes_little_work_however_it_is_made(
+    presented: dict[str, Any],
+) -> None:
+    """Counted in calls of functions, four of which are a microsecond: the bound is 2 ms."""
+    finders = (
+        *(credentials.basic, credentials.bearer_headers),
+        *(credentials.client_query, credentials.bearer_query),
+        *(credentials.client_body, credentials.bearer_body),
+    )
+
+    def look() -> None:
+        searched = places(**presented)
+        for find in finders:
+            with suppress(Refusal):
+                find(searched)
+
+    assert calls_of(look) < 8_000
 
 
 # --- The body -----------------------------------------------------------------------
@@ -600,6 +717,12 @@ CUT = {"x_envoy_auth_partial_body": "true"}
             id="one pair in two places",
         ),
         pytest.param(body(QUERY_PAIR, FORM, **CUT), (400, "body_incomplete"), id="a body cut off"),
+        pytest.param(
+            body(f"{QUERY_PAIR}&a={'a' * 16_384}", FORM), (400, "body_incomplete"), id="G-10 bytes"
+        ),
+        pytest.param(
+            body(f"{QUERY_PAIR}{'&' * 1_000}", FORM), (400, "request_malformed"), id="G-10 pairs"
+        ),
         pytest.param(body("", FORM, **CUT), (401, "credential_missing"), id="HS-11 no body at all"),
     ],
 )
@@ -622,7 +745,7 @@ async def test_a_body_cut_off_does_not_matter_to_a_credential_in_the_header(hous
 def verdict(encoded: str) -> tuple[str, str] | None:
     """The pair behind ``Basic <encoded>``, or ``None`` for a refusal; nothing else happens."""
     try:
-        found = credentials.basic(Request(headers={"authorization": f"Basic {encoded}"}))
+        found = credentials.basic(places(headers={"authorization": f"Basic {encoded}"}))
     except (Unauthenticated, MalformedRequest):
         return None
     assert found is not None

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from authz.cache.digest import Digester
     from authz.cache.tokens import TokenStore
     from authz.clock import Clock
-    from authz.model import AccessToken, Claims, Credential, OpenIDConnect, Request
+    from authz.credentials import Places
+    from authz.model import AccessToken, Claims, Credential, OpenIDConnect
     from authz.oauth.provider import Provider
     from authz.oauth.verifier import TokenVerifier
     from authz.telemetry import Telemetry
@@ -41,7 +42,7 @@ class Method(ABC):
     def __init__(self, resources: Resources) -> None: ...
 
     @abstractmethod
-    def extract(self, request: Request) -> Credential | None:
+    def extract(self, places: Places) -> Credential | None:
         """Return this method's credential, ``None`` if there is none, or raise if it is bad."""
 
     @abstractmethod

@@ -13,10 +13,11 @@ from authz.oauth import jwt
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from authz.credentials import Places
     from authz.methods.base import Resources
-    from authz.model import BearerCredential, Claims, Request
+    from authz.model import BearerCredential, Claims
 
-_FINDERS: Final[Mapping[str, Callable[[Request], BearerCredential | None]]] = {
+_FINDERS: Final[Mapping[str, Callable[[Places], BearerCredential | None]]] = {
     "header": credentials.bearer_headers,
     "query": credentials.bearer_query,
     "body": credentials.bearer_body,
@@ -36,9 +37,9 @@ class Bearer(Method):
         self._leeway_s = config.leeway
         self._reuse_s_max = math.inf if config.cache_ttl_max is None else config.cache_ttl_max
 
-    def extract(self, request: Request) -> BearerCredential | None:
+    def extract(self, places: Places) -> BearerCredential | None:
         """Find the one bearer token in the places that the plugin names."""
-        found = (find(request) for find in self._finders)
+        found = (find(places) for find in self._finders)
         return credentials.only([token for token in found if token is not None])
 
     async def obtain(self, credential: BearerCredential) -> AccessToken:

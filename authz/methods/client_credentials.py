@@ -25,12 +25,13 @@ from authz.oauth.token_endpoint import TokenEndpoint
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from authz.credentials import Places
     from authz.methods.base import Resources
-    from authz.model import AccessToken, Claims, ClientCredential, OpenIDConnect, Request
+    from authz.model import AccessToken, Claims, ClientCredential, OpenIDConnect
 
 _log = logging.getLogger("authz.exchange")
 
-_FINDERS: Final[Mapping[str, Callable[[Request], ClientCredential | None]]] = {
+_FINDERS: Final[Mapping[str, Callable[[Places], ClientCredential | None]]] = {
     "header": credentials.basic,
     "query": credentials.client_query,
     "body": credentials.client_body,
@@ -73,9 +74,9 @@ class ClientCredentials(Method):
         self._renew_not_before = 0.0
         self._anonymous_token_noticed = False
 
-    def extract(self, request: Request) -> ClientCredential | None:
+    def extract(self, places: Places) -> ClientCredential | None:
         """Find the one pair in the places that the plugin names."""
-        found = (find(request) for find in self._finders)
+        found = (find(places) for find in self._finders)
         return credentials.only([pair for pair in found if pair is not None])
 
     async def obtain(self, credential: ClientCredential) -> AccessToken:
