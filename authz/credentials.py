@@ -49,6 +49,8 @@ _ONE_ELEMENT: Final = re.compile(r"[\s,]*+[^,]*+[\s,]*+")
 # RFC 7617 section 2: no control characters; a leading BOM is no part of an id.
 _FORBIDDEN: Final = re.compile("[\x00-\x1f\x7f\ufeff]")
 _SCHEMES: Final = ("basic", "bearer")
+# As the schemes are registered, or all small as some clients write them, and one space.
+_COMMON_SPELLING: Final = re.compile(r"(?:[Bb]asic|[Bb]earer) (?! )")
 
 T = TypeVar("T")
 
@@ -107,6 +109,16 @@ class Places:
 
 
 # --- The Authorization header --------------------------------------------------
+
+
+def is_commonly_spelled(authorization: str) -> bool:
+    """Whether a good Authorization header is spelled as clients do.
+
+    Case and spaces give a credential some hundreds of other spellings, which all are
+    good and mean the same.  What is cached by the header's text is cached for these
+    two alone.
+    """
+    return _COMMON_SPELLING.match(authorization) is not None
 
 
 def basic(places: Places) -> ClientCredential | None:

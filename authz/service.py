@@ -259,6 +259,8 @@ class Service:
             return
         if trail.policy is None or trail.method is None:
             return
+        if not credentials.is_commonly_spelled(trail.request.headers.get("authorization", "")):
+            return  # else one credential could push all others out
         key = self._key(wire)
         # Keys age only where somebody looks: so does what they vouch for.
         fresh_until = min(trail.token.fresh_until, trail.policy.provider.settled_until)

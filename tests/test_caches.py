@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.house import KONG_CONSUMER, KONG_ID, KONG_SECRET, PLACE, gateway
+from support.house import (
+    KONG_CONSUMER,
+    KONG_ID,
+    KONG_SECRET,
+    PLACE,
+    basic,
+    check_request,
+    gateway,
+)
 from support.idp import RunningIdp
 from support.scenes import OTHER_ID, OTHER_SECRET, claims, landed, on, routes, says, verdict
 
@@ -114,6 +123,27 @@ async def test_CA_05_a_reload_forgets_every_token_at_once(idp: RunningIdp, warm:
     authz.reload(gateway(idp))
 
     assert verdict(await authz.basic()) == REFUSED
+
+
+@pytest.mark.parametrize("method", ["basic", "bearer"])
+async def test_G_17_a_credential_takes_two_places_at_most_however_it_is_spelled(
+    idp: RunningIdp, house: House, method: str
+) -> None:
+    text = basic(KONG_ID, KONG_SECRET) if method == "basic" else f"Bearer {idp.issue()}"
+    known = basic(OTHER_ID, OTHER_SECRET)
+    idp.clients[OTHER_ID] = OTHER_SECRET
+    authz = house(consumers=[KONG_CONSUMER, OTHER_CONSUMER], settings={"cache_entries": 3})
+    assert (await authz.ask({"authorization": known})).allowed
+
+    scheme, _, rest = text.partition(" ")
+    for cases in itertools.product(*zip(scheme.lower(), scheme.upper(), strict=True)):
+        for spaces in (" ", "  "):
+            spelled = {"authorization": "".join(cases) + spaces + rest}
+            assert (await authz.ask(spelled)).header("x-consumer-username") == KONG_ID
+
+    assert authz.service.cached(check_request({"authorization": known})) is not None
+    for common in (f"{scheme} ", f"{scheme.lower()} "):
+        assert authz.service.cached(check_request({"authorization": common + rest})) is not None
 
 
 async def test_CA_06_one_pair_at_two_providers_is_two_entries(
