@@ -2,19 +2,24 @@
 
 Served from a thread with a loop of its own, so that liveness is answered even
 while the loop that decides is busy.  Nothing here is secret and nothing can be
-changed, so the address may be one that a kubelet reaches.  The home of
-starlette and uvicorn.
+changed, so the address may be one that a kubelet reaches.  Whoever reaches it may
+be anybody, so a connection has one request and a time for it, and one that says
+nothing gives its place to the next.  The home of starlette and uvicorn.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
-from typing import TYPE_CHECKING, Protocol, cast
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import uvicorn
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -23,23 +28,37 @@ from authz.settings import TcpAddress
 from authz.transport import ListenError
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Sequence
 
     from prometheus_client import CollectorRegistry
     from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
 PROVIDERS_SHOWN = 100
 DETAIL_CHARACTERS = 256
 REFUSALS_SHOWN = 5
 REFUSAL_CHARACTERS = 1024
-CONCURRENT_REQUESTS = 64
 REQUEST_BYTES = 16 * 1024
-IDLE_CONNECTION_SECONDS = 5
-FIRST_REQUEST_SECONDS = 2.0
+# Each costs milliseconds that a decision waits for.
+METRICS_AT_ONCE = 2
 STOP_SECONDS = 2.0
 
 _HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a peer may ask of these pages."""
+
+    connections: int = 64
+    """At the same time; for a further one the oldest gives way, one without a request first."""
+    head_seconds: float = 2
+    """How long the head of a request may take to arrive whole, from the connection on."""
+    connection_seconds: float = 15
+    """How long all of it may take: the head, the answer, and reading the answer."""
+
+
+LIMITS = Limits()
 
 
 class Provider(Protocol):
@@ -77,10 +96,15 @@ class Admin:
     """The operator's HTTP server, from ``start`` to ``stop``."""
 
     def __init__(
-        self, address: TcpAddress, readiness: Readiness, registry: CollectorRegistry
+        self,
+        address: TcpAddress,
+        readiness: Readiness,
+        registry: CollectorRegistry,
+        limits: Limits = LIMITS,
     ) -> None:
         self._listen = address
-        self._server = uvicorn.Server(_configuration(_application(readiness, registry)))
+        app = _application(readiness, registry)
+        self._server = uvicorn.Server(_configuration(app, _Connections(limits)))
         self._thread: threading.Thread | None = None
         self.address = address
         """Where it listens: once started, with the real port."""
@@ -114,9 +138,13 @@ def _application(readiness: Readiness, registry: CollectorRegistry) -> Starlette
         lines = (*_providers(readiness), *_refused(readiness)) if verbose else ()
         return _text(*lines, "ready" if ready else "not ready", status=200 if ready else 503)
 
-    def metrics(request: Request) -> Response:
+    turns = asyncio.Semaphore(METRICS_AT_ONCE)
+
+    async def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), media_type=content_type, headers=_HEADERS)
+        async with turns:
+            page = await run_in_threadpool(encode, registry)
+        return Response(page, media_type=content_type, headers=_HEADERS)
 
     endpoints = {"/livez": livez, "/readyz": readyz, "/metrics": metrics}
     routes = [Route(path, endpoint) for path, endpoint in endpoints.items()]
@@ -157,37 +185,102 @@ def _text(*lines: str, status: int = 200) -> Response:
     return PlainTextResponse(body, status, headers=_HEADERS)
 
 
-class _Impatient(H11Protocol):
-    """uvicorn's protocol, which by itself waits for a first request for ever.
+class _Connections:
+    """The places there are, and who has them, the oldest first."""
 
-    So many silent connections would use up ``CONCURRENT_REQUESTS``, and with it
-    the liveness probe.
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._open: dict[_Connection, None] = {}
+
+    def enter(self, connection: _Connection) -> None:
+        """Take a place, if need be from another connection: nobody is refused."""
+        if len(self._open) >= self.limits.connections:
+            silent = (one for one in self._open if not one.has_asked)
+            oldest = next(silent, next(iter(self._open)))
+            self.leave(oldest)
+            oldest.hang_up()
+        self._open[connection] = None
+
+    def leave(self, connection: _Connection) -> None:
+        """Give a place back; may be called again."""
+        self._open.pop(connection, None)
+
+
+class _Connection(asyncio.Protocol):
+    """uvicorn's protocol on a connection with one request and a time for it.
+
+    uvicorn by itself waits for a request, and for its answer to be read, for ever.
     """
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's own narrowing
-        super().connection_made(transport)
-        self.loop.call_later(FIRST_REQUEST_SECONDS, self._hang_up_on_the_silent)
+    def __init__(self, connections: _Connections, **uvicorns: Any) -> None:  # noqa: ANN401 - its own affair
+        self.has_asked = False
+        self._connections = connections
+        # The application finds this object in its scope: uvicorn hands the state on.
+        self._inner = H11Protocol(**{**uvicorns, "app_state": {_CONNECTION: self}})
+        self._timers: tuple[asyncio.TimerHandle, ...] = ()
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        limits, later = self._connections.limits, asyncio.get_running_loop().call_later
+        self._timers = (
+            later(limits.head_seconds, self._hang_up_on_the_silent),
+            later(limits.connection_seconds, self.hang_up),
+        )
+        self._connections.enter(self)
+        self._inner.connection_made(self._transport)
+
+    def asked(self) -> None:
+        """Note that the head of the request has arrived."""
+        self.has_asked = True
+
+    def hang_up(self) -> None:
+        """End at once, whatever is under way."""
+        self._transport.abort()
 
     def _hang_up_on_the_silent(self) -> None:
-        # uvicorn declares it without its None.
-        if cast("object", self.cycle) is None:
-            self.transport.close()
+        if not self.has_asked:
+            self.hang_up()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._connections.leave(self)
+        self._inner.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._inner.data_received(data)
+
+    def eof_received(self) -> None:
+        self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
 
 
-def _configuration(app: Starlette) -> uvicorn.Config:
+_CONNECTION = "authz.connection"
+
+
+def _configuration(app: Starlette, connections: _Connections) -> uvicorn.Config:
+    async def asked(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"][_CONNECTION].asked()
+        await app(scope, receive, send)
+
     return uvicorn.Config(
-        app,
+        asked,
         # Named, not detected: what happens to be installed must not change how this behaves.
         loop="asyncio",
-        http=_Impatient,
+        http=cast("type[asyncio.Protocol]", partial(_Connection, connections)),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=CONCURRENT_REQUESTS,
-        timeout_keep_alive=IDLE_CONNECTION_SECONDS,
+        headers=[("connection", "close")],
         h11_max_incomplete_event_size=REQUEST_BYTES,
     )
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from authz.admin import CONCURRENT_REQUESTS, Admin
+from authz.admin import LIMITS, Admin, Limits
 from authz.settings import TcpAddress
 from authz.transport import ListenError
 
@@ -53,8 +54,10 @@ class Page:
 
 
 @contextmanager
-def serving(house: House, registry: CollectorRegistry | None = None) -> Iterator[TcpAddress]:
-    admin = Admin(TcpAddress("127.0.0.1", 0), house, registry or CollectorRegistry())
+def serving(
+    house: House, registry: CollectorRegistry | None = None, limits: Limits = LIMITS
+) -> Iterator[TcpAddress]:
+    admin = Admin(TcpAddress("127.0.0.1", 0), house, registry or CollectorRegistry(), limits)
     admin.start()
     try:
         yield admin.address
@@ -196,11 +199,144 @@ def test_a_stop_does_not_wait_for_an_idle_connection() -> None:
         assert idle.recv(1) == b""
 
 
+# --- Peers that mean no good -------------------------------------------------------------
+
+FOR_EVER_SECONDS = 600
+PATIENT = Limits(head_seconds=FOR_EVER_SECONDS, connection_seconds=FOR_EVER_SECONDS)
+HASTY = Limits(head_seconds=0.3, connection_seconds=FOR_EVER_SECONDS)
+
+
+@contextmanager
+def connected(address: TcpAddress, *chunks: bytes) -> Iterator[socket.socket]:
+    """A peer that has sent this much, and whom the server has seen."""
+    with socket.create_connection((address.host, address.port), timeout=20) as peer:
+        for chunk in chunks:
+            peer.sendall(chunk)
+        # Accepted in turn: whoever asks later is answered later.
+        assert fetch(address, "/livez").status == 200
+        yield peer
+
+
+def hung_up(peer: socket.socket) -> bool:
+    """Read to the end, which an abort may make a reset."""
+    try:
+        while peer.recv(65_536):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+def is_open(peer: socket.socket) -> bool:
+    peer.settimeout(0)
+    try:
+        return bool(peer.recv(1))
+    except BlockingIOError:
+        return True
+    except ConnectionResetError:
+        return False
+    finally:
+        peer.settimeout(20)
+
+
+def large() -> CollectorRegistry:
+    """A registry whose page is larger than what sockets hold."""
+    registry = CollectorRegistry()
+    Counter("authz_large", "a" * 16_000_000, registry=registry)
+    return registry
+
+
+ASK_METRICS = b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize("beginning", [b"", b"G", b"GET /livez HTTP/1.1\r\n"])
+def test_G_14_whoever_fills_every_place_refuses_liveness_to_nobody(beginning: bytes) -> None:
+    with serving(House(), limits=PATIENT) as address, ExitStack() as stack:
+        for _ in range(2 * PATIENT.connections):
+            stack.enter_context(connected(address, beginning))
+
+        for path in ("/livez", "/readyz", "/metrics"):
+            assert fetch(address, path).status == 200
+
+
+def test_G_14_the_oldest_without_a_request_gives_way_and_then_the_oldest() -> None:
+    limits = replace(PATIENT, connections=3)
+    with serving(House(), large(), limits) as address, ExitStack() as stack:
+        reader = stack.enter_context(connected(address, ASK_METRICS))
+        begun = reader.recv(20)
+        silent = stack.enter_context(connected(address, b"G"))
+        assert is_open(silent)
+        late = stack.enter_context(connected(address, b"G"))  # and its own question after it
+
+        assert hung_up(silent)
+        assert is_open(late)
+        assert begun.startswith(b"HTTP/1.1 200 ")
+        assert is_open(reader)
+        stack.enter_context(connected(address, ASK_METRICS))
+        stack.enter_context(connected(address, ASK_METRICS))
+        assert hung_up(late)
+
+
+@pytest.mark.parametrize(
+    "beginning", [b"", b"G", b"GET /livez HTTP/1.1\r\nhost: a\r\n"], ids=["none", "byte", "lines"]
+)
+def test_G_14_a_head_that_does_not_arrive_in_time_is_hung_up_on(beginning: bytes) -> None:
+    with serving(House(), limits=HASTY) as address, connected(address, beginning) as peer:
+        assert hung_up(peer)
+
+
+def test_G_14_a_head_that_arrives_byte_by_byte_has_no_more_time_than_any_other() -> None:
+    with (
+        serving(House(), limits=HASTY) as address,
+        connected(address, b"GET /") as peer,
+        suppress(ConnectionError),
+    ):
+        while is_open(peer):  # no number of bytes buys more time
+            peer.sendall(b"a")
+            fetch(address, "/livez")
+
+
+def test_G_14_a_connection_has_one_request_and_ends_with_its_answer() -> None:
+    with (
+        serving(House(), limits=PATIENT) as address,
+        connected(address, b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n") as peer,
+    ):
+        answer = b"".join(iter(lambda: peer.recv(65_536), b""))
+
+    assert answer.endswith(b"\r\n\r\nok\n")
+    assert b"connection: close" in answer
+
+
+def test_G_14_a_body_that_never_comes_is_not_waited_for() -> None:
+    head = b"POST /livez HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n"
+    with serving(House(), limits=PATIENT) as address, connected(address, head) as peer:
+        assert peer.recv(100).startswith(b"HTTP/1.1 405 ")
+        assert hung_up(peer)
+
+
+def test_G_14_an_answer_that_is_not_read_in_time_is_given_up() -> None:
+    with serving(House(), large(), Limits(connection_seconds=3)) as address:
+        assert fetch(address, "/livez").status == 200
+        before = open_files()
+        with connected(address, ASK_METRICS) as peer:
+            assert peer.recv(20)
+            for _ in range(20_000):
+                assert fetch(address, "/livez").status == 200
+                if open_files() == before + 1:  # ours
+                    break
+            else:
+                pytest.fail("the connection is still open")
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a count needs no paths
+
+
 def test_silent_connections_do_not_keep_the_probes_out() -> None:
     with serving(House()) as address, ExitStack() as silent:
         connections = [
             silent.enter_context(socket.create_connection((address.host, address.port), timeout=20))
-            for _ in range(CONCURRENT_REQUESTS)
+            for _ in range(LIMITS.connections)
         ]
         assert all(connection.recv(1) == b"" for connection in connections)
 
