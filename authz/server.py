@@ -375,6 +375,9 @@ class _CurrentService(Generic[H]):
     def fault(self, error: Exception) -> bytes:
         return self._edition.house.service.fault(error)
 
+    def overloaded(self) -> bytes:
+        return self._edition.house.service.overloaded()
+
 
 def run(settings: Settings, environ: Mapping[str, str]) -> int:
     """Run ``authz serve``; return the exit code.  Everything it says goes to the log."""

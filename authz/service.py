@@ -198,7 +198,7 @@ class Service:
         none.  Raises nothing but the caller's own cancellation.
         """
         if self._under_way >= self._under_way_max:
-            return _OVERLOADED
+            return self.overloaded()
         self._under_way += 1
         try:
             return await self._check(wire, deadline)
@@ -229,6 +229,11 @@ class Service:
         """Return the answer to a call that ended in ``error``: the last net; any thread."""
         _internal(error)
         return _LAST_RESORT
+
+    def overloaded(self) -> bytes:
+        """Return the answer to a call that there is no room or no time for; any thread."""
+        self._telemetry.decided("deny", str(Reason.OVERLOADED), 0.0)
+        return _OVERLOADED
 
     async def judge(self, request: Request, deadline: float | None = None) -> Verdict:
         """Decide a request; a fault of ours is a refusal like any other."""

@@ -31,6 +31,20 @@ class Limits:
     """What a peer may ask of a listener; the same whatever carries the bytes."""
 
     message_bytes: int = 1024 * 1024
+    message_seconds: float = 2
+    """How long a Check's message may take to arrive whole, once its headers have.
+
+    Then it is answered 503 ``overloaded``.  Native only: grpcio waits as long as the
+    caller's deadline lets it.
+    """
+    held_bytes: int = 128 * 1024 * 1024
+    """How many bytes of Checks may have arrived and not be answered; more: 503 ``overloaded``.
+
+    Room for more small ones than ``Service`` takes at once.  Native only: grpcio keeps
+    what arrives.
+    """
+    held_bytes_per_connection: int = 32 * 1024 * 1024
+    """Of these, how many may be of one connection."""
     header_bytes: int = 16 * 1024
     connections: int = 16_384
     """Further ones wait in the kernel.  Native only: grpcio has no such bound."""
@@ -44,6 +58,10 @@ class Limits:
     """Streams that a peer made us take back; one more, and it is hung up on (CVE-2025-8671)."""
     handshake_seconds: float = 10
     """How long a new connection may take to say that it is one, TLS and HTTP/2."""
+    handshakes: int = 1024
+    """Connections over TCP that have not said so yet; a further one is hung up on.  Native only."""
+    handshakes_per_source: int = 128
+    """Of these, how many may come from one address (of IPv6: one /64)."""
     ping_seconds: float = 60
     """A peer that vanished without a word is noticed, and its streams ended."""
     ping_timeout_seconds: float = 20
@@ -73,6 +91,9 @@ class CheckService(Protocol):
 
         Any thread may call it.
         """
+
+    def overloaded(self) -> bytes:
+        """Answer for a call that there is no room or no time for: 503.  Any thread may call it."""
 
 
 async def answer(service: CheckService, wire: bytes, deadline: float | None) -> bytes:

@@ -136,7 +136,7 @@ class NativeTransport:
         return listen(address, self._until_stop, reuse_port=self._reuse_port)
 
     def _renew_certificate(self) -> None:
-        """Give the server the certificate of now; called on its thread, before a handshake."""
+        """Give the server the certificate of now; called before each handshake, on their thread."""
         try:
             self._use_certificate()
         except ListenError as error:
@@ -161,6 +161,7 @@ class _Calls:
     def __init__(self, service: CheckService) -> None:
         self.cached = service.cached
         self.fault = service.fault
+        self.overloaded = service.overloaded
         self._service = service
         self._tasks: dict[Call, asyncio.Task[None]] = {}
         self._loop: asyncio.AbstractEventLoop

@@ -14,10 +14,22 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use tonic::{Status, body::Body};
 
-use crate::seam::{MESSAGE_HEAD, Message, Seam};
+use crate::room::{Room, Taken};
+use crate::seam::{MESSAGE_HEAD, Message};
 
-/// What a `CheckRequest` without a body stays below: its headers have a cap of their own.
-const SMALL_BYTES: usize = 32 * 1024;
+/// Why there is no message.
+pub enum Unread {
+    /// The peer has broken a rule of gRPC's, or has gone.
+    Refused(Status),
+    /// There is no room for what has arrived.
+    NoRoom,
+}
+
+impl From<Status> for Unread {
+    fn from(status: Status) -> Self {
+        Self::Refused(status)
+    }
+}
 
 /// The caller's deadline, as "Timeout" in gRPC's PROTOCOL-HTTP2.md: up to 8 digits and a unit.
 pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
@@ -41,39 +53,38 @@ pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
 /// Read a call's only message: a byte that says whether it is compressed, four of length, and
 /// the message ("Length-Prefixed-Message" in gRPC's PROTOCOL-HTTP2.md).
 ///
-/// What is larger than most reserves room before it is read: what a peer sends faster than it
-/// is worked off waits with the peer.
-pub async fn message(mut body: RecvStream, at_most: usize, seam: &Seam) -> Result<Message, Status> {
+/// What has come of one that is not whole takes room; one that comes at once takes none here.
+pub async fn message(mut body: RecvStream, at_most: usize, room: &Room) -> Result<Message, Unread> {
     let mut bytes = BytesMut::new();
-    let mut room = None;
+    let mut taken = Taken::default();
     while let Some(data) = poll_fn(|context| poll_data(&mut body, context)).await {
         bytes.extend_from_slice(&data.map_err(|_| Status::cancelled("the caller has gone"))?);
         let length = bytes
             .get(1..MESSAGE_HEAD)
             .map(|mut length| length.get_u32());
         if length.is_some_and(|length| length as usize > at_most) {
-            return Err(Status::resource_exhausted("the message is too large"));
+            return Err(Status::resource_exhausted("the message is too large").into());
         }
         if bytes.len() > MESSAGE_HEAD + at_most {
-            return Err(Status::internal("more than one message"));
+            return Err(Status::internal("more than one message").into());
         }
-        if room.is_none() && bytes.len().max(length.unwrap_or(0) as usize) > SMALL_BYTES {
-            room = Some(seam.room_to_read(at_most).await);
+        if !body.is_end_stream() && !room.top_up(&mut taken, bytes.len()) {
+            return Err(Unread::NoRoom);
         }
     }
     if bytes.len() < MESSAGE_HEAD {
-        return Err(Status::internal("no message"));
+        return Err(Status::internal("no message").into());
     }
     let (compressed, length) = (bytes.get_u8(), bytes.get_u32());
     if compressed != 0 {
-        return Err(Status::unimplemented("compression is not supported"));
+        return Err(Status::unimplemented("compression is not supported").into());
     }
     if bytes.len() != length as usize {
-        return Err(Status::internal("the message is not as long as it says"));
+        return Err(Status::internal("the message is not as long as it says").into());
     }
     Ok(Message {
         wire: bytes.freeze(),
-        room,
+        taken,
     })
 }
 

@@ -5,10 +5,13 @@
 //! * [`server`] accepts connections and sends each call where it belongs,
 //! * [`grpc`] frames what a call says and is told,
 //! * [`seam`] is where a call crosses into Python and its answer comes back,
+//! * [`arrivals`] and [`room`] bound what peers may hold of connections and of memory,
 //! * [`health`] answers `grpc.health.v1`, and [`tls`] reads certificates.
 
+mod arrivals;
 mod grpc;
 mod health;
+mod room;
 mod seam;
 mod server;
 mod tls;

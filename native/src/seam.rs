@@ -5,25 +5,17 @@
 //! answer goes to the asyncio loop in the main thread, and is waited for without it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tonic::Status;
 
-/// How many bytes of questions may wait for the loop; a further one waits its turn here.
-///
-/// Calls that were cancelled count until the loop has let go of them: a peer that asks
-/// and resets faster than the loop works is slowed down.  Room for more calls than
-/// `Service` takes (20,000, small ones as most are): which are too many, it says itself.
-const WAITING_BYTES: usize = 128 * 1024 * 1024;
-
-/// How many bytes of large messages may be read at the same time, whole ones or parts.
-const READING_BYTES: usize = 64 * 1024 * 1024;
+use crate::room::{Room, Taken};
 
 /// What a waiting call costs besides its message: a task, its frames, a stream.
 const CALL_BYTES: usize = 4 * 1024;
@@ -31,10 +23,23 @@ const CALL_BYTES: usize = 4 * 1024;
 /// How many bytes stand before each message of gRPC.
 pub const MESSAGE_HEAD: usize = 5;
 
-/// A `CheckRequest`, and the room that it has reserved if it is a large one.
+/// A `CheckRequest`, and the room that it took while it arrived.
 pub struct Message {
     pub wire: Bytes,
-    pub room: Option<OwnedSemaphorePermit>,
+    pub taken: Taken,
+}
+
+/// Why the loop gives no answer.
+enum Unanswered {
+    /// More is asked already than there is room for.
+    NoRoom,
+    Fault(PyErr),
+}
+
+impl From<PyErr> for Unanswered {
+    fn from(error: PyErr) -> Self {
+        Self::Fault(error)
+    }
 }
 
 /// Python's side: what to call for each event in the life of a call.
@@ -43,11 +48,8 @@ pub struct Seam {
     submit: Py<PyAny>,
     cancel: Py<PyAny>,
     fault: Py<PyAny>,
+    overloaded: Py<PyAny>,
     before_handshake: Option<Py<PyAny>>,
-    /// For large messages, until they are whole.
-    reading: Arc<Semaphore>,
-    /// For calls, until the loop has answered them.
-    waiting: Arc<Semaphore>,
 }
 
 impl Seam {
@@ -58,9 +60,8 @@ impl Seam {
             submit: method("submit")?,
             cancel: method("cancel")?,
             fault: method("fault")?,
+            overloaded: method("overloaded")?,
             before_handshake,
-            reading: Arc::new(Semaphore::new(READING_BYTES)),
-            waiting: Arc::new(Semaphore::new(WAITING_BYTES)),
         })
     }
 
@@ -70,14 +71,16 @@ impl Seam {
     pub async fn answer(
         &self,
         message: Message,
+        room: &Room,
         deadline: Option<Instant>,
     ) -> Result<Bytes, Status> {
         if let Some(answer) = self.cached(&message.wire) {
             return Ok(answer);
         }
-        match self.ask(message, deadline).await {
+        match self.ask(message, room, deadline).await {
             Ok(answer) => Ok(answer),
-            Err(error) => self.fault(error),
+            Err(Unanswered::NoRoom) => self.overloaded(),
+            Err(Unanswered::Fault(error)) => self.fault(error),
         }
     }
 
@@ -92,20 +95,27 @@ impl Seam {
     }
 
     /// Hand a call to the loop and wait.  Dropped while it waits, it cancels the call.
-    async fn ask(&self, message: Message, deadline: Option<Instant>) -> PyResult<Bytes> {
-        let Message {
-            wire,
-            room: reading,
-        } = message;
-        let room = reserve(&self.waiting, wire.len() + CALL_BYTES).await;
-        drop(reading);
+    ///
+    /// Calls that were cancelled take room until the loop has let go of them: a peer that
+    /// asks and resets faster than the loop works is refused.
+    async fn ask(
+        &self,
+        message: Message,
+        room: &Room,
+        deadline: Option<Instant>,
+    ) -> Result<Bytes, Unanswered> {
+        let Message { wire, mut taken } = message;
+        let bytes = wire.len() + CALL_BYTES;
+        if !room.top_up(&mut taken, bytes) {
+            return Err(Unanswered::NoRoom);
+        }
         let (answer, answered) = oneshot::channel();
         let call = with_python(|py| {
             let call = Call {
                 wire: PyBytes::new(py, &wire).unbind(),
                 deadline,
                 answer: Mutex::new(Some(answer)),
-                _room: room,
+                _taken: taken,
             };
             let call = Py::new(py, call)?;
             self.submit.call1(py, (&call,))?;
@@ -117,18 +127,22 @@ impl Seam {
         };
         let answer = answered.await;
         waiting.call = None;
-        answer.map_err(|_| PyRuntimeError::new_err("the call ended without an answer"))
+        answer.map_err(|_| PyRuntimeError::new_err("the call ended without an answer").into())
     }
 
-    /// Wait for room to read a large message of so many bytes.
-    pub async fn room_to_read(&self, bytes: usize) -> OwnedSemaphorePermit {
-        reserve(&self.reading, bytes).await
+    /// Return the answer for a call that there is no room or no time for.
+    pub fn overloaded(&self) -> Result<Bytes, Status> {
+        Self::own_answer(|py| self.overloaded.call0(py))
     }
 
     /// Turn an exception into the catch-all answer; the error itself goes to the log only.
     fn fault(&self, error: PyErr) -> Result<Bytes, Status> {
+        Self::own_answer(|py| self.fault.call1(py, (error.into_value(py),)))
+    }
+
+    fn own_answer(ask: impl FnOnce(Python<'_>) -> PyResult<Py<PyAny>>) -> Result<Bytes, Status> {
         with_python(|py| {
-            let answer = self.fault.call1(py, (error.into_value(py),))?;
+            let answer = ask(py)?;
             let answer = answer.cast_bound::<PyBytes>(py)?;
             Ok(framed(answer.as_bytes()))
         })
@@ -157,7 +171,7 @@ pub struct Call {
     wire: Py<PyBytes>,
     deadline: Option<Instant>,
     answer: Mutex<Option<oneshot::Sender<Bytes>>>,
-    _room: OwnedSemaphorePermit,
+    _taken: Taken,
 }
 
 #[pymethods]
@@ -201,12 +215,6 @@ impl Drop for Waiting<'_> {
             let _ = with_python(|py| self.seam.cancel.call1(py, (call,)));
         }
     }
-}
-
-async fn reserve(room: &Arc<Semaphore>, bytes: usize) -> OwnedSemaphorePermit {
-    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-    let reserved = Arc::clone(room).acquire_many_owned(bytes).await;
-    reserved.expect("nobody closes the semaphore")
 }
 
 /// Put the head before a message: not compressed, and how long it is.

@@ -1,7 +1,8 @@
 //! Connections and calls.
 //!
-//! One thread serves everything.  A connection is a task, and its calls are part of it;
-//! `.await` marks where one steps aside for the others.  Dropping a future ends it at
+//! One thread serves everything but TLS handshakes, which cost most and are made by whoever
+//! connects: they have a thread of their own.  A connection is a task, and its calls are
+//! part of it; `.await` marks where one steps aside for the others.  Dropping a future ends it at
 //! its `.await`: this is how a caller's reset stream or lost connection ends its call.
 
 use std::convert::Infallible;
@@ -23,18 +24,22 @@ use h2::{Ping, PingPong, RecvStream};
 use http::{Request, Response};
 use pyo3::FromPyObject;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::runtime::{self, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::server::TlsStream;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
 use tonic::{Status, body::Body};
 use tonic_health::pb::health_server::HealthServer;
 
-use crate::grpc::{self, Incoming};
+use crate::arrivals::{Arrival, Arrivals};
+use crate::grpc::{self, Incoming, Unread};
 use crate::health::{HealthService, State};
+use crate::room::Room;
 use crate::seam::{MESSAGE_HEAD, Seam};
 
 pub const AUTHORIZATION: &str = "envoy.service.auth.v3.Authorization";
@@ -43,6 +48,9 @@ const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 /// Longest life of a Check, whatever deadline it names: one that stalls is no leak.
 const CALL_SECONDS: u64 = 60;
 
+/// What a question to health or reflection stays below: it is a name.
+const QUESTION_BYTES: usize = 4 * 1024;
+
 /// Pause after a failed accept: out of file descriptors, it would fail again at once.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
@@ -50,12 +58,17 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 #[derive(FromPyObject)]
 pub struct Limits {
     message_bytes: usize,
+    message_seconds: f64,
+    held_bytes: usize,
+    held_bytes_per_connection: usize,
     header_bytes: u32,
     connections: u32,
     streams_per_connection: u32,
     pending_resets: usize,
     stream_errors: usize,
     handshake_seconds: f64,
+    handshakes: usize,
+    handshakes_per_source: usize,
     ping_seconds: f64,
     ping_timeout_seconds: f64,
     connection_age_seconds: f64,
@@ -82,6 +95,10 @@ pub struct Shared {
     others: Vec<(&'static str, Handler)>,
     /// One slot a connection; when all are free again, no connection is left.
     slots: Arc<Semaphore>,
+    /// Those among them that have not said yet what they are.
+    arrivals: Arc<Arrivals>,
+    /// For the bytes of calls that have arrived and are not answered.
+    held: Arc<Semaphore>,
     /// Once set: when everything must have ended.
     end: watch::Sender<Option<Instant>>,
 }
@@ -92,11 +109,9 @@ impl Shared {
         let service = HealthServer::new(HealthService {
             state: health.subscribe(),
         });
-        let mut others = vec![handler(
-            service.max_decoding_message_size(limits.message_bytes),
-        )];
+        let mut others = vec![handler(service.max_decoding_message_size(QUESTION_BYTES))];
         if let Some(descriptors) = reflection {
-            others.extend(reflections(descriptors, limits.message_bytes)?);
+            others.extend(reflections(descriptors)?);
         }
         Ok(Self {
             seam,
@@ -105,6 +120,11 @@ impl Shared {
             health,
             others,
             slots: Arc::new(Semaphore::new(limits.connections as usize)),
+            arrivals: Arc::new(Arrivals::new(
+                limits.handshakes,
+                limits.handshakes_per_source,
+            )),
+            held: Arc::new(Semaphore::new(limits.held_bytes)),
             end: watch::Sender::new(None),
             limits,
         })
@@ -165,7 +185,7 @@ impl Shared {
 
     /// Let Python look at the certificate files, and return what to shake hands with.
     ///
-    /// Files are read on this thread, which all connections share: keep them on a disk.
+    /// Files are read on this thread, which all handshakes share: keep them on a disk.
     fn renewed_tls(&self) -> Option<TlsAcceptor> {
         self.seam.before_handshake();
         let tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,14 +195,19 @@ impl Shared {
 
 /// Serve on the calling thread until `stop`; `began` is called once nothing can fail any more.
 pub fn run(shared: &Arc<Shared>, listeners: Vec<Listener>, began: impl FnOnce()) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    // Dropped after the other, whose sockets it watches.
+    let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let handshakes = shared.seam.has_tls().then(handshakes).transpose()?;
     runtime.block_on(async {
         for listener in listeners {
             let shared = Arc::clone(shared);
             match listener {
-                Listener::Tcp(it) => tokio::spawn(accept_tcp(shared, TcpListener::from_std(it)?)),
+                Listener::Tcp(it) => {
+                    let handshakes = handshakes.as_ref().map(|other| other.handle().clone());
+                    tokio::spawn(accept_tcp(shared, TcpListener::from_std(it)?, handshakes))
+                }
                 Listener::Unix(it) => {
                     tokio::spawn(accept_unix(shared, UnixListener::from_std(it)?))
                 }
@@ -192,56 +217,86 @@ pub fn run(shared: &Arc<Shared>, listeners: Vec<Listener>, began: impl FnOnce())
         shared.ended().await;
         Ok(())
     })
-    // The runtime is dropped here, and with it what has not ended by itself.
+    // The runtimes are dropped here, and with them what has not ended by itself.
 }
 
-async fn accept_tcp(shared: Arc<Shared>, listener: TcpListener) {
-    while let Some((stream, slot)) = next(&shared, || listener.accept()).await {
+/// Make the thread that shakes hands.
+fn handshakes() -> io::Result<Runtime> {
+    runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("authz-tls")
+        .enable_time()
+        .build()
+}
+
+async fn accept_tcp(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    handshakes: Option<runtime::Handle>,
+) {
+    while let Some((stream, peer, slot)) = next(&shared, || listener.accept()).await {
+        let Some(arrival) = shared.arrivals.enter(peer.ip()) else {
+            continue; // its source has enough of them, or all have: it is hung up on
+        };
         let shared = Arc::clone(&shared);
+        let handshakes = handshakes.clone();
         tokio::spawn(async move {
             let _slot = slot;
             let by = shared.limits.handshake_ends();
             // Nagle's algorithm would hold a small answer back (RFC 896).
             let _ = stream.set_nodelay(true);
-            if !shared.seam.has_tls() {
-                return carry(shared, stream, by).await;
-            }
-            let Some(tls) = shared.renewed_tls() else {
-                return; // no certificate, no call: never without TLS
-            };
-            if let Some(Ok(stream)) = shared.greeting(by, tls.accept(stream)).await {
-                carry(shared, stream, by).await;
+            match handshakes {
+                None => carry(shared, stream, by, Some(arrival)).await,
+                Some(thread) => {
+                    let shaking = shake_hands(Arc::clone(&shared), stream, by);
+                    if let Ok(Some(stream)) = thread.spawn(shaking).await {
+                        carry(shared, stream, by, Some(arrival)).await;
+                    }
+                }
             }
         });
     }
 }
 
+/// Shake hands; `None`: no certificate, or a peer that does not.  Never without TLS.
+async fn shake_hands(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    by: Instant,
+) -> Option<TlsStream<TcpStream>> {
+    let tls = shared.renewed_tls()?;
+    shared.greeting(by, tls.accept(stream)).await?.ok()
+}
+
 /// Without TLS, whatever the others have: the file's mode says who may connect.
 async fn accept_unix(shared: Arc<Shared>, listener: UnixListener) {
-    while let Some((stream, slot)) = next(&shared, || listener.accept()).await {
+    while let Some((stream, _, slot)) = next(&shared, || listener.accept()).await {
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let _slot = slot;
             let by = shared.limits.handshake_ends();
-            carry(shared, stream, by).await;
+            carry(shared, stream, by, None).await;
         });
     }
 }
 
 /// Accept the next connection, and wait until there is a slot for it; `None`: we are stopping.
-async fn next<S, P, F>(shared: &Shared, accept: impl Fn() -> F) -> Option<(S, OwnedSemaphorePermit)>
+async fn next<S, P, F>(
+    shared: &Shared,
+    accept: impl Fn() -> F,
+) -> Option<(S, P, OwnedSemaphorePermit)>
 where
     F: Future<Output = io::Result<(S, P)>>,
 {
     let accepted = async {
-        let stream = loop {
+        let (stream, peer) = loop {
             match accept().await {
-                Ok((stream, _)) => break stream,
+                Ok(accepted) => break accepted,
                 Err(_) => sleep(ACCEPT_RETRY).await,
             }
         };
         let slot = Arc::clone(&shared.slots).acquire_owned().await.ok()?;
-        Some((stream, slot))
+        Some((stream, peer, slot))
     };
     tokio::select! {
         next = accepted => next,
@@ -250,7 +305,7 @@ where
 }
 
 /// Serve one connection to its end.
-async fn carry<S>(shared: Arc<Shared>, stream: S, greeted_by: Instant)
+async fn carry<S>(shared: Arc<Shared>, stream: S, greeted_by: Instant, arrival: Option<Arrival>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -258,10 +313,12 @@ where
     let Some(Ok(mut connection)) = shared.greeting(greeted_by, handshake).await else {
         return; // no HTTP/2, or a peer that says nothing
     };
+    drop(arrival);
+    let room = Room::new(&shared.held, shared.limits.held_bytes_per_connection);
     let mut vanished = pin!(vanished(connection.ping_pong(), &shared.limits));
     // `drive` may be dropped and begun again: all that it goes on with stands here.
     let mut calls = FuturesUnordered::new();
-    let begin = |(request, respond)| serve(&shared, request, respond);
+    let begin = |(request, respond)| serve(&shared, &room, request, respond);
     let grace = tokio::select! {
         () = drive(&mut connection, &mut calls, begin) => return,
         () = &mut vanished => return,
@@ -322,12 +379,17 @@ async fn vanished(pings: Option<PingPong>, limits: &Limits) {
 }
 
 /// Send a call where it belongs, and what comes of it to the caller, unless that one has gone.
-async fn serve(shared: &Shared, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+async fn serve(
+    shared: &Shared,
+    room: &Room,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
     let path = request.uri().path();
     if path == CHECK {
         let result = tokio::select! {
             biased;
-            result = check(shared, request) => result,
+            result = check(shared, room, request) => result,
             _ = poll_fn(|context| respond.poll_reset(context)) => return,
         };
         // An error is a peer that has gone meanwhile.
@@ -350,14 +412,23 @@ async fn serve(shared: &Shared, request: Request<RecvStream>, mut respond: SendR
 
 /// The one method that matters.  It is written out: what it takes is short, and a server that
 /// does more costs as much as the whole way to Python and back (README.md has the figures).
-async fn check(shared: &Shared, request: Request<RecvStream>) -> Result<Bytes, Status> {
+async fn check(
+    shared: &Shared,
+    room: &Room,
+    request: Request<RecvStream>,
+) -> Result<Bytes, Status> {
     let now = Instant::now();
     let deadline = grpc::timeout(request.headers()).map(|timeout| now + timeout);
     let latest = now + Duration::from_secs(CALL_SECONDS);
     let call = async {
-        let at_most = shared.limits.message_bytes;
-        let message = grpc::message(request.into_body(), at_most, &shared.seam).await?;
-        shared.seam.answer(message, deadline).await
+        let limits = &shared.limits;
+        let message = grpc::message(request.into_body(), limits.message_bytes, room);
+        match timeout_at(limits.message_ends(now), message).await {
+            Ok(Ok(message)) => shared.seam.answer(message, room, deadline).await,
+            Ok(Err(Unread::Refused(status))) => Err(status),
+            // An answer, and no error of gRPC's: Envoy may take an error for a yes.
+            Ok(Err(Unread::NoRoom)) | Err(_) => shared.seam.overloaded(),
+        }
     };
     timeout_at(deadline.map_or(latest, |at| at.min(latest)), call)
         .await
@@ -382,10 +453,7 @@ fn http2(limits: &Limits) -> h2::server::Builder {
 }
 
 /// Describe the services of `descriptors`, and health and reflection, to grpcurl.
-fn reflections(
-    descriptors: &[u8],
-    at_most: usize,
-) -> Result<[(&'static str, Handler); 2], BoxError> {
+fn reflections(descriptors: &[u8]) -> Result<[(&'static str, Handler); 2], BoxError> {
     let builder = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(descriptors)
@@ -397,11 +465,15 @@ fn reflections(
             .include_reflection_service(false) // both, instead of the own one
     };
     Ok([
-        handler(builder().build_v1()?.max_decoding_message_size(at_most)),
+        handler(
+            builder()
+                .build_v1()?
+                .max_decoding_message_size(QUESTION_BYTES),
+        ),
         handler(
             builder()
                 .build_v1alpha()?
-                .max_decoding_message_size(at_most),
+                .max_decoding_message_size(QUESTION_BYTES),
         ),
     ])
 }
@@ -424,6 +496,11 @@ impl Limits {
     /// When a connection that begins now must have shaken hands and said what it is.
     fn handshake_ends(&self) -> Instant {
         Instant::now() + Duration::from_secs_f64(self.handshake_seconds)
+    }
+
+    /// When a call that begins now must have sent its message.
+    fn message_ends(&self, now: Instant) -> Instant {
+        now + Duration::from_secs_f64(self.message_seconds)
     }
 
     fn age_grace(&self) -> Duration {

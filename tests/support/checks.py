@@ -60,6 +60,9 @@ class Echo:
     def fault(self, error: Exception) -> bytes:
         return b"fault " + type(error).__name__.encode()
 
+    def overloaded(self) -> bytes:
+        return b"overloaded"
+
 
 @asynccontextmanager
 async def channel(

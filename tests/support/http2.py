@@ -155,12 +155,15 @@ class Peer:
 
 
 @asynccontextmanager
-async def connected(address: Address, *, greet: bool = True) -> AsyncIterator[Peer]:
+async def connected(
+    address: Address, *, greet: bool = True, local_address: str | None = None
+) -> AsyncIterator[Peer]:
     """Connect; with ``greet`` as far as HTTP/2."""
     if isinstance(address, UnixAddress):
         streams = await asyncio.open_unix_connection(address.path)
     else:
-        streams = await asyncio.open_connection(address.host, address.port)
+        local = None if local_address is None else (local_address, 0)
+        streams = await asyncio.open_connection(address.host, address.port, local_addr=local)
     peer = Peer(*streams)
     try:
         if greet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import grpc
@@ -110,6 +110,19 @@ async def test_a_call_whose_message_never_comes_ends_with_its_deadline(make: Mak
 
         assert await peer.answer(3) == b"next"
     assert len(service.deadlines) == 1
+
+
+async def test_G_15_messages_that_are_never_sent_whole_keep_no_other_out(make: Make) -> None:
+    """So many of a megabyte would be all the room that there is, if it were kept for them."""
+    head = b"\0" + MEBIBYTE.to_bytes(4)
+    async with running(make) as address, AsyncExitStack() as stack:
+        for _ in range(130):
+            peer = await stack.enter_async_context(connected(address))
+            await peer.send(call_headers(1) + frame(DATA, 0, 1, head))
+            await peer.send(frame(PING, 0, 0, bytes(8)))
+            assert await peer.until(PING)
+
+        assert await ask(address, bytes(900_000)) == bytes(900_000)
 
 
 async def ended(peer: Peer, stream: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,6 +79,17 @@ async def test_GR_12_a_peer_that_does_not_finish_its_handshake_is_hung_up_on(
         await peer.send(beginning)
 
         assert await peer.hung_up()
+
+
+async def test_G_15_peers_that_do_not_finish_their_handshakes_keep_no_other_waiting(
+    make: Make, files: tls.Files
+) -> None:
+    async with running(make, files) as (address, _), AsyncExitStack() as stack:
+        for _ in range(100):
+            peer = await stack.enter_async_context(connected(address, greet=False))
+            await peer.send(bytes.fromhex("160301"))
+
+        assert await ask(address, b"next", tls=tls.client()) == b"safe next"
 
 
 async def test_a_client_that_the_right_authority_has_signed_is_answered(

@@ -17,6 +17,7 @@ from support.http2 import (
     DATA,
     END_HEADERS,
     END_STREAM,
+    FRAME_BYTES,
     HEADERS,
     NO_MESSAGE,
     PING,
@@ -31,6 +32,7 @@ from support.http2 import (
 from support.transports import LOOPBACK, Make, serving
 
 from authz.envoy.check import POOL
+from authz.settings import UnixAddress
 from authz.transport import Limits, ListenError
 from authz.transport.choice import transport_class
 from authz.transport.tls import CertificateFiles
@@ -40,12 +42,15 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from support.http2 import Peer
     from support.resident import Resident
 
     from authz.settings import Address, TransportName
+    from authz.transport.tls import Certificate
 
 MEBIBYTE = 1024 * 1024
 WAIT_SECONDS = 20
+SOON_SECONDS = 0.3
 make = Make("native")
 
 
@@ -220,23 +225,147 @@ async def test_DS_10_reflection_is_not_answered_faster_than_it_is_read(
         assert resident.grown < 64 * MEBIBYTE
 
 
-async def test_DS_10_large_messages_wait_with_their_sender_until_there_is_room() -> None:
-    """So many half-sent ones of 600 kB would fill memory, with nobody to work them off."""
-    head = b"\0" + (600_000).to_bytes(4)
-    async with serving(make(Echo())) as transport:
-        [address] = transport.addresses
-        async with AsyncExitStack() as stack:
-            for _ in range(64):
-                peer = await stack.enter_async_context(connected(address))
-                await peer.send(call_headers(1) + frame(DATA, 0, 1, head))
-                await peer.send(frame(PING, 0, 0, bytes(8)))
-                assert await peer.until(PING)
-            large = asyncio.create_task(ask(address, bytes(100_000)))
-            answered, _ = await asyncio.wait([large], timeout=0.3)
-            assert not answered
-            assert await ask(address, b"small") == b"small"
+@pytest.mark.parametrize(
+    "sent", [b"", b"\0\0\0\0\2x", b"\0\0\1\0\0" + bytes(50_000)], ids=["nothing", "half", "large"]
+)
+async def test_G_15_a_message_that_does_not_arrive_in_time_is_answered_and_never_an_error(
+    sent: bytes,
+) -> None:
+    service = Echo()
+    async with (
+        serving(make(service, limits=Limits(message_seconds=SOON_SECONDS))) as transport,
+        connected(transport.addresses[0]) as peer,
+    ):
+        await peer.send(call_headers(1))
+        for at in range(0, len(sent), FRAME_BYTES):
+            await peer.send(frame(DATA, 0, 1, sent[at : at + FRAME_BYTES]))
+        assert await peer.answer(1) == b"overloaded"
+        trailers = await peer.until(HEADERS, 1)
+        await peer.send(call_headers(3) + message(3, b"next"))
 
-        assert await large == bytes(100_000)
+        assert trailers is not None
+        assert trailers.flags & END_STREAM
+        assert await peer.answer(3) == b"next"
+        assert len(service.deadlines) == 1
+
+
+def part(stream: int) -> bytes:
+    """A call of 60,000 bytes, of which 40,000 are sent."""
+    content = b"\0" + (60_000).to_bytes(4) + bytes(40_000)
+    frames = [content[at : at + FRAME_BYTES] for at in range(0, len(content), FRAME_BYTES)]
+    return call_headers(stream) + b"".join(frame(DATA, 0, stream, one) for one in frames)
+
+
+def rest(stream: int) -> bytes:
+    return frame(DATA, 0, stream, bytes(10_000)) + frame(DATA, END_STREAM, stream, bytes(10_000))
+
+
+async def test_G_15_a_connection_holds_its_share_of_bytes_and_all_hold_no_more_than_there_is() -> (
+    None
+):
+    limits = Limits(held_bytes=140_000, held_bytes_per_connection=70_000)
+    async with serving(make(Echo(), limits=limits)) as transport:
+        [address] = transport.addresses
+        async with connected(address) as one, connected(address) as two:
+            for peer in (one, two):
+                assert await peer.until(WINDOW_UPDATE)  # from here on it has a large one
+            await one.send(part(1) + part(3))
+            assert await one.answer(3) == b"overloaded"  # more than its share
+            await two.send(part(1))
+            await two.send(frame(PING, 0, 0, bytes(8)))
+            assert await two.until(PING)
+            async with connected(address) as third:
+                assert await third.until(WINDOW_UPDATE)
+                await third.send(part(1) + rest(1))
+                assert await third.answer(1) == b"overloaded"  # more than is left
+                await third.send(call_headers(3) + message(3, b"small"))
+                assert await third.answer(3) == b"small"
+                await one.send(reset(1))
+                await one.send(frame(PING, 0, 0, bytes(8)))
+                assert await one.until(PING)
+                await third.send(part(5) + rest(5))
+                assert len(await third.answer(5)) > 10_000
+            await two.send(rest(1))
+
+            assert len(await two.answer(1)) > 10_000
+
+
+async def test_G_15_calls_that_wait_for_the_loop_hold_their_bytes() -> None:
+    service = Echo()
+    service.hold()
+    service.memory[b"known"] = b"seen"
+    limits = Limits(held_bytes=25_000)
+    async with serving(make(service, limits=limits)) as transport:
+        [address] = transport.addresses
+        async with connected(address) as peer:
+            await peer.send(call_headers(1) + message(1, bytes(15_000)))
+            await service.arrived.wait()
+            await peer.send(call_headers(3) + message(3, bytes(15_000)))
+            assert await peer.answer(3) == b"overloaded"
+            await peer.send(call_headers(5) + message(5, b"known"))
+            assert await peer.answer(5) == b"seen"
+            service.release()
+            assert await peer.until(DATA, 1)
+            await peer.send(call_headers(7) + message(7, bytes(15_000)))
+
+            assert await peer.until(DATA, 7)
+
+
+async def test_G_15_a_source_has_its_share_of_unfinished_handshakes() -> None:
+    limits = Limits(handshakes=5, handshakes_per_source=3, handshake_seconds=600)
+    async with serving(make(Echo(), limits=limits)) as transport, AsyncExitStack() as stack:
+        [address] = transport.addresses
+
+        async def silent(source: str) -> Peer:
+            return await stack.enter_async_context(
+                connected(address, greet=False, local_address=source)
+            )
+
+        first = await silent("127.0.0.1")
+        for source in ("127.0.0.1", "127.0.0.1", "127.0.0.2"):
+            await silent(source)
+        assert await (await silent("127.0.0.1")).hung_up()  # a fourth of one source
+        await silent("127.0.0.3")
+        assert await (await silent("127.0.0.4")).hung_up()  # a sixth of all
+
+        await first.greet()
+        assert await first.until(SETTINGS)
+        assert await ask(address, b"next") == b"next"
+
+
+class Slow(CertificateFiles):
+    """Files on a disk that answers when the test says."""
+
+    def __init__(self, files: tls.Files) -> None:
+        super().__init__(files.chain, files.key, None)
+        self.quick = threading.Event()
+        self.quick.set()
+        self.asked = threading.Event()
+
+    def current(self) -> Certificate:
+        self.asked.set()
+        self.quick.wait(WAIT_SECONDS)
+        return super().current()
+
+
+async def test_G_15_a_handshake_keeps_no_call_waiting(tmp_path: Path, path: Path) -> None:
+    files = tls.Files(tmp_path)
+    files.write()
+    slow = Slow(files)
+    listen = (LOOPBACK, UnixAddress(str(path)))
+    async with serving(make(Echo(), listen, certificates=slow)) as transport:
+        port, socket = transport.addresses
+        slow.asked.clear()
+        slow.quick.clear()
+        handshake = asyncio.create_task(ask(port, b"safe", tls=tls.client()))
+        await asyncio.to_thread(slow.asked.wait)
+        try:
+            assert await ask(socket, b"meanwhile") == b"meanwhile"
+            assert not handshake.done()
+        finally:
+            slow.quick.set()
+
+        assert await handshake == b"safe"
 
 
 async def test_a_key_that_only_openssl_knows_is_an_error_of_every_start(tmp_path: Path) -> None:
