@@ -33,6 +33,8 @@ CLIENT_SECRET_BYTES_MAX: Final = 1_024
 QUERY_BYTES_MAX: Final = 16_384
 # Twice what `authz envoy` lets Envoy send: a form or a JSON object with a credential is short.
 BODY_BYTES_MAX: Final = 16_384
+# Of a value in a query or a form: as many as its longest good pair can need.
+ESCAPES_MAX: Final = CLIENT_SECRET_BYTES_MAX
 # As many as common servers read of a query or a form.
 ARGUMENTS_MAX: Final = 1_000
 
@@ -281,6 +283,8 @@ class Form:
                 )
             if name in values:
                 raise MalformedRequest(Reason.CREDENTIAL_AMBIGUOUS, f"{name} was sent twice")
+            if value.count("%") > ESCAPES_MAX:
+                raise Unauthenticated(Reason.CREDENTIAL_MALFORMED, f"{name} is too long")
             try:
                 values[name] = unquote_to_bytes(value.replace("+", " ")).decode("utf-8")
             except UnicodeDecodeError:
@@ -310,6 +314,9 @@ class Members:
         """Read a text whose length has been bounded; what is no JSON object has no members."""
         try:
             document: Any = strict_json.loads(body)
+        except strict_json.TooLargeJSONError as error:
+            # It may be JSON all the same, to whoever reads it after us.
+            raise MalformedRequest(Reason.REQUEST_MALFORMED, f"the body: {error}") from None
         except strict_json.InvalidJSONError:
             return cls({})
         if not isinstance(document, dict):

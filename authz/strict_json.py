@@ -12,6 +12,9 @@ import re
 from typing import Any, Final, NoReturn
 
 DEPTH_MAX: Final = 16
+# Objects and arrays: each costs some function calls, and 12 kB of them milliseconds.  A
+# token as large as we take has room for 1,300 that say anything.
+CONTAINERS_MAX: Final = 1_500
 
 # A string, or what is left of one that never ends.  The closing quote is optional
 # so that every attempt succeeds: one that could fail would be made again at each
@@ -25,14 +28,23 @@ class InvalidJSONError(ValueError):
     """The text is not strict JSON.  The message never quotes the text."""
 
 
+class TooLargeJSONError(InvalidJSONError):
+    """The text is more than is read here, strict JSON or not."""
+
+
 def loads(text: bytes) -> Any:  # noqa: ANN401 - JSON is any value
     """Decode one JSON value.
 
     UTF-8 without BOM, no repeated names (RFC 8725 section 2.4 on duplicates),
-    no NaN or Infinity, finite numbers, at most ``DEPTH_MAX`` levels.  Bound the
+    no NaN or Infinity, finite numbers, at most ``DEPTH_MAX`` levels and
+    ``CONTAINERS_MAX`` objects and arrays (brackets in strings count too).  Bound the
     size before calling.  Raises :class:`InvalidJSONError`.
     """
-    _check_depth(text)
+    openings = text.count(b"{") + text.count(b"[")
+    if openings > CONTAINERS_MAX:
+        raise TooLargeJSONError(f"more than {CONTAINERS_MAX} objects and arrays")
+    if openings > DEPTH_MAX:  # else it cannot be too deep: the common case
+        _check_depth(text)
     try:
         return _DECODER.decode(text.decode("utf-8"))
     except InvalidJSONError:
@@ -42,14 +54,14 @@ def loads(text: bytes) -> Any:  # noqa: ANN401 - JSON is any value
 
 
 def _check_depth(text: bytes) -> None:
-    # A text without that many openings cannot be too deep: the common case.
-    if text.count(b"{") + text.count(b"[") <= DEPTH_MAX:
-        return
     brackets = _STRING.sub(b"", text).translate(_AS_BRACKETS, _OTHER_BYTES)
     for _ in range(DEPTH_MAX):
-        brackets = brackets.replace(b"[]", b"")  # the innermost level of all that is left
+        left = brackets.replace(b"[]", b"")  # without the innermost level of all that is left
+        if len(left) == len(brackets):
+            break
+        brackets = left
     if brackets:
-        raise InvalidJSONError(f"nested deeper than {DEPTH_MAX} levels, or never closed")
+        raise TooLargeJSONError(f"nested deeper than {DEPTH_MAX} levels, or never closed")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

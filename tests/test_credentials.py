@@ -511,6 +511,11 @@ async def test_values_in_the_query_are_form_decoded(idp: RunningIdp, house: Hous
         pytest.param("client_id&client_secret=b", (401, "credential_malformed"), id="no value"),
         pytest.param("client_id=a&client_secret=", (401, "credential_malformed"), id="no secret"),
         pytest.param("client_id=a%00&client_secret=b", (401, "credential_malformed"), id="NUL"),
+        pytest.param(
+            f"client_id=a&client_secret={'%41' * 1_025}",
+            (401, "credential_malformed"),
+            id="escapes",
+        ),
         pytest.param("client_id=a&client_secret=%ff", (401, "credential_malformed"), id="no UTF-8"),
         pytest.param("access_token=a%20b", (401, "token_malformed"), id="no b64token"),
         pytest.param("access_token=", (401, "token_malformed"), id="an empty token"),
@@ -694,6 +699,16 @@ CUT = {"x_envoy_auth_partial_body": "true"}
             id="a lone surrogate",
         ),
         pytest.param(body("[]"), (401, "credential_missing"), id="no object"),
+        pytest.param(
+            body(f'{{"client_id":"a","a":{"[" * 17}{"]" * 17}}}'),
+            (400, "request_malformed"),
+            id="G-10 deeper than is read",
+        ),
+        pytest.param(
+            body(f'{{"client_id":"a","a":[{"[]," * 1_500}0]}}', authorization=PAIR),
+            (400, "request_malformed"),
+            id="G-10 more than is read, whatever the header says",
+        ),
         pytest.param(body("{"), (401, "credential_missing"), id="no JSON"),
         pytest.param(
             body('{"client_id":"a","client_id":"b","client_secret":"c"}'),

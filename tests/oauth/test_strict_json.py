@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.work import calls_of
 
-from authz.strict_json import DEPTH_MAX, InvalidJSONError, loads
+from authz.strict_json import (
+    CONTAINERS_MAX,
+    DEPTH_MAX,
+    InvalidJSONError,
+    TooLargeJSONError,
+    loads,
+)
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -118,7 +126,9 @@ def test_equal_names_in_different_objects_are_fine() -> None:
 @pytest.mark.parametrize("levels", [DEPTH_MAX + 1, 100_000], ids=["one too deep", "far too deep"])
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"a":'], ids=["array", "object", "both"])
 def test_nesting_has_an_end(opening: bytes, levels: int) -> None:
-    with pytest.raises(InvalidJSONError, match="nested deeper than 16 levels"):
+    with pytest.raises(
+        InvalidJSONError, match="nested deeper than 16 levels|more than 1500 objects"
+    ):
         loads(opening * levels)
 
 
@@ -162,3 +172,35 @@ def test_whatever_the_bytes_there_is_a_value_or_one_kind_of_error(text: bytes) -
         return
     assert value == json.loads(text)
     assert depth(value) <= DEPTH_MAX
+
+
+def test_G_10_as_many_objects_and_arrays_as_a_token_has_room_for_are_read() -> None:
+    most = CONTAINERS_MAX - 1
+
+    assert len(loads(b"[" + b",".join([b"{}"] * most) + b"]")) == most
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" + b",".join([b"{}"] * CONTAINERS_MAX) + b"]",
+        b"[" + b",".join([b"[]"] * CONTAINERS_MAX) + b"]",
+        b"[" * CONTAINERS_MAX * 10,
+    ],
+    ids=["objects", "arrays", "depth"],
+)
+def test_G_10_more_objects_and_arrays_than_that_are_refused_unread(text: bytes) -> None:
+    with pytest.raises(TooLargeJSONError, match="more than 1500 objects and arrays"):
+        loads(text)
+
+
+@pytest.mark.parametrize("size", [1_000, 10_000])
+def test_G_10_the_work_for_a_text_is_bounded_whatever_its_brackets(size: int) -> None:
+    for piece in (b'{"a":{}},', b"{},", b"[],", b"[[[[[[[[[[[[]]]]]]]]]]]],", b"[", b'{"a":'):
+        text = b"[" + piece * (size // len(piece)) + b"0]"
+
+        def read(text: bytes = text) -> None:
+            with suppress(InvalidJSONError):
+                loads(text)
+
+        assert calls_of(read) < 8_000
