@@ -6,7 +6,7 @@ import sys
 import time
 
 from authz.errors import AuthzError
-from bench import decisions, growth, machine, process, through_envoy, workers
+from bench import decisions, growth, machine, process, strangers, through_envoy, workers
 from bench.document import DOCUMENT, Document
 
 
@@ -26,6 +26,9 @@ def main() -> int:
         for grown in growth.measure():
             print(grown, flush=True)
             document.growth.append(grown)
+        for figure in strangers.measure():
+            print(figure, flush=True)
+            document.strangers.append(figure)
     except AuthzError as error:
         print(f"make bench: {error}", file=sys.stderr)
         return 1

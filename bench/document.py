@@ -34,6 +34,15 @@ compares two turns of one round, a few seconds apart.
 ![CPU time per Check](benchmarks.svg)
 """
 
+_STRANGERS = """\
+The dearest request that anybody can make who has no credential, by input: CPU time of
+the decision, bytes to bytes, on a file that reads every place and has 50 routes by
+regular expression and 50 by header. For each input a family of hostile requests is tried
+(`bench/strangers.py`); the row is the dearest of them. The transport and the log's line
+are not in it. Then the dearest of all without pause on one connection, and what four
+connections of a known caller notice of it.
+"""
+
 _METHOD = f"""\
 ## Method
 
@@ -51,6 +60,8 @@ _METHOD = f"""\
 - "Cached": one credential. "First seen" and "miss": {POOL:,} credentials in turn before
   caches of {FORGETFUL_ENTRIES}, so that each has been forgotten when it comes again. `/metrics`
   is read around each turn: a run whose answers did not come from where its name says fails.
+- An aim is met if every run meets it, and not met if none does; else the table says in
+  how many.
 - The peers give the very bytes that ours gives, and read none. MB is resident memory after
   the turns.
 """
@@ -72,6 +83,7 @@ class Document:
     blocks: list[Block] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     growth: list[Growth | Figure] = field(default_factory=list)
+    strangers: list[Figure] = field(default_factory=list)
 
     def aims(self) -> Iterator[Figure]:
         """Yield every figure with an aim."""
@@ -89,6 +101,7 @@ class Document:
             figure = one.ratio if isinstance(one, Growth) else one
             if figure.most is not None:
                 yield figure
+        yield from (figure for figure in self.strangers if figure.most is not None)
 
     def write(self) -> None:
         """Write the document and its picture."""
@@ -123,6 +136,9 @@ class Document:
         yield from _table(("row", "does", "does not"), cells)
         yield "\n## How cost grows\n"
         yield from self._growth()
+        yield "\n## What a stranger can cost\n"
+        yield _STRANGERS
+        yield from _table(("figure", "measured", "", "aim"), map(_aim_cells, self.strangers))
         yield "\n## Without Envoy\n"
         yield from _table(("figure", "measured", ""), (_aim_cells(f)[:3] for f in self.figures))
         yield ""

@@ -20,7 +20,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
 INITIAL_WINDOW_SIZE = 4
-WINDOW, MOST = 65_535, 2**31 - 1
+WINDOW, FRAME, MOST = 65_535, 16_384, 2**31 - 1
 
 REQUEST = {
     b":method": b"POST",
@@ -50,7 +50,9 @@ class Connection:
     def __init__(self, port: int, message: bytes, in_flight: int) -> None:
         self.answered = 0
         self.socket = socket.create_connection(("127.0.0.1", port))
-        self._message = b"\0" + struct.pack(">I", len(message)) + message
+        framed = b"\0" + struct.pack(">I", len(message)) + message
+        self._bytes = len(framed)
+        self._parts = [framed[at : at + FRAME] for at in range(0, len(framed), FRAME)]
         self._window = WINDOW
         self._next = 1
         self._waiting = in_flight
@@ -69,10 +71,12 @@ class Connection:
 
     def _calls(self) -> bytes:
         calls = []
-        while self._waiting and self._window >= len(self._message):
+        while self._waiting and self._window >= self._bytes:
             calls.append(_frame(HEADERS, END_HEADERS, self._next, _FIELDS))
-            calls.append(_frame(DATA, END_STREAM, self._next, self._message))
-            self._window -= len(self._message)
+            *first, last = self._parts
+            calls += [_frame(DATA, 0, self._next, part) for part in first]
+            calls.append(_frame(DATA, END_STREAM, self._next, last))
+            self._window -= self._bytes
             self._waiting -= 1
             self._next += 2
         return b"".join(calls)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import message_factory
 
 from authz.demo.idp import CLIENTS
 from authz.envoy.check import POOL
 from authz.model import Consumer, Gateway, OpenIDConnect, Place, Plugin, Route, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROUTE = "route-0"
 """The route that Envoy names."""
@@ -87,18 +90,31 @@ def basic(secret: str = CLIENTS[CALLER]) -> str:
 
 def check_request(authorization: str, route: str = ROUTE) -> bytes:
     """Return what Envoy would ask about a request on a route that it names."""
+    return any_request({"authorization": authorization}, route=route)
+
+
+def any_request(
+    headers: Mapping[str, str],
+    *,
+    path: str = "/0/get",
+    body: bytes = b"",
+    route: str | None = None,
+) -> bytes:
+    """Return what Envoy would ask about this request; without ``route`` it names none."""
     request = _CHECK_REQUEST()
     attributes = request.attributes
     for end, port in ((attributes.source, 40_000), (attributes.destination, 8_000)):
         end.address.socket_address.address = "127.0.0.1"
         end.address.socket_address.port_value = port
-    attributes.context_extensions["route"] = route
+    if route is not None:
+        attributes.context_extensions["route"] = route
     attributes.request.time.seconds = 1_700_000_000
     http = attributes.request.http
     http.id = "17182156997139833360"
-    http.method, http.path, http.host = "GET", "/0/get", "localhost"
+    http.method, http.path, http.host = "GET", path, "localhost"
     http.scheme, http.protocol = "http", "HTTP/1.1"
-    http.headers.update({**HEADERS, "authorization": authorization})
+    http.raw_body = body
+    http.headers.update({**HEADERS, ":path": path, **headers})
     wire: bytes = request.SerializeToString()
     return wire
 

@@ -127,7 +127,7 @@ def test_equal_names_in_different_objects_are_fine() -> None:
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'[{"a":'], ids=["array", "object", "both"])
 def test_nesting_has_an_end(opening: bytes, levels: int) -> None:
     with pytest.raises(
-        InvalidJSONError, match="nested deeper than 16 levels|more than 1500 objects"
+        InvalidJSONError, match=r"nested deeper than 16 levels|more than 1500 objects"
     ):
         loads(opening * levels)
 

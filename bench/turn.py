@@ -1,0 +1,77 @@
+"""One checkout's side of ``bench.against``: a line that names a figure in, its value out.
+
+Run as a file, with the checkout to measure as working directory and first on the path:
+``authz`` and ``bench`` are that checkout's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from authz.build import build
+from authz.settings import Settings
+from authz.telemetry import Telemetry
+from bench.h2 import ask
+from bench.house import basic, check_request, deck, gateway
+from bench.idp import running_idp
+from bench.machine import cpu_seconds
+from bench.servers import NATIVE, Authz
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench.idp import BenchIdp
+
+CALLS = 10_000
+CHECKS = 2_000
+CONNECTIONS, IN_FLIGHT = 16, 4
+
+
+def in_process(idp: BenchIdp) -> Callable[[], float]:
+    """Return what measures a ready answer, bytes to bytes: µs of CPU."""
+    wire = check_request(basic())
+    with asyncio.Runner() as runner:
+        house = build(gateway(idp.issuer), Settings(), Telemetry())
+        runner.run(house.service.check(wire, None))
+        runner.run(house.aclose())
+    cached = house.service.cached
+    if cached(wire) is None:
+        raise RuntimeError("there is no ready answer to measure")
+
+    def turn() -> float:
+        started = time.thread_time()
+        for _ in range(CALLS):
+            cached(wire)
+        return (time.thread_time() - started) / CALLS * 1e6
+
+    return turn
+
+
+def through(authz: Authz) -> Callable[[], float]:
+    """Return what measures a ready answer through a server: µs of its CPU."""
+    wire = check_request(basic())
+
+    def turn() -> float:
+        before = cpu_seconds(authz.pid or 0)
+        ask(authz.port, wire, calls=CHECKS, connections=CONNECTIONS, in_flight=IN_FLIGHT)
+        return (cpu_seconds(authz.pid or 0) - before) / CHECKS * 1e6
+
+    turn()  # the exchange
+    return turn
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    transport = "native" if NATIVE else "grpcio"
+    with running_idp() as idp, Authz(deck(idp.issuer), transport=transport) as authz:
+        turns = {"process": in_process(idp), transport: through(authz)}
+        print(*turns, flush=True)
+        for line in sys.stdin:
+            print(turns[line.strip()](), flush=True)
+
+
+if __name__ == "__main__":
+    main()
