@@ -138,11 +138,11 @@ def _text(header: Message) -> str:
 
 def _joined(lines: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Join the lines of one name by commas (RFC 9110 section 5.2), as Envoy's map does."""
-    headers: dict[str, str] = {}
+    headers: dict[str, list[str]] = {}
     for name, value in lines:
         if name == name.lower():
-            headers[name] = f"{headers[name]},{value}" if name in headers else value
-    return headers
+            headers.setdefault(name, []).append(value)
+    return {name: ",".join(values) for name, values in headers.items()}
 
 
 class Glance(Protocol):
