@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from authz.build import build
 from authz.kong import state
+from authz.kong.files import Sources
 from authz.settings import Settings
 from authz.telemetry import Telemetry
 from bench.h2 import Connection
@@ -73,7 +74,7 @@ def deck(issuer: str) -> str:
 def measure() -> Iterator[Figure]:
     """Measure the dearest of each family, then what others notice of the dearest of all."""
     with running_idp() as idp, asyncio.Runner() as runner:
-        gateway = state.parse((("bench.json", deck(idp.issuer).encode()),), {})
+        gateway = state.parse(Sources((("bench.json", deck(idp.issuer).encode()),)), {})
         house = build(gateway, Settings(), Telemetry())
         runner.run(house.service.check(check_request(basic()), None))  # keys, a token
         dearest: tuple[float, bytes] = (0.0, b"")
