@@ -83,7 +83,6 @@ class Pasted(Enum):
     SAME = "the same text"
     OTHER_TEXT = "another text, or no YAML"
     STRUCTURE = "several values, or a mapping"
-    LIST = "a list of texts in brackets, which is all that stands there"
 
 
 class Scalar(Node):
@@ -168,12 +167,6 @@ class Scalar(Node):
         """Return the same scalar as a reference that nobody follows."""
         return Unresolved((self._file, self._line, self._column), self.text, plain=False)
 
-    def items_in_brackets(self) -> Sequence:
-        """Return the texts of a variable's ``[a, b]`` (``Pasted.LIST``)."""
-        at = (self._file, self._line, self._column)
-        texts = _bracketed(self.text or "") or []
-        return Sequence(at, [Scalar(at, t, plain=False, variables=self.variables) for t in texts])
-
 
 class Unresolved(Scalar):
     """A ``{vault://…}`` reference in what takes no effect: set, but to nothing known."""
@@ -182,13 +175,15 @@ class Unresolved(Scalar):
 
 
 class Sequence(Node):
-    """A list of nodes."""
+    """A list of nodes; ``variables`` gave it, if it is the ``[a, b]`` of one's value."""
 
-    __slots__ = ("items",)
+    __slots__ = ("items", "variables")
 
-    def __init__(self, at: tuple[str, int, int], items: list[Node]) -> None:
+    def __init__(
+        self, at: tuple[str, int, int], items: list[Node], variables: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(*at)
-        self.items = items
+        self.items, self.variables = items, variables
 
     @property
     def kind(self) -> str:
@@ -197,7 +192,7 @@ class Sequence(Node):
 
     def replace(self, items: list[Node]) -> Sequence:
         """Return a list with other items at the same place."""
-        return Sequence((self._file, self._line, self._column), items)
+        return Sequence((self._file, self._line, self._column), items, self.variables)
 
 
 class Entry(NamedTuple):
@@ -322,15 +317,20 @@ def _as_pasted(
     read = _values_in(_FRAMES[in_list, in_flow].format(filled.text))
     if read == [filled.text]:
         return Pasted.SAME
-    if filled.whole and not in_flow and _bracketed(filled.text) is not None:
-        return Pasted.LIST
     is_text = not read or (len(read) == 1 and isinstance(read[0], str))
     return Pasted.OTHER_TEXT if is_text else Pasted.STRUCTURE
 
 
-def _bracketed(text: str) -> list[str] | None:
-    """Return the texts of ``[a, "b"]``; None if it is anything else."""
-    read = _values_in(f"- {text}")
+def _pasted_items(
+    event: yaml.ScalarEvent, filled: environment.Filled, *, in_flow: bool
+) -> list[str] | None:
+    """Return the texts of a value ``[a, "b"]`` that is all that stands there, without quotes.
+
+    None if it is anything else, or in brackets itself: decK reads a list in a list there.
+    """
+    if event.style or in_flow or not filled.whole or filled.text is None:
+        return None
+    read = _values_in(f"- {filled.text}")
     if read is None or len(read) != 1 or not isinstance(read[0], list):
         return None
     items = read[0]
@@ -472,7 +472,7 @@ class _Composer:
             raise _UnusableError(place, f"the anchor '{event.anchor}' stands inside itself")
         return node
 
-    def _scalar(self, event: yaml.ScalarEvent) -> Scalar:
+    def _scalar(self, event: yaml.ScalarEvent) -> Scalar | Sequence:
         plain = event.implicit[0]
         if event.tag is not None:
             self._check_tag(event)
@@ -481,6 +481,12 @@ class _Composer:
         if not filled.variables:
             return Scalar(self._at(event), filled.text, plain=plain)
         in_list, in_flow = self._open[-1] if self._open else (True, False)
+        if (items := _pasted_items(event, filled, in_flow=in_flow)) is not None:
+            texts: list[Node] = [
+                Scalar(self._at(event), item, plain=False, variables=filled.variables)
+                for item in items
+            ]
+            return Sequence(self._at(event), texts, filled.variables)
         pasted = _as_pasted(event, filled, in_list=in_list, in_flow=in_flow)
         return Scalar(
             self._at(event), filled.text, plain=plain, variables=filled.variables, pasted=pasted

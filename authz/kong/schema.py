@@ -146,18 +146,13 @@ def _other_number(scalar: Scalar, number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """A list of one type; a bare value stands for a list of one, as in Kong's older files.
-
-    A variable that holds ``[a, b]``, and is all that stands there, is that list.
-    """
+    """A list of one type; a bare value stands for a list of one, as in Kong's older files."""
 
     of: Type
     at_least: int = 0
 
     def read(self, node: Node, name: str, problems: Problems) -> tuple[Any, ...] | None:
         """Return the items, those left out that have been reported."""
-        if isinstance(node, Scalar) and node.pasted is Pasted.LIST:
-            node = node.items_in_brackets()
         items = node.items if isinstance(node, Sequence) else [node]
         if len(items) < self.at_least:
             problems.error(node.place, name, "must not be empty")
@@ -329,14 +324,15 @@ def as_list(node: Node | None, name: str, problems: Problems) -> list[Node]:
 
 
 def _scalar(node: Node, wanted: str, name: str, problems: Problems) -> Scalar | None:
-    if not isinstance(node, Scalar):
+    variables = node.variables if isinstance(node, Scalar | Sequence) else ()
+    if not isinstance(node, Scalar) and not variables:
         problems.error(node.place, name, f"must be {wanted}, not {node.kind}")
         return None
-    if node.pasted in {Pasted.STRUCTURE, Pasted.LIST}:
+    if not isinstance(node, Scalar) or node.pasted is Pasted.STRUCTURE:
         problems.error(
             node.place,
             name,
-            f"the value of {node.variables[0]} is more than one value to decK, which pastes it "
+            f"the value of {variables[0]} is more than one value to decK, which pastes it "
             f"into the YAML, and {wanted} is wanted: put quotes around the template to keep it "
             "one text, or write the items one by one",
         )
@@ -345,7 +341,7 @@ def _scalar(node: Node, wanted: str, name: str, problems: Problems) -> Scalar | 
         problems.notice(
             node.place,
             name,
-            f"the value of {', '.join(dict.fromkeys(node.variables))} is taken as it stands; decK "
+            f"the value of {', '.join(dict.fromkeys(variables))} is taken as it stands; decK "
             "pastes it into the YAML, and reads another text or none: other quotes around the "
             "template make both read the same",
         )

@@ -71,23 +71,22 @@ def test_D_06_a_value_that_decks_way_of_pasting_would_change_is_known(
     node = document.parse(template.encode(), "f", {"DECK_A": value}, problems)
     problems.raise_errors()
     assert isinstance(node, document.Mapping)
-    [filled] = [scalar for scalar in scalars(node) if scalar.variables]
+    [filled] = from_variables(node)
 
-    if filled.pasted is document.Pasted.SAME:
-        assert texts(place.format(value)) == texts(place.format("PASTED"), pasted=value)
-    else:
-        assert texts(place.format(value)) != texts(place.format("PASTED"), pasted=value)
+    called_the_same = isinstance(filled, document.Scalar) and filled.pasted is document.Pasted.SAME
+    is_the_same = texts(place.format(value)) == texts(place.format("PASTED"), pasted=value)
+    assert called_the_same == is_the_same
 
 
-def scalars(node: document.Node) -> Iterator[document.Scalar]:
-    if isinstance(node, document.Scalar):
+def from_variables(node: document.Node) -> Iterator[document.Scalar | document.Sequence]:
+    if isinstance(node, document.Scalar | document.Sequence) and node.variables:
         yield node
     elif isinstance(node, document.Sequence):
         for item in node.items:
-            yield from scalars(item)
+            yield from from_variables(item)
     elif isinstance(node, document.Mapping):
         for entry in node.entries.values():
-            yield from scalars(entry.value)
+            yield from from_variables(entry.value)
 
 
 def texts(written: str, pasted: str = "") -> list[str] | None:
