@@ -58,7 +58,7 @@ def read(
     None if it is not ``enabled`` (then only its grammar is checked), or if it
     lacks what everything else needs, which has been reported.
     """
-    acting = _acting_methods(config) if enabled else frozenset[str]()
+    acting = _acting_methods(config) if enabled else None
     config = _with_references(config, acting, vaults, problems)
     values = schema.read_fields(config, PARAMETERS, problems)
     return _Reading(config, values, place, problems).result() if enabled else None
@@ -78,12 +78,12 @@ def _acting_methods(config: Mapping) -> frozenset[str]:
 
 
 def _with_references(
-    config: Mapping, acting: frozenset[str], vaults: environment.Vaults, problems: Problems
+    config: Mapping, acting: frozenset[str] | None, vaults: environment.Vaults, problems: Problems
 ) -> Mapping:
     """Resolve the references that take effect, where Kong resolves them; mark the others.
 
     One that takes no effect is never followed: its vault may be one that cannot
-    be read from here.
+    be read from here.  ``acting`` is None for a plugin that is switched off.
     """
     replaced: dict[str, Node] = {}
     for name, entry in config.entries.items():
@@ -98,9 +98,10 @@ def _with_references(
     return config.replace(replaced)
 
 
-def _takes_effect(parameter: Parameter, acting: frozenset[str]) -> bool:
-    if parameter.status is not Status.DONE or not acting:
+def _takes_effect(parameter: Parameter, acting: frozenset[str] | None) -> bool:
+    if acting is None or parameter.status is not Status.DONE:
         return False
+    # What every method uses stays in effect where none acts: such a plugin turns all away.
     return not parameter.used_by or bool(parameter.used_by & acting)
 
 
