@@ -151,18 +151,26 @@ class _Index(Generic[_Entity]):
 
         None after a report: one about ``node``, or an earlier one about its entity.
         """
-        fields = tuple(self._by)
         if isinstance(node, Mapping):
-            fields = tuple(field for field in fields if node.get(field) is not None)
-            node = node.get(fields[0]) or node if fields else node
+            keys = {field: key for field in self._by if (key := node.get(field)) is not None}
+            node = next(iter(keys.values()), node)
+        else:
+            keys = dict.fromkeys(self._by, node)
         if not isinstance(node, Scalar):
             self._problems.error(node.place, name, f"must be a name or an id of the {self._kind}")
             return None
         if node.text is None:  # of a variable that is missing
             return None
-        for field in fields:
-            if (entity := self._by[field].get(node.text)) is not None:
-                return entity
+        found = [
+            entity
+            for field, key in keys.items()
+            if isinstance(key, Scalar) and (entity := self._by[field].get(key.text or ""))
+        ]
+        if any(entity is not found[0] for entity in found):
+            message = f"{' and '.join(keys)} are those of two {self._kind}: write one of them"
+            self._problems.error(node.place, name, message)
+        if found:
+            return found[0]
         if not any({node.text, None} & names for names in self._unread):
             self._problems.error(node.place, name, self._unknown(node))
         return None
@@ -406,6 +414,9 @@ class _Assembly:
             if origin == plugins.OPENID_CONNECT:
                 message = "clones of openid-connect are not done here; use the plugin by its name"
                 self._problems.error(mapping.place, "cloned_plugins", message)
+            if name and (name in self._clones or name in plugins.known()):
+                message = f"'{name}' names a plugin already; choose another name"
+                self._problems.error(mapping.place_of("name"), "name", message)
             if name and origin:
                 self._clones[name] = origin
 

@@ -174,6 +174,14 @@ def test_a_reference_that_leads_nowhere_has_a_hint() -> None:
     assert found.endswith("service: 'order' is none of the services; did you mean 'orders'?")
 
 
+def test_a_reference_by_the_name_of_one_and_the_id_of_another_is_refused() -> None:
+    services = f"services: [{{name: a, host: h}}, {{name: b, host: h, id: {ID}}}]"
+    plugin = "plugins: [{{name: cors, service: {{name: {}, id: {}}}}}]"
+    assert not complaints(text(services, plugin.format("b", ID)))
+    [found] = complaints(text(services, plugin.format("a", ID)))
+    assert "service: name and id are those of two services" in found
+
+
 def test_two_plugins_of_one_name_and_scope_are_refused() -> None:
     [found] = complaints(text(f"plugins: [{OIDC}, {OIDC}]"))
     assert "another plugin with the same scope has the same, at <stdin>:2:18" in found
@@ -299,6 +307,13 @@ def test_a_clone_is_what_it_is_a_clone_of() -> None:
     clones = "cloned_plugins: [{name: mine, ref: key-auth}, {name: soft, ref: cors}]"
     [found] = complaints(text(clones, "plugins: [{name: mine}, {name: soft}]"))
     assert "mine decides who gets in" in found
+
+
+@pytest.mark.parametrize("taken", ["key-auth", "openid-connect", "mine"])
+def test_a_clone_takes_no_name_that_a_plugin_has(taken: str) -> None:
+    clones = f"cloned_plugins: [{{name: mine, ref: file-log}}, {{name: {taken}, ref: cors}}]"
+    [found] = complaints(text(clones))
+    assert f"name: '{taken}' names a plugin already" in found
 
 
 def test_a_clone_of_openid_connect_is_refused() -> None:
