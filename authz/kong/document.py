@@ -46,6 +46,9 @@ _DECK_INTEGER = re.compile(
 )
 _BASES = {"x": 16, "b": 2, "o": 8, "z": 8, "d": 10}
 _STANDARD_TAG = re.compile(r"tag:yaml\.org,2002:(?:null|bool|int|float|str|seq|map)")
+# Neither is quoted: it may be a secret that lacks its quotes.
+_TAG = "a YAML tag is refused here; a text that begins with ! needs quotes"
+_ALIAS = "an alias of no anchor above; a text that begins with * needs quotes"
 _STRING_TAG = "tag:yaml.org,2002:str"
 _DIGITS_MAX = 4_000
 """Of a number; Python refuses to read more than 4,300."""
@@ -466,7 +469,7 @@ class _Composer:
     def _alias(self, event: yaml.AliasEvent) -> Node:
         place = Place(*self._at(event))
         if event.anchor not in self._anchors:
-            raise _UnusableError(place, f"the anchor '{event.anchor}' is not defined above")
+            raise _UnusableError(place, _ALIAS)
         node = self._anchors[event.anchor]
         if node is None:
             raise _UnusableError(place, f"the anchor '{event.anchor}' stands inside itself")
@@ -495,9 +498,7 @@ class _Composer:
     def _check_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
         # A tag names a type to build (!!python/object …); decK's files have no use for one.
         if event.tag is not None and event.tag != "!" and not _STANDARD_TAG.fullmatch(event.tag):
-            self._problems.error(
-                Place(*self._at(event)), "file", f"the YAML tag '{event.tag}' is refused"
-            )
+            self._problems.error(Place(*self._at(event)), "file", _TAG)
 
     def _sequence(self, start: yaml.Event) -> Sequence:
         node = Sequence(self._at(start), [])

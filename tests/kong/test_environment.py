@@ -119,6 +119,12 @@ def test_a_value_never_becomes_yaml(value: str) -> None:
         assert read.unauthorized_error_message == value
 
 
+@pytest.mark.parametrize("begin", "*!&%@`{[|>-?:#'\"")
+def test_a_secret_that_lacks_its_quotes_is_in_no_message(begin: str) -> None:
+    for item in (begin + CANARY, f"{begin} {CANARY}", f"{begin}{CANARY}: x"):
+        assert CANARY not in " ".join(complaints(with_parameters(f"client_secret: {item}")))
+
+
 def test_text_around_a_template_stays() -> None:
     read = config('issuer: https://${{ env "DECK_H" }}/x', instead_of="issuer", DECK_H="idp.test")
     assert read.issuer == "https://idp.test/x"
@@ -127,7 +133,7 @@ def test_text_around_a_template_stays() -> None:
 def test_columns_after_a_template_are_those_of_the_file() -> None:
     text = '_format_version: "3.0"\n_konnect: {a: "${{ env "DECK_A" }}"}\n'
     assert complaints(text + '_ignore: ["${{ env "DECK_A" }}", *x]', {"DECK_A": "1"}) == [
-        "3:34: file: the anchor 'x' is not defined above"
+        "3:34: file: an alias of no anchor above; a text that begins with * needs quotes"
     ]
 
 
