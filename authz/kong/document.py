@@ -344,12 +344,13 @@ def _values_in(text: str) -> list[Any] | None:
     """Return the values of the list or the mapping ``text``.
 
     They are texts, lists of values, and of mappings tuples of their values.
-    None if it is no YAML, or says more than its texts do (``&a``, ``*a``, ``!a``).
+    None if it is no YAML, is nested too deep to be a file's, or says more than its
+    texts do (``&a``, ``*a``, ``!a``).
     """
     lists: list[list[Any]] = [[]]
     try:
         for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-            if isinstance(event, yaml.AliasEvent) or _is_marked(event):
+            if isinstance(event, yaml.AliasEvent) or _is_marked(event) or len(lists) > MAX_DEPTH:
                 return None
             if isinstance(event, yaml.ScalarEvent):
                 lists[-1].append(event.value)

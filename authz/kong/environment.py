@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 
     from authz.kong.problems import Problems
 
+MAX_VALUES_CHARACTERS = 32 * 1024 * 1024
+"""Of all values that one file takes in, each counted at every use."""
+
 # A placeholder is OPEN, the template's number, and PADs up to the template's
 # length.  Both are private-use characters: plain YAML, and in nobody's text.
 _OPEN, _PAD = "\ue000", "\ue001"
 _PLACEHOLDER = re.compile(f"{_OPEN}([0-9]+){_PAD}+")
 _RESERVED = re.compile(f"[{_OPEN}{_PAD}]")
 
-_TEMPLATE = re.compile(r"\$\{\{(?P<action>.*?)\}\}|\$\{\{")
+# One that does not close takes the rest of its line, so that nobody looks for its end again.
+_TEMPLATE = re.compile(r"\$\{\{(?P<action>.*?)(?P<end>\}\}|$)")
 _ACTION = re.compile(
     r"""\s* env \s+ (?: "(?P<quoted>[^"\\]*)" | `(?P<raw>[^`]*)` ) \s*
         (?P<pipes> (?: \| \s* (?: toInt | toBool | toFloat | indent \s+ [0-9]+ ) \s* )* )""",
@@ -112,13 +116,21 @@ def extract(text: str, file: str, environ: Mapping[str, str], problems: Problems
         return Templates(text, [])
     values: list[tuple[str, str | None]] = []
     lines = text.split("\n")
+    left = MAX_VALUES_CHARACTERS
     for number, line in enumerate(lines):
         if "${{" not in line or line.lstrip().startswith("#"):
             continue
 
         def take(match: re.Match[str], number: int = number) -> str:
             place = Place(file, number + 1, match.start() + 1)
-            values.append(_evaluate(match["action"], place, environ, problems))
+            action = match["action"] if match["end"] else None
+            name, value = _evaluate(action, place, environ, problems)
+            nonlocal left
+            if 0 <= left < len(value or ""):
+                message = f"the values grow beyond {MAX_VALUES_CHARACTERS} characters here"
+                problems.error(place, "env", message)
+            left -= len(value or "")
+            values.append((name, value if left >= 0 else None))
             return f"{_OPEN}{len(values) - 1}".ljust(len(match[0]), _PAD)
 
         lines[number] = _TEMPLATE.sub(take, line)

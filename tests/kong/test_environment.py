@@ -9,10 +9,10 @@ import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.configuration import PLUGIN, complaints, config, load, with_parameters
+from support.configuration import FORMAT, PLUGIN, complaints, config, load, with_parameters
 
 from authz.kong import document
-from authz.kong.environment import Vaults
+from authz.kong.environment import MAX_VALUES_CHARACTERS, Vaults
 from authz.kong.problems import Problems
 from authz.model import Secret
 
@@ -123,6 +123,25 @@ def test_a_value_never_becomes_yaml(value: str) -> None:
 def test_a_secret_that_lacks_its_quotes_is_in_no_message(begin: str) -> None:
     for item in (begin + CANARY, f"{begin} {CANARY}", f"{begin}{CANARY}: x"):
         assert CANARY not in " ".join(complaints(with_parameters(f"client_secret: {item}")))
+
+
+def test_a_value_is_not_looked_at_deeper_than_a_file_may_be() -> None:
+    """The parser takes a second for every 10,000 brackets that stay open."""
+    nested = "[" * (document.MAX_DEPTH + 2) + "]" * (document.MAX_DEPTH + 2)
+    assert config('scopes: ${{ env "DECK_A" }}', DECK_A=nested).scopes == (nested,)
+
+
+def test_a_template_that_does_not_close_takes_the_rest_of_its_line() -> None:
+    """Each ${{ would look through all of the line for an end that is not there."""
+    [found] = complaints(FORMAT + "_comment: " + "${{ x " * 1_000)
+    assert found.startswith("2:11: env: this template is not understood")
+
+
+def test_values_that_multiply_are_stopped() -> None:
+    value = "x" * (MAX_VALUES_CHARACTERS // 100)
+    text = FORMAT + "_comment:\n" + '- ${{ env "DECK_A" }}\n' * 1_000
+    [found] = complaints(text, {"DECK_A": value})
+    assert found.startswith("103:3: env: the values grow beyond 33554432 characters")
 
 
 def test_text_around_a_template_stays() -> None:
