@@ -323,10 +323,17 @@ def as_list(node: Node | None, name: str, problems: Problems) -> list[Node]:
     return []
 
 
+def _quotes(node: Node) -> str:
+    """Return what to do about a reference without quotes, whose braces are a mapping's."""
+    names = node.entries if isinstance(node, Mapping) else ()
+    is_reference = any(f"{{{key}".startswith(environment.REFERENCE_START) for key in names)
+    return ": put {vault://…} in quotes" if is_reference else ""
+
+
 def _scalar(node: Node, wanted: str, name: str, problems: Problems) -> Scalar | None:
     variables = node.variables if isinstance(node, Scalar | Sequence) else ()
     if not isinstance(node, Scalar) and not variables:
-        problems.error(node.place, name, f"must be {wanted}, not {node.kind}")
+        problems.error(node.place, name, f"must be {wanted}, not {node.kind}{_quotes(node)}")
         return None
     if not isinstance(node, Scalar) or node.pasted is Pasted.STRUCTURE:
         problems.error(
