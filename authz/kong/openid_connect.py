@@ -140,7 +140,8 @@ class _Reading:
         self._values = values
         self._place = place
         self._problems = problems
-        self._named_methods = frozenset(self._get("auth_methods"))
+        # Of those for browsers it has been said that they are not done.
+        self._named_methods = frozenset(self._get("auth_methods")) - _BROWSER_METHODS
         self._methods = self._auth_methods()
 
     def result(self) -> OpenIDConnect | None:
@@ -213,8 +214,8 @@ class _Reading:
         if idle := [name for name in idle if name not in _OUR_CLIENT]:  # these have their own
             self._notice(
                 idle[0],
-                "no effect, for only methods that auth_methods does not name use it: "
-                f"{', '.join(idle)}",
+                "no effect, for only methods that are not named in auth_methods, or are for "
+                f"browsers, use it: {', '.join(idle)}",
             )
         if browser:
             names = ", ".join(name for name in browser if name not in LEGACY) or "legacy names"

@@ -173,8 +173,16 @@ def fields(config: OpenIDConnect) -> tuple[str, ...]:
 @pytest.mark.parametrize("name", ["bearer_token_header_name", "bearer_token_cookie_name"])
 def test_D_11_a_place_for_bearer_tokens_takes_no_effect_without_bearer(name: str) -> None:
     [notice] = notices(with_parameters(f"{name}: x"))
-    assert notice.endswith(f"only methods that auth_methods does not name use it: {name}")
+    assert notice.endswith(f"not named in auth_methods, or are for browsers, use it: {name}")
     assert "is not done here" in refused(f"{name}: x", instead_of="auth_methods")
+
+
+def test_D_11_what_only_a_login_uses_takes_no_effect_beside_a_method_for_machines() -> None:
+    text = PLUGIN.replace("client_credentials_param", "bearer_token_param").replace(
+        "[client_credentials]", "[bearer, authorization_code, session]"
+    )
+    found = notices(text + "    token_post_args_names: [resource]\n")
+    assert any("use it: token_post_args_names" in line for line in found)
 
 
 def test_D_11_nothing_that_turns_callers_away_is_ever_without_effect() -> None:
