@@ -55,7 +55,9 @@ class Text:
         if scalar.kind != "a string":
             return f"must be a string, not {scalar.kind}: put it in quotes"
         if "${" in text and not scalar.variables and (bare := _BARE_VARIABLE.search(text)):
-            variable = re.sub(r"\W", "_", bare[1]).upper().removeprefix("DECK_") or "NAME"
+            is_whole = bare[0] == text  # else it may be a secret in which such a thing stands
+            name = bare[1] if is_whole or not self.secret else ""
+            variable = re.sub(r"\W", "_", name).upper().removeprefix("DECK_") or "NAME"
             return f'${{…}} is no variable of decK: write ${{{{ env "DECK_{variable}" }}}}'
         if text.startswith(environment.REFERENCE_START):
             return (

@@ -125,6 +125,11 @@ def test_a_secret_that_lacks_its_quotes_is_in_no_message(begin: str) -> None:
         assert CANARY not in " ".join(complaints(with_parameters(f"client_secret: {item}")))
 
 
+def test_a_secret_that_looks_like_a_variable_in_part_is_in_no_message() -> None:
+    [found] = complaints(with_parameters("client_secret: 'a${hunter}b'"))
+    assert 'write ${{ env "DECK_NAME" }}' in found
+
+
 def test_a_value_is_not_looked_at_deeper_than_a_file_may_be() -> None:
     """The parser takes a second for every 10,000 brackets that stay open."""
     nested = "[" * (document.MAX_DEPTH + 2) + "]" * (document.MAX_DEPTH + 2)
