@@ -287,7 +287,7 @@ def test_G_05_check_tells_the_server_name_that_a_client_would(tmp_path: Path) ->
     for url, reason in (
         ("https://a.example/", "deny 404: route_unmatched"),
         ("https://10.0.0.1/", "deny 503: server_name_untold"),
-        ("http://a.example/", "allow"),
+        ("http://a.example/", "deny 503: server_name_untold"),
     ):
         assert authz("check", "-c", str(file), url).stdout.startswith(reason)
 

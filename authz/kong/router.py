@@ -154,11 +154,6 @@ class _Facts:
     server_name: str
     search: _Search
 
-    @property
-    def hides_server_name(self) -> bool:
-        """Whether there is TLS and Envoy has not told its server name, if there is one."""
-        return not self.server_name and self.request.scheme == "https"
-
     def lines(self, name: str) -> tuple[str, ...] | None:
         """Return what may be a line of a header, in small letters; ``None``: it is not there."""
         return self.search.lines(self.request.headers, name)
@@ -356,11 +351,7 @@ def _has_header(
 
 
 def _has_server_name(names: frozenset[str], wildcards: tuple[str, ...], facts: _Facts) -> bool:
-    """Tell whether the server name may be one of these; the router asks whether it is known.
-
-    Without TLS there is none, and Kong does not ask for one.  A name that was told is
-    looked at whatever the scheme says: in HTTP/2 the caller writes that.
-    """
+    """Tell whether the server name may be one of these; the router asks whether it is known."""
     name = facts.server_name
     if not name:
         return True
@@ -638,8 +629,10 @@ class Router:
         entry = self._index.first(facts)
         if entry is None:
             return None
-        if entry.match.route and entry.match.route.snis and facts.hides_server_name:
-            # It fits if the name does; no other route may answer in its place.
+        if entry.match.route and entry.match.route.snis and not facts.server_name:
+            # It fits if the name does; no other route may answer in its place, nor it in
+            # theirs.  Kong asks for no name without TLS, but whether there is TLS is not
+            # told: the caller writes the scheme (:scheme, X-Forwarded-Proto, http://…).
             raise Unavailable(
                 Reason.SERVER_NAME_UNTOLD,
                 f"{_route_label(entry.match)} asks for a server name (snis), and Envoy tells none",

@@ -302,11 +302,10 @@ def test_more_header_names_go_first() -> None:
     assert met(table, request("/long", headers={"x-a": "1"})) == "one"
 
 
-def test_a_server_name_is_asked_for_under_tls_only() -> None:
+def test_a_server_name_is_compared_without_case_and_final_dot() -> None:
     table = router(route("r", snis=("A.test.",)))
     assert met(table, request(scheme="https", server_name="a.TEST")) == "r"
     assert met(table, request(scheme="https", server_name="b.test")) is None
-    assert met(table, request(scheme="http")) == "r"
 
 
 def test_G_04_a_server_name_is_matched_as_a_host_is() -> None:
@@ -329,8 +328,9 @@ def test_G_05_a_server_name_that_was_not_told_is_not_another_name() -> None:
         route("open", paths=("/",)),
         route("higher", paths=("/x",), methods=("PUT",), hosts=("a.test",)),
     )
-    untold = request(scheme="https")
-    assert refusal(table, untold) is Reason.SERVER_NAME_UNTOLD
+    # Whether there is TLS is not known either: the caller writes the scheme.
+    for scheme in ("https", "http"):
+        assert refusal(table, request(scheme=scheme)) is Reason.SERVER_NAME_UNTOLD
     assert met(table, request(scheme="https", server_name="b.test")) == "open"
     # Where the name decides nothing, nobody asks for it.
     assert met(table, request("/x", scheme="https", method="PUT")) == "higher"
@@ -592,8 +592,7 @@ def scan(routes: tuple[Route, ...], asked: Request) -> str | None:
             )
             if fits and wanted(r, asked) and (best is None or rank(r, path) > best[0]):
                 best = rank(r, path), r
-    untold = asked.scheme == "https" and not asked.server_name
-    if best is not None and best[1].snis and untold:
+    if best is not None and best[1].snis and not asked.server_name:
         return "untold"
     if best is None or asked.scheme not in best[1].protocols:
         return None
