@@ -149,10 +149,13 @@ class _Facts:
 
     request: Request
     host: str
-    port: int
+    ports: tuple[int | None, ...]
+    """What a route's host may have behind its colon; ``None``: there is no colon."""
     path: str
     server_name: str
     search: _Search
+    is_usual: bool
+    """Whether callers that mean no harm send what can be read so: a port, say."""
 
     def lines(self, name: str) -> tuple[str, ...] | None:
         """Return what may be a line of a header, in small letters; ``None``: it is not there."""
@@ -240,7 +243,7 @@ def split_host(host: str) -> tuple[str, int | None]:
 _PORT = re.compile("[0-9]{1,5}")
 
 
-def _facts(request: Request, search: _Search) -> Iterator[_Facts]:
+def _facts(request: Request, asked: _Asked, search: _Search) -> Iterator[_Facts]:
     """Yield the readings of a request: Kong's, and those that Envoy may have.
 
     MalformedRequest: it has none that is worth a look.
@@ -256,13 +259,31 @@ def _facts(request: Request, search: _Search) -> Iterator[_Facts]:
         host, port = split_host(request.host)
     except ValueError as error:
         raise MalformedRequest(Reason.REQUEST_MALFORMED, str(error)) from None
-    if port is None:
-        port = 443 if request.scheme == "https" else 80
     server_name = ascii_lower(request.server_name).removesuffix(".")
     # Envoy takes the dot away only if it is told to (strip_trailing_host_dot).
     hosts = (host, host.removesuffix(".")) if host.endswith(".") else (host,)
-    for spelled, read in product(hosts, _paths(path)):
-        yield _Facts(request, spelled, port, read, server_name, search)
+    kongs, *others = _ports(request, port, asked)
+    for ports, name, read in product((kongs, *others), hosts, _paths(path)):
+        yield _Facts(request, name, ports, read, server_name, search, ports is not kongs)
+
+
+def _ports(request: Request, port: int | None, asked: _Asked) -> Iterator[tuple[int | None, ...]]:
+    """Yield what a route's host may have behind its colon, to Kong and to Envoy.
+
+    To Kong a port that is not sent is the scheme's, and the caller may have written
+    that; to Envoy ``a.test:80`` is another host than ``a.test``, unless it is told to
+    strip the port (``strip_any_host_port``): then none arrives here.
+    """
+    if port is not None:
+        yield None, port
+        if asked.hosts:
+            yield (port,) if request.host.endswith(f":{port}") else ()
+        return
+    defaults = (443, 80) if request.scheme == "https" else (80, 443)
+    yield None, defaults[0]
+    if asked.ports:
+        yield None, defaults[1]
+        yield (None,)
 
 
 def _paths(path: str) -> tuple[str, ...]:
@@ -275,6 +296,20 @@ def _paths(path: str) -> tuple[str, ...]:
             f"longer than {ODD_PATH_CHARACTERS_MAX} characters",
         )
     return readings(path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Of what can be read in several ways: whether any route asks for it."""
+
+    hosts: bool
+    ports: bool
+
+    @classmethod
+    def by(cls, rules: Iterable[Rule]) -> _Asked:
+        """Return what the routes of these rules ask for."""
+        hosts = {host for rule in rules for host in rule.route.hosts}
+        return cls(bool(hosts), any(split_host(host)[1] is not None for host in hosts))
 
 
 # --- The conditions of a route --------------------------------------------------
@@ -365,8 +400,8 @@ def _is_under(wildcard: str, name: str) -> bool:
     return len(name) > len(fixed) and begins(fixed)
 
 
-def _has_port(port: int, facts: _Facts) -> bool:
-    return facts.port == port
+def _has_port(port: int | None, facts: _Facts) -> bool:
+    return port in facts.ports
 
 
 def _has_path(pattern: Pattern, facts: _Facts) -> bool:
@@ -536,6 +571,7 @@ class Router:
         # A file whose routes are all disabled still has routes: it opens nothing.
         anything = plugins.match(None, None)
         self._everything = anything if anything.plugin and not gateway.routes else None
+        self._asked = _Asked.by(rules)
         self._index, self._steps_max = _index(rules, matches)
 
     def match(self, request: Request) -> Match:
@@ -613,16 +649,24 @@ class Router:
         return match
 
     def _met(self, request: Request) -> Match | None:
-        """Return what all readings of the request meet."""
-        first, *others = _facts(request, _Search(self._steps_max))
+        """Return what the request meets, if no reading of it makes it another matter.
+
+        One that is usual, as is a port in the host, does so only where another plugin
+        decides: an Envoy that has no route for it lets nobody in.
+        """
+        first, *others = _facts(request, self._asked, _Search(self._steps_max))
         match = self._read(first)
         for facts in others:
-            if (other := self._read(facts)) != match:
-                raise MalformedRequest(
-                    Reason.ROUTE_AMBIGUOUS,
-                    f"Envoy may see {_route_label(other)} in the path or host, and Kong's router "
-                    f"sees {_route_label(match)}; Envoy has named none",
-                )
+            if match is None and facts.is_usual:
+                continue
+            other = self._read(facts)
+            if other == match or (facts.is_usual and _is_harmless(other, match)):
+                continue
+            raise MalformedRequest(
+                Reason.ROUTE_AMBIGUOUS,
+                f"Envoy may see {_route_label(other)} in the path or host, and Kong's router "
+                f"sees {_route_label(match)}; Envoy has named none",
+            )
         return match
 
     def _read(self, facts: _Facts) -> Match | None:
@@ -638,6 +682,10 @@ class Router:
                 f"{_route_label(entry.match)} asks for a server name (snis), and Envoy tells none",
             )
         return entry.match
+
+
+def _is_harmless(other: Match | None, match: Match | None) -> bool:
+    return other is None or match is None or other.plugin is match.plugin
 
 
 def _route_label(match: Match | None) -> str:
@@ -703,7 +751,8 @@ def _file(entries: Entries, patterns: _Patterns, rank: int, rule: Rule, match: M
 
 def _host_key(text: str) -> tuple[str, tuple[Condition, ...]]:
     host, port = split_host(text)
-    return host, () if port is None else (partial(_has_port, port),)
+    # To Envoy, too, the end of a.* may be a port.
+    return host, () if port is None and host.endswith("*") else (partial(_has_port, port),)
 
 
 def _path_key(route: Route, path: str, patterns: _Patterns) -> tuple[str, tuple[Condition, ...]]:
