@@ -38,7 +38,7 @@ from authz.kong.regexes import Pattern
 from authz.model import Diagnostic, Match
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from authz.model import Gateway, Plugin, Request, Route, Service
 
@@ -154,11 +154,16 @@ class _Facts:
     path: str
     server_name: str
     search: _Search
+    to_the_letter: bool
+    """Whether a header's value is one line, and its case counts, as in Envoy's routes."""
     is_usual: bool
     """Whether callers that mean no harm send what can be read so: a port, say."""
 
     def lines(self, name: str) -> tuple[str, ...] | None:
-        """Return what may be a line of a header, in small letters; ``None``: it is not there."""
+        """Return what may be a line of a header, in small letters; ``None``: it is not there.
+
+        The whole value is the first.
+        """
         return self.search.lines(self.request.headers, name)
 
 
@@ -263,8 +268,10 @@ def _facts(request: Request, asked: _Asked, search: _Search) -> Iterator[_Facts]
     # Envoy takes the dot away only if it is told to (strip_trailing_host_dot).
     hosts = (host, host.removesuffix(".")) if host.endswith(".") else (host,)
     kongs, *others = _ports(request, port, asked)
-    for ports, name, read in product((kongs, *others), hosts, _paths(path)):
-        yield _Facts(request, name, ports, read, server_name, search, ports is not kongs)
+    letters = (False, True) if asked.headers & request.headers.keys() else (False,)
+    for letter, ports, name, read in product(letters, (kongs, *others), hosts, _paths(path)):
+        is_usual = letter or ports is not kongs
+        yield _Facts(request, name, ports, read, server_name, search, letter, is_usual)
 
 
 def _ports(request: Request, port: int | None, asked: _Asked) -> Iterator[tuple[int | None, ...]]:
@@ -300,16 +307,21 @@ def _paths(path: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """Of what can be read in several ways: whether any route asks for it."""
+    """Of what can be read in several ways: what any route asks for."""
 
     hosts: bool
     ports: bool
+    headers: frozenset[str]
 
     @classmethod
-    def by(cls, rules: Iterable[Rule]) -> _Asked:
+    def by(cls, rules: Collection[Rule]) -> _Asked:
         """Return what the routes of these rules ask for."""
         hosts = {host for rule in rules for host in rule.route.hosts}
-        return cls(bool(hosts), any(split_host(host)[1] is not None for host in hosts))
+        return cls(
+            hosts=bool(hosts),
+            ports=any(split_host(host)[1] is not None for host in hosts),
+            headers=frozenset(ascii_lower(name) for rule in rules for name in rule.route.headers),
+        )
 
 
 # --- The conditions of a route --------------------------------------------------
@@ -350,7 +362,9 @@ def _conditions(route: Route, patterns: _Patterns) -> Iterator[Condition]:
         yield partial(_has_method, frozenset(route.methods))
     for name, values in route.headers.items():
         found = [patterns.header(route, v[2:]) for v in values if _is_header_regex(v)]
-        yield partial(_has_header, ascii_lower(name), _texts(values), tuple(found))
+        texts = _texts(values)
+        lower = frozenset(map(ascii_lower, texts))
+        yield partial(_has_header, ascii_lower(name), texts, lower, tuple(found))
     if route.snis:
         snis = [ascii_lower(sni).removesuffix(".") for sni in route.snis]
         wildcards = tuple(sni for sni in snis if "*" in sni)
@@ -358,7 +372,7 @@ def _conditions(route: Route, patterns: _Patterns) -> Iterator[Condition]:
 
 
 def _texts(values: Iterable[str]) -> frozenset[str]:
-    return frozenset(ascii_lower(value) for value in values if not _is_header_regex(value))
+    return frozenset(value for value in values if not _is_header_regex(value))
 
 
 def _is_header_regex(value: str) -> bool:
@@ -370,19 +384,26 @@ def _has_method(methods: frozenset[str], facts: _Facts) -> bool:
 
 
 def _has_header(
-    name: str, texts: frozenset[str], patterns: tuple[Pattern, ...], facts: _Facts
+    name: str,
+    texts: frozenset[str],
+    lower_texts: frozenset[str],
+    patterns: tuple[Pattern, ...],
+    facts: _Facts,
 ) -> bool:
     """Tell whether a line of the header has one of the values.
 
-    Kong looks at each line; Envoy has joined them by commas, so the parts
-    count, and the whole.
+    Kong looks at each line, in which case means nothing; Envoy has joined them by
+    commas, so the parts count, and the whole.  To the letter only the whole does.
     """
     lines = facts.lines(name)
     if lines is None:
         return False
-    if not texts.isdisjoint(lines):
-        return True
-    return any(facts.search.is_in(pattern, line) for pattern in patterns for line in lines)
+    if facts.to_the_letter:
+        lines = lines[:1]
+        has_text = facts.request.headers[name] in texts
+    else:
+        has_text = not lower_texts.isdisjoint(lines)
+    return has_text or any(facts.search.is_in(p, line) for p in patterns for line in lines)
 
 
 def _has_server_name(names: frozenset[str], wildcards: tuple[str, ...], facts: _Facts) -> bool:
@@ -664,8 +685,8 @@ class Router:
                 continue
             raise MalformedRequest(
                 Reason.ROUTE_AMBIGUOUS,
-                f"Envoy may see {_route_label(other)} in the path or host, and Kong's router "
-                f"sees {_route_label(match)}; Envoy has named none",
+                f"Envoy may see {_route_label(other)} in the path, host or headers, and Kong's "
+                f"router sees {_route_label(match)}; Envoy has named none",
             )
         return match
 
@@ -766,5 +787,5 @@ def _header_key(route: Route) -> tuple[str, frozenset[str]] | None:
     """Return a header of which the route asks for nothing but texts, and these."""
     for name, values in route.headers.items():
         if not any(map(_is_header_regex, values)):
-            return ascii_lower(name), _texts(values)
+            return ascii_lower(name), frozenset(map(ascii_lower, values))
     return None

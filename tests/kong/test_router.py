@@ -330,6 +330,20 @@ def test_each_line_of_a_repeated_header_counts() -> None:
     assert met(table, request(headers={"x-env": "a"})) is None
 
 
+@pytest.mark.parametrize("value", ["V2", "v1,v2", "v2,", "v1,xv2"])
+def test_G_07_a_header_that_is_another_to_envoy_opens_nothing(value: str) -> None:
+    """Envoy's routes compare a header with its case, and one line as a whole."""
+    free = route("free", headers={"x-a": ("v2", "~*^xv2$")}, paths=("/",))
+    guarded = route("guarded", paths=("/",))
+    table = router(free, guarded, plugins=(plugin(route=guarded),))
+    assert refusal(table, request(headers={"x-a": value})) is Reason.ROUTE_AMBIGUOUS
+    assert met(table, request(headers={"x-a": "v2"})) == "free"
+    assert met(table, request(headers={"x-a": "XV2"})) == "free"  # as a regex would say it
+    assert met(table, request(headers={"x-a": "v1"})) == "guarded"
+    for each in (free,), (free, guarded):
+        assert met(router(*each, plugins=(plugin(),)), request(headers={"x-a": value})) == "free"
+
+
 def test_more_header_names_go_first() -> None:
     table = router(
         route("one", headers={"x-a": ("1",)}, paths=("/long",)),
