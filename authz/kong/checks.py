@@ -18,6 +18,9 @@ MAX_MESSAGE_CHARACTERS = 1_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+# UTS 46 section 7: what IDNA 2003 makes of these, straße.test to strasse.test, is another
+# name to callers who go by IDNA 2008.
+_DEVIATIONS = re.compile("[\u00df\u1e9e\u03c2\u200c\u200d]")
 _PORT_DIGITS_MAX = 6
 _LONE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _LONE = "holds a % that begins no percent-encoding: write %25"
@@ -230,6 +233,11 @@ def _wildcard(text: str, port: str = "") -> str | None:
     if bare.isascii():
         return _HOST_OR_IP
     # RFC 5890 section 2.3.2.1: Host and SNI carry the A-label.
+    if _DEVIATIONS.search(bare):
+        return (
+            "must be in the form that requests carry: write the xn--… name that is registered, "
+            "for with ß, ς or a joiner there are two"
+        )
     try:
         ascii_form = bare.encode("idna").decode()
     except UnicodeError:

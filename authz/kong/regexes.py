@@ -126,6 +126,8 @@ def _beyond(before: str, piece: str, *, one_line: bool) -> str | None:
     """Say what in a piece that has to be there lies beyond the path."""
     if piece in {r"\?", "[?]"}:
         return "asks for a query, which is not looked at: write %3F for an encoded ?"
+    if piece in {"#", r"\#", "[#]"}:
+        return "asks for a fragment, which nobody sends: write %23 for an encoded #"
     if before == "$" and one_line and _consumes(piece):
         return "is met by no request: something stands after $, the end of the path"
     if piece == "^" and one_line and before and _consumes(before):
