@@ -306,6 +306,14 @@ def test_G_07_a_port_that_only_the_scheme_tells_does_not_make_up_a_host() -> Non
     assert refusal(table, request(host="a.test")) is Reason.ROUTE_AMBIGUOUS
 
 
+def test_G_07_a_port_with_a_zero_before_it_is_no_port_of_envoys_domains() -> None:
+    free = route("free", hosts=("a.test:80",), paths=("/",))
+    guarded = route("guarded", paths=("/",))
+    table = router(free, guarded, plugins=(plugin(route=guarded),))
+    assert met(table, request(host="a.test:80")) == "free"
+    assert refusal(table, request(host="a.test:080")) is Reason.ROUTE_AMBIGUOUS
+
+
 # --- Methods, headers, SNIs, protocols --------------------------------
 
 
