@@ -9,9 +9,10 @@ other name; a path or host in which Envoy may see another route than Kong's rout
 does, and a header that would take too long to look through, are refused.  The
 weaker route never answers in their place.
 
-The rules stand in an index over host, path and header values, so that ten thousand
-of them cost a request about what one does.  Rules that share these and differ only
-in methods, SNIs or regular expressions are compared one after the other.
+The rules stand in an index over host, path, header values, server names and methods,
+so that ten thousand of them cost a request about what one does.  Rules that share
+these and differ only in regular expressions or wildcards are compared one after the
+other.
 """
 
 from __future__ import annotations
@@ -143,6 +144,10 @@ def _priority(rule: Rule) -> tuple[int, bool, int, bool, int, int, bool]:
 # --- What is compared ---------------------------------------------------------
 
 
+# What an entry can be found by besides its headers: no names of these.
+_SERVER_NAME, _METHOD = ":server-name", ":method"
+
+
 @dataclass(frozen=True, slots=True)
 class _Facts:
     """A request, in the form in which conditions look at it: one reading of it."""
@@ -165,6 +170,14 @@ class _Facts:
         The whole value is the first.
         """
         return self.search.lines(self.request.headers, name)
+
+    def texts(self, of: str) -> tuple[str, ...]:
+        """Return what the request has of that by which entries are found."""
+        if of == _SERVER_NAME:
+            return (self.server_name,)
+        if of == _METHOD:
+            return (self.request.method,)
+        return self.lines(of) or ()
 
 
 class _Search:
@@ -264,7 +277,7 @@ def _facts(request: Request, asked: _Asked, search: _Search) -> Iterator[_Facts]
         host, port = split_host(request.host)
     except ValueError as error:
         raise MalformedRequest(Reason.REQUEST_MALFORMED, str(error)) from None
-    server_name = ascii_lower(request.server_name).removesuffix(".")
+    server_name = _server_name(request.server_name)
     # Envoy takes the dot away only if it is told to (strip_trailing_host_dot).
     hosts = (host, host.removesuffix(".")) if host.endswith(".") else (host,)
     kongs, *others = _ports(request, port, asked)
@@ -366,7 +379,7 @@ def _conditions(route: Route, patterns: _Patterns) -> Iterator[Condition]:
         lower = frozenset(map(ascii_lower, texts))
         yield partial(_has_header, ascii_lower(name), texts, lower, tuple(found))
     if route.snis:
-        snis = [ascii_lower(sni).removesuffix(".") for sni in route.snis]
+        snis = [_server_name(sni) for sni in route.snis]
         wildcards = tuple(sni for sni in snis if "*" in sni)
         yield partial(_has_server_name, frozenset(snis), wildcards)
 
@@ -404,6 +417,10 @@ def _has_header(
     else:
         has_text = not lower_texts.isdisjoint(lines)
     return has_text or any(facts.search.is_in(p, line) for p in patterns for line in lines)
+
+
+def _server_name(text: str) -> str:
+    return ascii_lower(text).removesuffix(".")
 
 
 def _has_server_name(names: frozenset[str], wildcards: tuple[str, ...], facts: _Facts) -> bool:
@@ -487,38 +504,49 @@ class _Entry:
     rank: int
     match: Match
     conditions: tuple[Condition, ...]
-    header: tuple[str, frozenset[str]] | None
-    """One of its headers whose lines must be among these texts, to find it by."""
+    key: _Key | None
+    """What else it can be found by."""
 
     def fits(self, facts: _Facts) -> bool:
         return all(condition(facts) for condition in self.conditions)
 
 
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """One thing of which a route asks for nothing but texts: the request has one of them."""
+
+    of: str
+    """A header, ``_SERVER_NAME`` or ``_METHOD``."""
+    texts: frozenset[str]
+
+
 class _Bucket:
-    """The entries under one host and one path, by a header's lines where they ask for some."""
+    """The entries under one host and one path, by their keys."""
 
     def __init__(self, entries: Iterable[_Entry]) -> None:
         self._others: list[_Entry] = []
-        self._by_header: defaultdict[str, defaultdict[str, list[_Entry]]]
-        self._by_header = defaultdict(lambda: defaultdict(list))
+        self._by_key: defaultdict[str, defaultdict[str, list[_Entry]]]
+        self._by_key = defaultdict(lambda: defaultdict(list))
+        self._by_server_name: list[_Entry] = []
         for entry in entries:
-            if entry.header is None:
+            if entry.key is None:
                 self._others.append(entry)
                 continue
-            name, texts = entry.header
-            for text in texts:
-                self._by_header[name][text].append(entry)
+            for text in entry.key.texts:
+                self._by_key[entry.key.of][text].append(entry)
+            if entry.key.of == _SERVER_NAME:
+                self._by_server_name.append(entry)
 
     def of(self, facts: _Facts) -> Iterator[list[_Entry]]:
         """Yield lists of entries, best rank first, among which are all that a request fits."""
         yield self._others
-        if not self._by_header:
-            return
-        for name in sorted(self._by_header.keys() & facts.request.headers.keys()):
-            by_text = self._by_header[name]
-            for line in facts.lines(name) or ():
-                if line in by_text:
-                    yield by_text[line]
+        for of, by_text in self._by_key.items():
+            if of == _SERVER_NAME and not facts.server_name:
+                yield self._by_server_name  # any of them may fit a name that was not told
+                continue
+            for text in facts.texts(of):
+                if text in by_text:
+                    yield by_text[text]
 
 
 class _Index:
@@ -764,10 +792,10 @@ def _file(entries: Entries, patterns: _Patterns, rank: int, rule: Rule, match: M
     conditions = tuple(_conditions(route, patterns))
     paths = [_path_key(route, path, patterns) for path in rule.paths] or [("", ())]
     hosts = [_host_key(host) for host in route.hosts] or [("*", ())]
-    header = _header_key(route)
+    key = _key(route)
     for (host, port), (path, regex) in product(hosts, paths):
         every = (*port, *conditions, *regex)
-        entries[host][path].append(_Entry(rank, match, every, header))
+        entries[host][path].append(_Entry(rank, match, every, key))
 
 
 def _host_key(text: str) -> tuple[str, tuple[Condition, ...]]:
@@ -783,9 +811,10 @@ def _path_key(route: Route, path: str, patterns: _Patterns) -> tuple[str, tuple[
     return pattern.prefix(), (partial(_has_path, pattern),)
 
 
-def _header_key(route: Route) -> tuple[str, frozenset[str]] | None:
-    """Return a header of which the route asks for nothing but texts, and these."""
+def _key(route: Route) -> _Key | None:
     for name, values in route.headers.items():
         if not any(map(_is_header_regex, values)):
-            return ascii_lower(name), frozenset(map(ascii_lower, values))
-    return None
+            return _Key(ascii_lower(name), frozenset(map(ascii_lower, values)))
+    if route.snis and not any("*" in sni for sni in route.snis):
+        return _Key(_SERVER_NAME, frozenset(map(_server_name, route.snis)))
+    return _Key(_METHOD, frozenset(route.methods)) if route.methods else None

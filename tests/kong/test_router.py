@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from support.work import calls_of
 
 from authz.errors import ConfigurationError, Reason, Refusal, RouteNotFound
 from authz.kong import checks
@@ -23,6 +24,9 @@ from authz.kong.router import (
     split_host,
 )
 from authz.model import Gateway, Match, OpenIDConnect, Place, Plugin, Request, Route, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PLACE = Place("kong.yaml", 1, 1)
 SERVICE = Service(id="s1", name="orders", place=PLACE, host="orders.internal")
@@ -879,6 +883,28 @@ def test_G_11_routes_that_differ_in_a_headers_text_are_found_by_it() -> None:
     assert met(table, request(headers={**asked, "y": "2"})) is None
     assert met(table, request(headers={"x-t": "t0,t1", "y": "1"})) == "r0"
     assert met(table, request(headers={"z": "1", "x-t": "none"})) == "other"
+
+
+@pytest.mark.parametrize(
+    ("differing", "asked"),
+    [
+        (lambda n: {"headers": {"x-t": (f"t{n}",)}}, {"headers": {"x-t": "t7"}}),
+        (lambda n: {"snis": (f"S{n}.test.",)}, {"scheme": "https", "server_name": "s7.TEST"}),
+        (lambda n: {"methods": (f"M{chr(65 + n)}",)}, {"method": "MH"}),
+    ],
+    ids=["a header's text", "a server name", "a method"],
+)
+def test_G_11_many_routes_that_differ_in_one_thing_cost_a_request_what_few_do(
+    differing: Callable[[int], dict[str, Any]], asked: dict[str, Any]
+) -> None:
+    def work(count: int) -> int:
+        # The one that is met goes last among equals.
+        numbers = [*(n for n in range(count) if n != 7), 7]
+        table = router(*(route(f"r{n}", **differing(n)) for n in numbers))
+        assert met(table, request("/a//b", **asked)) == "r7"
+        return calls_of(lambda: table.match(request("/a//b", **asked)))
+
+    assert work(800) == work(10)
 
 
 # --- What a regex matches is found ------------------------------------------------------
