@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.house import KONG_ID
 from support.idp import RunningIdp
 from support.scenes import claims, landed, on, routes, says, verdict
 
@@ -83,6 +84,18 @@ async def test_DS_04_callers_that_leave_at_once_leave_nothing_behind(
     await landed(authz)
     assert len(authz.house._store.exchanges) == 0
     assert idp.counters["token"] == 1
+
+
+async def test_DS_07_who_guesses_at_a_client_does_not_lock_the_known_one_out(
+    idp: RunningIdp, house: House
+) -> None:
+    authz = house()
+    assert (await authz.basic()).allowed
+    guesses = await asyncio.gather(*(authz.basic(KONG_ID, f"guess {n}") for n in range(100)))
+
+    assert not any(answer.allowed for answer in guesses)
+    assert {answer.status for answer in guesses} == {401, 429}
+    assert (await authz.basic()).allowed
 
 
 # --- A provider that comes and goes -----------------------------------------------------------
