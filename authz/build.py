@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from authz.cache.decisions import ReadyAnswers
 from authz.cache.digest import Digester
 from authz.cache.memory import BoundedCache
+from authz.cache.names import FamiliarNames
 from authz.cache.tokens import TokenStore
 from authz.clock import SystemClock
 from authz.decision import Wording
@@ -260,13 +261,15 @@ def build(
 
 def _policy(plugin: Plugin, directory: ConsumerDirectory, resources: Resources) -> Policy:
     config = plugin.config
+    headers = UpstreamHeaders(config)
     return Policy(
         plugin=plugin,
         provider=resources.provider,
         methods=tuple(m(resources) for m in METHODS if m.name in config.auth_methods),
         consumers=Consumers(config, directory),
         authorization=Authorization(config),
-        headers=UpstreamHeaders(config),
+        headers=headers,
+        familiar=FamiliarNames(headers.decided_by),
         wording=Wording.of(config),
     )
 

@@ -620,10 +620,10 @@ def _changes(decision: Decision) -> Iterator[str]:
 
 
 def _shown(name: str, value: str) -> str:
-    from authz.policy.headers import IDENTITY_HEADERS
+    from authz import header_names
 
     # The identity that a person debugs by.  Every other value may be a token.
-    if name.lower() in IDENTITY_HEADERS:
+    if name.lower() in header_names.IDENTITY:
         return value
     scheme, space, _ = value.partition(" ")
     return f"{scheme} ***" if space else "***"

@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from authz import strict_json
+from authz import header_names, strict_json
 from authz.errors import MalformedRequest, Reason, Refusal, Unauthenticated
 from authz.model import BearerCredential, ClientCredential, Location, Secret
 
@@ -38,8 +38,6 @@ ESCAPES_MAX: Final = CLIENT_SECRET_BYTES_MAX
 # As many as common servers read of a query or a form.
 ARGUMENTS_MAX: Final = 1_000
 
-# Kong reads a bearer token from these when `bearer_token_param_type` has `header`.
-TOKEN_HEADERS: Final = ("access-token", "x-access-token")
 TOKEN_ARGUMENT: Final = "access_token"
 CLIENT_ARGUMENTS: Final = ("client_id", "client_secret")
 ARGUMENTS: Final = (*CLIENT_ARGUMENTS, TOKEN_ARGUMENT)
@@ -189,7 +187,7 @@ def bearer_headers(places: Places) -> BearerCredential | None:
             found.append(_bearer(token, Location.HEADER, "authorization"))
     found += [
         _bearer(places.headers[name], Location.HEADER, name)
-        for name in TOKEN_HEADERS
+        for name in header_names.TOKENS
         if name in places.headers
     ]
     return only(found)

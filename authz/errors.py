@@ -43,6 +43,7 @@ class Reason(StrEnum):
     CREDENTIAL_ENCODED = "credential_encoded"
     BODY_INCOMPLETE = "body_incomplete"
     ROUTE_AMBIGUOUS = "route_ambiguous"
+    CONNECTION_HEADER_REFUSED = "connection_header_refused"
 
     # Unauthenticated
     CREDENTIAL_MISSING = "credential_missing"

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from authz import credentials
 from authz.errors import Reason, Unauthenticated
-from authz.policy.headers import UNPROTECTED
+from authz.policy.headers import OPEN_ROUTE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from authz.cache.names import FamiliarNames
     from authz.decision import Allow, Wording
     from authz.kong.router import Router
     from authz.methods.base import Method
@@ -32,6 +33,7 @@ class Policy:
     consumers: Consumers
     authorization: Authorization
     headers: UpstreamHeaders
+    familiar: FamiliarNames
     wording: Wording
 
     def exempts(self, request: Request) -> bool:
@@ -77,13 +79,16 @@ class Pipeline:
         request = trail.request
         trail.match = self._router.match(request)
         if trail.match.plugin is None:
-            return UNPROTECTED
+            return OPEN_ROUTE.nobody(request)
         trail.policy = policy = self._policies[trail.match.plugin.place]
         if policy.exempts(request):
-            return policy.headers.unasked
+            return policy.headers.nobody(request)
+        policy.headers.examine(request)
         trail.method, credential = policy.credential(request)
         trail.token = await trail.method.obtain(credential)
         trail.claims = await trail.method.verify(trail.token, credential)
         trail.consumer = policy.consumers.find(trail.claims)
         policy.authorization.check(trail.claims)
-        return policy.headers.upstream(trail.token, trail.claims, trail.consumer, credential)
+        return policy.headers.upstream(
+            request, trail.token, trail.claims, trail.consumer, credential
+        )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from authz.cache.decisions import ReadyAnswers
     from authz.cache.digest import Digester
+    from authz.cache.names import FamiliarNames
     from authz.clock import Clock
     from authz.decision import Decision
     from authz.envoy.check import Glance
@@ -54,13 +55,14 @@ class Lane:
     """Requests whose policy is certain before the router is asked.
 
     Envoy named their route or service, or one policy covers everything.
-    ``headers`` and ``arguments`` are the other places that this policy reads for
-    credentials: a request that uses one of them goes the whole way.
+    ``arguments`` are the places in the query that this policy reads for credentials:
+    a request that uses one of them goes the whole way.  So does one with a header
+    that is not ``familiar``: a credential, a twin of ours, or one never seen before.
     """
 
     digest: Digester
     policy: Policy
-    headers: tuple[str, ...]
+    familiar: FamiliarNames
     arguments: tuple[str, ...]
 
     @classmethod
@@ -82,8 +84,7 @@ class Lane:
         client_arguments = (
             credentials.CLIENT_ARGUMENTS if ("client_credentials", "query") in read else ()
         )
-        headers = credentials.TOKEN_HEADERS if ("bearer", "header") in read else ()
-        return cls(digest, policy, headers, (*bearer_arguments, *client_arguments))
+        return cls(digest, policy, policy.familiar, (*bearer_arguments, *client_arguments))
 
     def key(self, glance: Glance) -> bytes | None:
         """Return what a ready answer to this request is remembered by, if it may have one.
@@ -94,15 +95,14 @@ class Lane:
         if glance.method == "OPTIONS" and not self.policy.plugin.config.run_on_preflight:
             return None
         headers = glance.headers
+        if not self.familiar.names.issuperset(headers):
+            return None
         authorization = headers.get("authorization")
         if authorization is None:
             return None
         path = glance.path
         if "?" in path and self._may_have_argument(path):
             return None
-        for name in self.headers:
-            if name in headers:
-                return None
         return self.digest(authorization)
 
     def _may_have_argument(self, path: str) -> bool:
@@ -185,7 +185,9 @@ class Service:
         if seen is None:
             return None
         extensions, glance = seen
-        lane = self._lanes.get((extensions.get("route"), extensions.get("service")))
+        # Asking whether it is there costs a third of asking for it.
+        service = extensions.get("service") if "service" in extensions else None
+        lane = self._lanes.get((extensions.get("route"), service))
         digest = None if lane is None else lane.key(glance)
         return None if lane is None or digest is None else (lane, digest, glance)
 
@@ -266,6 +268,7 @@ class Service:
             return
         if not credentials.is_commonly_spelled(trail.request.headers.get("authorization", "")):
             return  # else one credential could push all others out
+        trail.policy.familiar.learn(trail.request.headers)
         key = self._key(wire)
         # Keys age only where somebody looks: so does what they vouch for.
         fresh_until = min(trail.token.fresh_until, trail.policy.provider.settled_until)

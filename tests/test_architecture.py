@@ -41,6 +41,7 @@ ROOMS = (
     "telemetry",
     "settings",
     "errors",
+    "header_names",
     "model",
     "clock",
     "strict_json",

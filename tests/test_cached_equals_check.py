@@ -24,8 +24,10 @@ from support.house import (
 )
 from support.idp import RunningIdp
 
+from authz.cache.names import NAME_CHARS_MAX
 from authz.credentials import QUERY_BYTES_MAX
 from authz.envoy.check import POOL
+from authz.header_names import IDENTITY, TOKENS, spellings
 from authz.model import Gateway, Place, Plugin, Route, Service
 
 if TYPE_CHECKING:
@@ -338,6 +340,69 @@ def test_what_depends_on_more_than_the_credential_is_never_answered_from_memory(
     request["headers"] = {"authorization": PAIR} | request_.get("headers", {})
 
     before, _, after = town.ask("routed", encoded(request, town.token))
+
+    assert (before, after) == (None, None)
+
+
+# --- Header names -----------------------------------------------------------------------
+
+SEPARATORS = "!#$%&'*+-.^_`|~"  # all that RFC 9110 section 5.6.2 allows besides letters and digits
+managed_names = st.sampled_from([*IDENTITY, *TOKENS])
+
+
+@given(data=st.data())
+@settings(max_examples=400, deadline=None)
+def test_G_01_who_has_a_twin_of_our_names_is_never_answered_from_memory(
+    town: Town, data: st.DataObject
+) -> None:
+    letters = data.draw(managed_names)
+    twin = "".join(
+        data.draw(st.sampled_from(SEPARATORS)) if letter == "-" else letter for letter in letters
+    )
+    request = {"headers": {"authorization": PAIR, twin: "admin"}, "context": {"route": "query"}}
+    wire = encoded({**request, "path": "/"}, town.token)
+
+    before, answer, after = town.ask("routed", wire)
+
+    enumerated = twin in spellings([letters])
+    event(f"enumerated: {enumerated}")
+    if not enumerated:
+        assert (before, after) == (None, None)
+        assert twin in read(answer).removed
+    elif letters in IDENTITY:
+        assert after == answer
+        assert twin in read(answer).removed | set(read(answer).headers)
+
+
+@given(names=st.lists(st.text("abx-_." + SEPARATORS, min_size=1, max_size=12), max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_G_01_a_name_that_is_no_twin_is_left_alone_and_soon_answered_from_memory(
+    town: Town, names: list[str]
+) -> None:
+    headers = {"authorization": PAIR, **dict.fromkeys(names, "theirs")}
+    wire = encoded({"headers": headers, "context": {"route": "query"}, "path": "/"}, town.token)
+
+    _, answer, after = town.ask("routed", wire)
+
+    assert after == answer
+    assert read(answer).removed.isdisjoint(names)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"connection": "Upgrade"},
+        {"connection": "Upgrade, X-Consumer-Id"},
+        {"access-token": ""},
+        {"n" * (NAME_CHARS_MAX + 1): "too long to be remembered"},
+    ],
+)
+def test_E_01_a_header_that_decides_something_is_never_familiar(
+    town: Town, headers: dict[str, str]
+) -> None:
+    request = {"headers": {"authorization": PAIR, **headers}, "context": {"route": "header"}}
+
+    before, _, after = town.ask("routed", encoded({**request, "path": "/"}, town.token))
 
     assert (before, after) == (None, None)
 

@@ -19,6 +19,7 @@ from support.house import (
 )
 
 from authz.envoy.check import POOL
+from authz.header_names import FORWARDED, IDENTITY, spellings
 from authz.model import Consumer, Gateway, Route, Service
 
 if TYPE_CHECKING:
@@ -82,20 +83,6 @@ async def test_HS_02_what_the_consumer_has_is_set(idp: RunningIdp, house: House)
 
     assert answer.header("x-consumer-custom-id") == "kong_id"
     assert "x-consumer-username" in answer.removed
-
-
-IDENTITY = [
-    "x-anonymous-consumer",
-    "x-authenticated-groups",
-    "x-authenticated-scope",
-    "x-authenticated-userid",
-    "x-consumer-custom-id",
-    "x-consumer-groups",
-    "x-consumer-id",
-    "x-consumer-username",
-    "x-credential-identifier",
-    "x-envoy-auth-failure-mode-allowed",
-]
 
 
 @pytest.mark.parametrize("name", [*IDENTITY, "authorization", "access-token", "x-access-token"])
@@ -173,6 +160,149 @@ async def test_HS_05_a_preflight_is_asked_by_default(house: House) -> None:
     assert said(await house().ask(method="OPTIONS")) == (401, "credential_missing")
 
 
+# --- Names that an upstream folds onto ours ----------------------------------------------
+
+TWINS = [
+    "x.consumer.username",
+    "x~consumer~username",
+    "x-consumer.username",
+    "x!consumer_username",
+    "x|authenticated#groups",
+    "x-envoy`auth-failure^mode_allowed",
+]
+CALLS: list[Any] = [
+    pytest.param({"context": {"route": "guarded"}}, id="protected"),
+    pytest.param({"path": "/open"}, id="unprotected"),
+    pytest.param({"context": {"route": "preflight"}, "method": "OPTIONS"}, id="preflight"),
+]
+
+
+def guarded_open_and_preflight(idp: RunningIdp) -> Gateway:
+    """As ``routed``, and a route whose preflights are not asked."""
+    before = routed(idp)
+    late = Route("r3", "preflight", PLACE, SERVICE, paths=("/preflight",))
+    lenient = replace(
+        plugin(idp.issuer, run_on_preflight=False), route=late, place=replace(PLACE, line=2)
+    )
+    return replace(before, routes=(*before.routes, late), plugins=(*before.plugins, lenient))
+
+
+def raw(headers: Mapping[str, str], **request: Any) -> bytes:
+    """A CheckRequest of an Envoy with ``encode_raw_headers``."""
+    kind: Any = message_factory.GetMessageClass(
+        POOL.FindMessageTypeByName("envoy.service.auth.v3.CheckRequest")
+    )
+    wire: Any = kind.FromString(check_request(**request))
+    http = wire.attributes.request.http
+    http.headers.clear()
+    for name, value in headers.items():
+        http.header_map.headers.add(key=name, raw_value=value.encode())
+    encoded: bytes = wire.SerializeToString()
+    return encoded
+
+
+@pytest.mark.parametrize("encoding", ["headers", "header_map"])
+@pytest.mark.parametrize("request_", CALLS)
+async def test_G_01_what_folds_onto_a_name_of_ours_is_removed_by_its_own_name(
+    idp: RunningIdp, house: House, request_: dict[str, Any], encoding: str
+) -> None:
+    authz = house(guarded_open_and_preflight(idp))
+    sent = {"authorization": f"Basic {BLOB}", **dict.fromkeys(TWINS, "admin")}
+    encode = {"headers": check_request, "header_map": raw}[encoding]
+
+    for _ in range(2):
+        answer = await authz.ask_wire(encode(sent, **request_))
+        assert answer.allowed
+        assert set(TWINS) <= answer.removed
+
+
+async def test_G_01_a_twin_of_the_configured_header_is_removed(house: House) -> None:
+    authz = house(upstream_access_token_header="x.upstream-token")
+
+    answer = await authz.ask({"authorization": f"Basic {BLOB}", "x~upstream~token": "theirs"})
+
+    assert (answer.header("x.upstream-token") or "").startswith("ey")
+    assert {"x~upstream~token", "x-upstream-token", "x_upstream_token"} <= answer.removed
+
+
+async def test_G_01_what_cannot_be_named_to_envoy_lets_nobody_pass(house: House) -> None:
+    answer = await house().ask({"authorization": f"Basic {BLOB}", "x consumer id": "admin"})
+
+    assert said(answer) == (400, "request_malformed")
+
+
+async def test_G_01_a_pseudo_header_is_no_twin(house: House) -> None:
+    authz = house(upstream_access_token_header="-path")
+
+    assert (
+        ":path" not in (await authz.ask({"authorization": f"Basic {BLOB}", ":path": "/"})).removed
+    )
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        "x-consumer-username",
+        "Upgrade, X-Consumer-Username",
+        "upgrade,x_consumer-id",
+        "close ,\t X.Consumer.Id\t, ,",
+        "keep-alive,upgrade,,x-credential-identifier",
+        "Upgrade,Upgrade,x-authenticated-scope;q=1",
+        'upgrade, "x-consumer-groups"',
+        "x-envoy-auth-failure-mode-allowed",
+        *(f"upgrade, {name}" for name in FORWARDED),
+    ],
+)
+@pytest.mark.parametrize("request_", CALLS)
+async def test_E_01_connection_names_nothing_of_ours_away(
+    idp: RunningIdp, house: House, request_: dict[str, Any], connection: str
+) -> None:
+    authz = house(guarded_open_and_preflight(idp))
+    sent = {"authorization": f"Basic {BLOB}"}
+    await authz.ask(sent, **request_)
+
+    answer = await authz.ask({**sent, "connection": connection}, **request_)
+
+    assert said(answer) == (400, "connection_header_refused")
+
+
+@pytest.mark.parametrize("name", ["authorization", "access-token", "x-token"])
+async def test_E_01_where_a_plugin_reads_or_sets_a_header_connection_may_not_name_it(
+    house: House, name: str
+) -> None:
+    authz = house(upstream_access_token_header="x-token")
+
+    answer = await authz.ask(
+        {"authorization": f"Basic {BLOB}", "connection": f"Upgrade, {name.title()}"}
+    )
+
+    assert said(answer) == (400, "connection_header_refused")
+
+
+@pytest.mark.parametrize(
+    "connection", ["", "Upgrade", "keep-alive", "keep-alive, Upgrade", "close", "x-consumer, te"]
+)
+@pytest.mark.parametrize("request_", CALLS)
+async def test_E_01_any_other_connection_is_the_callers_business(
+    idp: RunningIdp, house: House, request_: dict[str, Any], connection: str
+) -> None:
+    authz = house(guarded_open_and_preflight(idp))
+
+    answer = await authz.ask(
+        {"authorization": f"Basic {BLOB}", "connection": connection}, **request_
+    )
+
+    assert answer.allowed
+
+
+async def test_E_01_the_authorization_of_an_open_route_is_the_callers_to_name(
+    idp: RunningIdp, house: House
+) -> None:
+    answer = await house(routed(idp)).ask({"connection": "authorization"}, path="/open")
+
+    assert answer.allowed
+
+
 # --- What claims may become -----------------------------------------------------------
 
 
@@ -243,7 +373,6 @@ async def test_an_absent_credential_claim_is_no_header(idp: RunningIdp, house: H
 # --- What decides nothing ---------------------------------------------------------------
 
 NO_BYPASS: list[Any] = [
-    pytest.param({"connection": "x-consumer-id, authorization"}, id="HS-10 hop-by-hop"),
     pytest.param({"x-envoy-original-path": "/public"}, id="HS-11 x-envoy-original-path"),
     pytest.param({"x-envoy-auth-failure-mode-allowed": "true"}, id="HS-11 failure mode"),
     pytest.param({"x-envoy-auth-partial-body": "true"}, id="HS-11 partial body"),
@@ -393,15 +522,49 @@ async def test_HS_16_a_secret_in_the_query_is_removed_by_its_literal_name(house:
     assert KONG_SECRET.encode() not in answer.wire
 
 
-async def test_HS_16_a_header_that_is_not_read_is_taken_away_all_the_same(
+async def test_HS_16_authorization_is_taken_away_though_the_token_goes_elsewhere(
+    house: House,
+) -> None:
+    answer = await house(upstream_access_token_header="x-token").basic()
+
+    assert "authorization" in answer.removed
+
+
+@pytest.mark.parametrize(
+    ("parameters", "whose"),
+    [
+        pytest.param({}, "ours", id="bearer reads headers"),
+        pytest.param({"bearer_token_param_type": ("query",)}, "theirs", id="bearer reads none"),
+        pytest.param({"auth_methods": ("client_credentials",)}, "theirs", id="no bearer"),
+    ],
+)
+async def test_D_14_a_token_header_is_the_applications_where_no_method_reads_it(
+    house: House, parameters: dict[str, Any], whose: str
+) -> None:
+    authz = house(**parameters)
+
+    answer = await authz.basic()
+
+    removed = {name for name in ("access-token", "x-access-token") if name in answer.removed}
+    assert removed == ({"access-token", "x-access-token"} if whose == "ours" else set())
+
+
+async def test_D_14_a_token_header_of_the_application_is_answered_from_memory(
+    house: House,
+) -> None:
+    authz = house(auth_methods=("client_credentials",))
+    wire = check_request({"authorization": f"Basic {BLOB}", "x-access-token": "the application's"})
+    await authz.ask_wire(wire)
+
+    assert authz.service.cached(wire) is not None
+
+
+async def test_D_14_an_open_route_leaves_the_token_headers_alone(
     idp: RunningIdp, house: House
 ) -> None:
-    authz = house(bearer_token_param_type=("query",), upstream_access_token_header="x-token")
-    headers = {"authorization": f"Basic {BLOB}", "access-token": "theirs"}
+    answer = await house(routed(idp)).ask(path="/open")
 
-    answer = await authz.ask(headers)
-
-    assert {"authorization", "access-token"} <= answer.removed
+    assert answer.removed == spellings(IDENTITY)
 
 
 async def test_half_a_pair_in_the_query_goes_to_no_upstream(

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.errors import Forbidden, Reason
+from authz.header_names import AUTHORIZATION, IDENTITY, TOKENS, spellings
 from authz.model import (
     AccessToken,
     BearerCredential,
@@ -19,17 +20,15 @@ from authz.model import (
     Location,
     OpenIDConnect,
     Place,
+    Request,
     Secret,
 )
 from authz.policy.authorization import Authorization
 from authz.policy.claims import walk, words
 from authz.policy.consumers import ConsumerDirectory, Consumers
 from authz.policy.headers import (
-    CREDENTIAL_HEADERS,
-    IDENTITY_HEADERS,
-    UNPROTECTED,
+    OPEN_ROUTE,
     UpstreamHeaders,
-    spellings,
 )
 
 PLACE = Place("kong.yaml", 1, 1)
@@ -261,7 +260,7 @@ def bearer(location: Location, *names: str) -> BearerCredential:
 def test_the_access_token_goes_where_the_file_says(parameter: str, name: str, value: str) -> None:
     headers = UpstreamHeaders(config(upstream_access_token_header=parameter))
 
-    allow = headers.upstream(TOKEN, Claims({}), None, PAIR)
+    allow = headers.upstream(Request(), TOKEN, Claims({}), None, PAIR)
 
     assert allow.headers == {name: value}
     assert name not in allow.headers_to_remove
@@ -272,11 +271,11 @@ def test_the_access_token_goes_where_the_file_says(parameter: str, name: str, va
 def test_the_access_token_may_stay_here(parameter: str | None) -> None:
     headers = UpstreamHeaders(config(upstream_access_token_header=parameter))
 
-    allow = headers.upstream(TOKEN, Claims({}), None, PAIR)
+    allow = headers.upstream(Request(), TOKEN, Claims({}), None, PAIR)
 
     assert not allow.headers
     assert "" not in allow.headers_to_remove
-    assert set(CREDENTIAL_HEADERS) <= set(allow.headers_to_remove)
+    assert {AUTHORIZATION, *TOKENS} <= set(allow.headers_to_remove)
 
 
 @pytest.mark.parametrize(
@@ -308,11 +307,11 @@ def test_a_credential_is_hidden_unless_the_file_says_otherwise(
 ) -> None:
     def asked(*, hide: bool) -> tuple[set[str], tuple[str, ...]]:
         parameters = config(hide_credentials=hide, upstream_access_token_header="x-token")
-        allow = UpstreamHeaders(parameters).upstream(TOKEN, Claims({}), None, credential)
+        allow = UpstreamHeaders(parameters).upstream(Request(), TOKEN, Claims({}), None, credential)
         return set(allow.headers_to_remove), allow.query_parameters_to_remove
 
     hidden, arguments = asked(hide=True)
-    assert hidden >= spellings(CREDENTIAL_HEADERS)
+    assert hidden >= spellings((AUTHORIZATION, *TOKENS))
     assert arguments == hidden_arguments
 
     left, arguments = asked(hide=False)
@@ -323,13 +322,15 @@ def test_a_credential_is_hidden_unless_the_file_says_otherwise(
 def test_a_kept_authorization_gives_way_to_the_access_token() -> None:
     headers = UpstreamHeaders(config(hide_credentials=False))
 
-    allow = headers.upstream(TOKEN, Claims({}), None, PAIR)
+    allow = headers.upstream(Request(), TOKEN, Claims({}), None, PAIR)
 
     assert allow.headers["authorization"] == "Bearer header.claims.signature"
 
 
 def test_a_consumer_is_announced_by_all_that_it_has() -> None:
-    allow = UpstreamHeaders(config()).upstream(TOKEN, Claims({"sub": "s-1"}), ALICE, PAIR)
+    allow = UpstreamHeaders(config()).upstream(
+        Request(), TOKEN, Claims({"sub": "s-1"}), ALICE, PAIR
+    )
 
     assert allow.headers == {
         "authorization": "Bearer header.claims.signature",
@@ -347,9 +348,11 @@ def test_a_consumer_is_announced_by_all_that_it_has() -> None:
 
 
 def test_HS_05_an_unprotected_route_guards_identities_and_leaves_authorization() -> None:
-    assert set(UNPROTECTED.headers_to_remove) == spellings(IDENTITY_HEADERS)
-    assert not UNPROTECTED.headers
-    assert UNPROTECTED.metadata == {"reason": "unprotected"}
+    allow = OPEN_ROUTE.nobody(Request())
+
+    assert set(allow.headers_to_remove) == spellings(IDENTITY)
+    assert not allow.headers
+    assert allow.metadata == {"reason": "unprotected"}
 
 
 def test_HS_03_every_mixture_of_dash_and_underscore_is_a_spelling() -> None:
@@ -377,12 +380,14 @@ def test_HS_14_every_managed_name_is_set_or_removed_and_never_both(
 ) -> None:
     parameters = config(upstream_access_token_header=token_header, hide_credentials=hide)
 
-    allow = UpstreamHeaders(parameters).upstream(TOKEN, Claims(claims), consumer, credential)
+    allow = UpstreamHeaders(parameters).upstream(
+        Request(), TOKEN, Claims(claims), consumer, credential
+    )
 
     removed, written = set(allow.headers_to_remove), set(allow.headers)
     kept = () if hide or credential.location is not Location.HEADER else credential.names
     assert removed.isdisjoint(written)
-    assert removed | written >= spellings((*IDENTITY_HEADERS, *CREDENTIAL_HEADERS)) - set(kept)
+    assert removed | written >= spellings((*IDENTITY, AUTHORIZATION, *TOKENS)) - set(kept)
     assert len(removed) == len(allow.headers_to_remove)
 
 

@@ -13,7 +13,8 @@ from support.house import KONG_SECRET, basic, check_request, logged, read
 from authz.cache.decisions import ReadyAnswers
 from authz.clock import SystemClock
 from authz.decision import Allow
-from authz.policy.headers import UNPROTECTED
+from authz.model import Request
+from authz.policy.headers import OPEN_ROUTE
 from authz.service import DEADLINE_SECONDS_DEFAULT, Service
 from authz.telemetry import Telemetry
 
@@ -207,7 +208,7 @@ async def test_DS_02_more_decisions_than_the_bound_are_turned_away_at_once() -> 
     async def decide(_trail: Trail) -> Allow:
         started.set()
         await go_on.wait()
-        return UNPROTECTED
+        return OPEN_ROUTE.nobody(Request())
 
     asked = service(decide, under_way_max=1)
     first = asyncio.create_task(asked.check(check_request(), None))

@@ -27,6 +27,7 @@ from betterproto2 import Casing
 from envoy_data_plane.envoy.config.accesslog import v3 as accesslog
 from envoy_data_plane.envoy.config.bootstrap import v3 as bootstrap
 from envoy_data_plane.envoy.config.cluster import v3 as cluster
+from envoy_data_plane.envoy.config.common.mutation_rules import v3 as mutation_rules
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.endpoint import v3 as endpoint
 from envoy_data_plane.envoy.config.listener import v3 as listener
@@ -34,6 +35,7 @@ from envoy_data_plane.envoy.config.overload import v3 as overload
 from envoy_data_plane.envoy.config.route import v3 as envoy_route
 from envoy_data_plane.envoy.extensions.access_loggers.stream import v3 as stream
 from envoy_data_plane.envoy.extensions.filters.http.ext_authz import v3 as ext_authz
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation import v3 as header_mutation
 from envoy_data_plane.envoy.extensions.filters.http.router import v3 as http_router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
 from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections import (
@@ -214,6 +216,10 @@ def _listener(
         http_filters=[
             hcm.HttpFilter(name=EXT_AUTHZ, typed_config=Packed.pack(_ext_authz())),
             hcm.HttpFilter(
+                name="envoy.filters.http.header_mutation",
+                typed_config=Packed.pack(_without_request_trailers()),
+            ),
+            hcm.HttpFilter(
                 name="envoy.filters.http.router", typed_config=Packed.pack(http_router.Router())
             ),
         ],
@@ -281,6 +287,24 @@ def _ext_authz() -> ext_authz.ExtAuthz:
         # find a route that authz was not asked about.
         clear_route_cache=False,
         include_peer_certificate=True,
+        # Neither allowed_headers nor disallowed_headers: authz looks for names that an
+        # upstream may take for an identity, and must see them.
+    )
+
+
+def _without_request_trailers() -> header_mutation.HeaderMutation:
+    """Return the filter that drops every trailer of a request.
+
+    ext_authz is asked before they come, and an upstream may take them for headers (RFC
+    9110 section 6.5.1).  gRPC's callers send none, and Kong hands none on.
+    """
+    every = mutation_rules.HeaderMutationRemoveOnMatch(
+        key_matcher=matcher.StringMatcher(safe_regex=matcher.RegexMatcher(regex=".*"))
+    )
+    return header_mutation.HeaderMutation(
+        mutations=header_mutation.Mutations(
+            request_trailers_mutations=[mutation_rules.HeaderMutation(remove_on_match=every)]
+        )
     )
 
 

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 
 from authz.decision import Allow
 from authz.errors import Reason, Unavailable
+from authz.header_names import TOKEN
 from authz.model import Request
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ Message = Any
 SERVICE = "envoy.service.auth.v3.Authorization"
 """The full name of the gRPC service; its one method is ``Check``."""
 
-# The names that we write come from the configuration, so they are few.
+# The names that we write come from the configuration, so they are few; those that we
+# remove may be a caller's own.
 NAMES_CHECKED_MAX = 1024
 
 
@@ -63,9 +65,9 @@ _APPEND = _HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
 
 _ERROR_STATUSES = range(400, 600)  # RFC 9110 sections 15.5 and 15.6
 
-# RFC 9110 section 5.6.2, in the lower case of HTTP/2 (RFC 9113 section 8.2.1).
-# The colon of a pseudo-header is no tchar.
-_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
+# In the lower case of HTTP/2 (RFC 9113 section 8.2.1).  The colon of a pseudo-header
+# is in no token.
+_NAME = re.compile(f"(?![^A-Z]*[A-Z]){TOKEN}")
 
 # RFC 9110 section 5.5 without obs-text.  Envoy passes UTF-8 on and turns CR, LF
 # and NUL into a 5xx of its own; neither is for a caller's claim to decide.

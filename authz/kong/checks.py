@@ -12,6 +12,8 @@ from urllib.parse import SplitResult, urlsplit
 from authz.kong.paths import abnormal, normal_prefix
 from authz.kong.regexes import Pattern, unmet
 
+from authz import header_names
+
 MAX_MESSAGE_CHARACTERS = 1_000
 """Of ``unauthorized_error_message`` and ``forbidden_error_message``."""
 
@@ -32,10 +34,8 @@ _MAX_PORT = 65535
 
 _NAME = re.compile(r"[A-Za-z0-9.\-_~\u0080-\U0010ffff]+")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-# RFC 9110 section 5.6.2
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_HEADER_NAME = re.compile(_TOKEN)
-_TOKEN_HEADER = re.compile(f"(?P<name>{_TOKEN})(?::(?P<scheme>{_TOKEN}))?")
+_HEADER_NAME = re.compile(header_names.TOKEN)
+_TOKEN_HEADER = re.compile(f"(?P<name>{header_names.TOKEN})(?::(?P<scheme>{header_names.TOKEN}))?")
 # RFC 6749 section 3.3; one item may hold several scopes
 _SCOPES = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]*")
 
@@ -45,7 +45,7 @@ _RESERVED_HEADERS = frozenset(
     {
         "connection", "content-length", "host", "keep-alive", "proxy-connection", "te",
         "trailer", "transfer-encoding", "upgrade",
-        "x-anonymous-consumer", "x-credential-identifier",
+        *header_names.IDENTITY,
     }
 )  # fmt: skip
 # n of them make 2**n spellings of one name, all removed from every request.
@@ -133,10 +133,10 @@ def token_header(text: str) -> str | None:
     match = _TOKEN_HEADER.fullmatch(text) if text else None
     if text and match is None:
         return "must be a header name, or a name and a scheme as in authorization:bearer"
-    if match and sum(map(match["name"].count, "-_")) > _SEPARATORS_MAX:
+    # Reserved in every spelling that an upstream may take for the name.
+    name = header_names.folded(match["name"].lower()) if match else ""
+    if name.count("-") > _SEPARATORS_MAX:
         return f"must not hold more than {_SEPARATORS_MAX} of - and _: each spelling is guarded"
-    # '_' goes out as '-', so a name is reserved in either spelling.
-    name = match["name"].lower().replace("_", "-") if match else ""
     if name in _RESERVED_HEADERS or name.startswith(_RESERVED_PREFIXES):
         return "names a header that belongs to Envoy or to authz; choose another"
     return None

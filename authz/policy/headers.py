@@ -1,63 +1,85 @@
 """The header firewall: what the upstream may believe about the caller.
 
-Every name below is either set by us or removed, on every allow.  Envoy removes
-exact names only, while CGI-style upstreams fold ``-`` and ``_`` into one, so
-each name is guarded in every mixture of the two.
+Every managed name is either set by us or removed, on every allow.  Envoy removes
+exact names only, while upstreams may fold names (``header_names``).  So each mixture
+of ``-`` and ``_`` is always removed, sent or not, and so is every other spelling that
+the request has.
 """
 
 from __future__ import annotations
 
 import re
-from itertools import product
 from typing import TYPE_CHECKING, Final
 
+from authz import header_names
 from authz.decision import Allow
-from authz.errors import Forbidden, Reason
+from authz.errors import Forbidden, MalformedRequest, Reason
+from authz.header_names import Managed
 from authz.model import Location
 from authz.policy.claims import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from authz.model import AccessToken, Claims, Consumer, Credential, OpenIDConnect
-
-# Who the caller is: only we may say so.
-IDENTITY_HEADERS: Final = (
-    "x-anonymous-consumer",
-    "x-authenticated-groups",
-    "x-authenticated-scope",
-    "x-authenticated-userid",
-    "x-consumer-custom-id",
-    "x-consumer-groups",
-    "x-consumer-id",
-    "x-consumer-username",
-    "x-credential-identifier",
-    # Envoy sets it when it lets a request pass unchecked; a caller's own copy passes through.
-    "x-envoy-auth-failure-mode-allowed",
-)
-# Where a credential may stand.
-CREDENTIAL_HEADERS: Final = ("authorization", "access-token", "x-access-token")
+    from authz.model import AccessToken, Claims, Consumer, Credential, OpenIDConnect, Request
 
 VALUE_BYTES_MAX: Final = 4_096
 _VISIBLE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+_TOKEN: Final = re.compile(header_names.TOKEN)
 
 
-def spellings(names: Iterable[str]) -> frozenset[str]:
-    """Return every name in every mixture of ``-`` and ``_``."""
-    return frozenset(
-        "".join(letters)
-        for name in names
-        for letters in product(*("-_" if letter in "-_" else letter for letter in name))
-    )
+class Firewall:
+    """The headers of one kind of routes, none of which a caller may speak for us."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._managed = Managed(names)
+
+    def examine(self, request: Request) -> None:
+        """Refuse a request whose headers would reach the upstream otherwise than we say.
+
+        What ``Connection`` names, the next hop takes away (RFC 9110 section 7.6.1), and
+        Envoy hands the header on with every upgrade.
+        """
+        connection = request.headers.get(header_names.CONNECTION)
+        named = connection and self._managed.taken_away_by(connection)
+        if named:
+            raise MalformedRequest(
+                Reason.CONNECTION_HEADER_REFUSED,
+                f"the Connection header names {named}, which a next hop would take away",
+            )
+        if not all(map(_TOKEN.fullmatch, self._managed.twins(request.headers))):
+            # No Envoy lets it pass, and none could remove it.
+            raise MalformedRequest(
+                Reason.REQUEST_MALFORMED, "a name that reads like a header of ours is no name"
+            )
+
+    def nobody(self, request: Request) -> Allow:
+        """Let a request pass that is not asked who it is: nobody is announced."""
+        self.examine(request)
+        return Allow(
+            headers_to_remove=self._removed(request, ()), metadata={"reason": "unprotected"}
+        )
+
+    def decided_by(self, name: str) -> bool:
+        """Tell whether the answer depends on a header of this name, besides Authorization."""
+        return (
+            name == header_names.CONNECTION
+            or (name in header_names.TOKENS and name in self._managed)
+            or bool(self._managed.twins((name,)))
+        )
+
+    def _removed(self, request: Request, left: Iterable[str]) -> tuple[str, ...]:
+        """Return the names to remove: all that are ours, but those that are set or left."""
+        ours = (*self._managed.spellings, *self._managed.twins(request.headers))
+        left = frozenset(left)
+        return tuple(name for name in ours if name not in left)
 
 
-UNPROTECTED: Final = Allow(
-    headers_to_remove=tuple(sorted(spellings(IDENTITY_HEADERS))), metadata={"reason": "unprotected"}
-)
-"""The answer for a route without authentication: nobody is announced, Authorization is theirs."""
+OPEN_ROUTE: Final = Firewall(header_names.IDENTITY)
+"""For routes without authentication: nobody is announced, Authorization is theirs."""
 
 
-class UpstreamHeaders:
+class UpstreamHeaders(Firewall):
     """The headers that one plugin sends upstream."""
 
     def __init__(self, config: OpenIDConnect) -> None:
@@ -69,13 +91,23 @@ class UpstreamHeaders:
         # Half a pair is no credential, and may be somebody's secret all the same.
         reads_query = Location.QUERY in config.client_credentials_param_type
         self._half_pair = ("client_secret",) if reads_query and config.hide_credentials else ()
-        managed = {*IDENTITY_HEADERS, *CREDENTIAL_HEADERS, self._token_header} - {""}
-        self._managed = tuple(sorted(spellings(managed)))
-        self.unasked = Allow(headers_to_remove=self._managed, metadata={"reason": "unprotected"})
-        """The answer for a preflight that is not asked: whatever it presented, nobody checked."""
+        super().__init__(
+            {
+                *header_names.IDENTITY,
+                header_names.AUTHORIZATION,
+                *(header_names.TOKENS if _reads_token_headers(config) else ()),
+                self._token_header,
+            }
+            - {""}
+        )
 
     def upstream(
-        self, token: AccessToken, claims: Claims, consumer: Consumer | None, credential: Credential
+        self,
+        request: Request,
+        token: AccessToken,
+        claims: Claims,
+        consumer: Consumer | None,
+        credential: Credential,
     ) -> Allow:
         """Announce a verified caller.
 
@@ -91,9 +123,7 @@ class UpstreamHeaders:
         arguments = credential.names if stood_in_query and self._hide_credentials else ()
         return Allow(
             headers=headers,
-            headers_to_remove=tuple(
-                name for name in self._managed if name not in headers and name not in kept
-            ),
+            headers_to_remove=self._removed(request, (*headers, *kept)),
             query_parameters_to_remove=tuple(dict.fromkeys((*arguments, *self._half_pair))),
             metadata=_announced(consumer),
         )
@@ -108,6 +138,10 @@ class UpstreamHeaders:
         identifier = walk(claims, self._credential_claim)
         if identifier is not None:
             yield "x-credential-identifier", _visible(identifier, "credential_claim")
+
+
+def _reads_token_headers(config: OpenIDConnect) -> bool:
+    return "bearer" in config.auth_methods and Location.HEADER in config.bearer_token_param_type
 
 
 def _visible(value: object, what: str) -> str:

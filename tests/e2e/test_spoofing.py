@@ -9,7 +9,7 @@ import pytest
 from support.curl import basic
 from support.deployment import ext_authz, upstream
 
-from authz.policy.headers import CREDENTIAL_HEADERS, IDENTITY_HEADERS
+from authz.header_names import AUTHORIZATION, IDENTITY, TOKENS
 
 if TYPE_CHECKING:
     from support.deployment import Deployment, Edge
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PATH = "/oidc-route/get"
 OURS = {"authorization", "x-consumer-id", "x-consumer-username", "x-credential-identifier"}
-GUARDED = {*IDENTITY_HEADERS, *CREDENTIAL_HEADERS}
+GUARDED = {*IDENTITY, AUTHORIZATION, *TOKENS}
 SPOOF = "spoofed-by-the-caller"
 
 

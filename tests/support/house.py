@@ -19,8 +19,8 @@ from prometheus_client import generate_latest
 from authz.build import build
 from authz.envoy.check import POOL
 from authz.errors import Reason
+from authz.header_names import AUTHORIZATION, IDENTITY, TOKENS, spellings
 from authz.model import Consumer, Gateway, OpenIDConnect, Place, Plugin
-from authz.policy.headers import CREDENTIAL_HEADERS, IDENTITY_HEADERS, spellings
 from authz.settings import Settings
 from authz.telemetry import Telemetry
 
@@ -42,7 +42,7 @@ ANSWER_SECONDS_MAX = 10.0
 OVERWRITE = 2  # HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 
 _VISIBLE = re.compile(r"[\x20-\x7e\t]*")
-_PROTECTED = spellings((*IDENTITY_HEADERS, *CREDENTIAL_HEADERS))
+_PROTECTED = spellings((*IDENTITY, AUTHORIZATION, *TOKENS))
 
 
 def basic(client_id: str, client_secret: str) -> str:
@@ -121,7 +121,7 @@ def read(wire: bytes) -> Answer:
     removed = frozenset(part.headers_to_remove) if which == "ok_response" else frozenset()
     if which == "ok_response":
         assert removed.isdisjoint(headers)
-        names = spellings(IDENTITY_HEADERS)
+        names = spellings(IDENTITY)
         assert names <= removed | set(headers)
     else:
         assert 400 <= part.status.code <= 599
