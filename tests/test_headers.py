@@ -208,10 +208,10 @@ async def test_G_01_what_folds_onto_a_name_of_ours_is_removed_by_its_own_name(
 ) -> None:
     authz = house(guarded_open_and_preflight(idp))
     sent = {"authorization": f"Basic {BLOB}", **dict.fromkeys(TWINS, "admin")}
-    encode = {"headers": check_request, "header_map": raw}[encoding]
+    wire = check_request(sent, **request_) if encoding == "headers" else raw(sent, **request_)
 
     for _ in range(2):
-        answer = await authz.ask_wire(encode(sent, **request_))
+        answer = await authz.ask_wire(wire)
         assert answer.allowed
         assert set(TWINS) <= answer.removed
 
