@@ -9,7 +9,7 @@ import pytest
 from support.curl import basic
 from support.deployment import ext_authz, upstream
 
-from authz.header_names import AUTHORIZATION, IDENTITY, TOKENS
+from authz.header_names import AUTHORIZATION, IDENTITY
 
 if TYPE_CHECKING:
     from support.deployment import Deployment, Edge
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PATH = "/oidc-route/get"
 OURS = {"authorization", "x-consumer-id", "x-consumer-username", "x-credential-identifier"}
-GUARDED = {*IDENTITY, AUTHORIZATION, *TOKENS}
+GUARDED = {*IDENTITY, AUTHORIZATION}
 SPOOF = "spoofed-by-the-caller"
 
 

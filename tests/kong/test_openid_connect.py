@@ -338,6 +338,7 @@ def test_an_error_message_is_bounded_and_printable(name: str, text: str) -> None
     [
         "host", ":path", "content-length", "Content_Length", "transfer-encoding", "connection",
         "te", "upgrade", "x-envoy-original-path", "x-consumer-id", "a b", "authorization:b c",
+        "x.consumer.id", "X~Anonymous~Consumer", "x!a-b.c-d_e|f*g",
         "x-a-b-c-d-e-f-g",
     ],
 )  # fmt: skip
