@@ -9,10 +9,9 @@ import ipaddress
 import re
 from urllib.parse import SplitResult, urlsplit
 
+from authz import header_names
 from authz.kong.paths import abnormal, normal_prefix
 from authz.kong.regexes import Pattern, unmet
-
-from authz import header_names
 
 MAX_MESSAGE_CHARACTERS = 1_000
 """Of ``unauthorized_error_message`` and ``forbidden_error_message``."""

@@ -98,7 +98,7 @@ def headers(draw: random.Random) -> list[tuple[str, str]]:
 def test_G_01_a_cgi_server_sees_no_identity_that_we_did_not_write(
     envoy: Edge, kong_id: tuple[str, str]
 ) -> None:
-    draw = random.Random(SEED)  # noqa: S311 - the same requests each time
+    draw = random.Random(SEED)
     user = ("Authorization", basic(*kong_id))
     with closing(http.client.HTTPConnection("127.0.0.1", envoy.port, timeout=TIMEOUT_S)) as caller:
         for number in range(REQUESTS):
@@ -142,7 +142,7 @@ def test_G_01_no_twin_reaches_an_upstream_beside_what_we_wrote(
     envoy: Edge, seen: Upstream, kong_id: tuple[str, str]
 ) -> None:
     # CGI shows one value of several, so here each name is looked at on the wire.
-    draw = random.Random(SEED)  # noqa: S311 - the same requests each time
+    draw = random.Random(SEED)
     ours = frozenset(map(folded, (*IDENTITY, *TOKENS)))
     for _ in range(REQUESTS // 20):
         assert envoy.curl("/seen", user=kong_id, headers=headers(draw)).status == 200
