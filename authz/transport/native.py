@@ -174,6 +174,14 @@ class _Calls:
         """Have a call answered that memory cannot answer."""
         self._loop.call_soon_threadsafe(self._begin, call)
 
+    def http1_peer(self) -> None:
+        """Say that a peer speaks HTTP/1; called once at most."""
+        _logger.warning(
+            "a peer speaks HTTP/1 where gRPC, which is HTTP/2, is spoken; it was hung up on, and "
+            "its callers get an empty 503. If it is Envoy: its cluster for authz lacks "
+            "http2_protocol_options. Further ones are not logged"
+        )
+
     def cancel(self, call: Call) -> None:
         """End a call whose caller has gone; what was submitted before begins before."""
         self._loop.call_soon_threadsafe(self._end, call)

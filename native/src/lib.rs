@@ -3,6 +3,7 @@
 //! Python keeps every decision.  This crate carries bytes to it and back:
 //!
 //! * [`server`] accepts connections and sends each call where it belongs,
+//! * [`opening`] tells a peer that speaks HTTP/1,
 //! * [`grpc`] frames what a call says and is told,
 //! * [`seam`] is where a call crosses into Python and its answer comes back,
 //! * [`arrivals`] and [`room`] bound what peers may hold of connections and of memory,
@@ -11,6 +12,7 @@
 mod arrivals;
 mod grpc;
 mod health;
+mod opening;
 mod room;
 mod seam;
 mod server;

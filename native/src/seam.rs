@@ -49,6 +49,7 @@ pub struct Seam {
     cancel: Py<PyAny>,
     fault: Py<PyAny>,
     overloaded: Py<PyAny>,
+    http1_peer: Py<PyAny>,
     before_handshake: Option<Py<PyAny>>,
 }
 
@@ -61,6 +62,7 @@ impl Seam {
             cancel: method("cancel")?,
             fault: method("fault")?,
             overloaded: method("overloaded")?,
+            http1_peer: method("http1_peer")?,
             before_handshake,
         })
     }
@@ -152,6 +154,11 @@ impl Seam {
     /// Whether TCP has TLS.
     pub fn has_tls(&self) -> bool {
         self.before_handshake.is_some()
+    }
+
+    /// Let Python say that a peer speaks HTTP/1.
+    pub fn http1_peer(&self) {
+        let _ = with_python(|py| self.http1_peer.call0(py));
     }
 
     /// Let Python look whether the certificate files have changed.

@@ -11,6 +11,7 @@ use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -39,6 +40,7 @@ use tonic_health::pb::health_server::HealthServer;
 use crate::arrivals::{Arrival, Arrivals};
 use crate::grpc::{self, Incoming, Unread};
 use crate::health::{HealthService, State};
+use crate::opening::Opening;
 use crate::room::Room;
 use crate::seam::{MESSAGE_HEAD, Seam};
 
@@ -99,6 +101,8 @@ pub struct Shared {
     arrivals: Arc<Arrivals>,
     /// For the bytes of calls that have arrived and are not answered.
     held: Arc<Semaphore>,
+    /// Whether a peer that speaks HTTP/1 has been told of: one line is enough.
+    http1_told: AtomicBool,
     /// Once set: when everything must have ended.
     end: watch::Sender<Option<Instant>>,
 }
@@ -125,9 +129,16 @@ impl Shared {
                 limits.handshakes_per_source,
             )),
             held: Arc::new(Semaphore::new(limits.held_bytes)),
+            http1_told: AtomicBool::new(false),
             end: watch::Sender::new(None),
             limits,
         })
+    }
+
+    fn http1_peer(&self) {
+        if !self.http1_told.swap(true, Ordering::Relaxed) {
+            self.seam.http1_peer();
+        }
     }
 
     pub fn use_certificate(&self, config: ServerConfig) {
@@ -309,6 +320,7 @@ async fn carry<S>(shared: Arc<Shared>, stream: S, greeted_by: Instant, arrival: 
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let stream = Opening::new(stream, || shared.http1_peer());
     let handshake = shared.http2.handshake(stream);
     let Some(Ok(mut connection)) = shared.greeting(greeted_by, handshake).await else {
         return; // no HTTP/2, or a peer that says nothing

@@ -87,6 +87,7 @@ class Deployment:
         secrets: Iterable[tuple[str, str]] = (),
     ) -> None:
         self.config = config
+        self.transport = transport
         self.listen = listen or f"{LOOPBACK}:{free_port()}"
         self.admin_port = free_port()
         self._env = dict(env or {})

@@ -383,3 +383,46 @@ def test_it_is_what_runs_where_it_is_installed(name: TransportName) -> None:
     transport = transport_class(name)(Echo(), [LOOPBACK], pool=None)
 
     assert transport.name == "native"
+
+
+# --- A peer that speaks HTTP/1 -----------------------------------------------------------
+
+HTTP1 = b"POST /envoy.service.auth.v3.Authorization/Check HTTP/1.1\r\nhost: authz\r\n\r\n"
+
+
+async def hung_up(address: Address, *parts: bytes) -> None:
+    """Send this, piece by piece, and wait for the end of the connection."""
+    async with connected(address, greet=False) as peer:
+        with suppress(ConnectionError):
+            for part in parts:
+                await peer.send(part)
+        assert await peer.hung_up()
+
+
+async def test_E_10_peers_that_speak_http1_are_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving(make(Echo())) as transport:
+        [address] = transport.addresses
+        for _ in range(3):
+            await hung_up(address, HTTP1)
+        assert await ask(address, b"call") == b"call"
+
+    [told] = [record for record in caplog.records if "HTTP/1" in record.getMessage()]
+    assert told.levelname == "WARNING"
+    assert "http2_protocol_options" in told.getMessage()
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [b"\x16\x03\x01" + b"x" * 32, b"POST", b"PRI * HTTP/1.1" + b"x" * 32, b"x /" + b"x" * 32],
+    ids=["TLS", "half a word", "nearly HTTP/2", "no method"],
+)
+async def test_E_10_whatever_else_is_no_http2_is_hung_up_on_in_silence(
+    caplog: pytest.LogCaptureFixture, opening: bytes
+) -> None:
+    limits = Limits(handshake_seconds=0.2)
+    async with serving(make(Echo(), limits=limits)) as transport:
+        await hung_up(transport.addresses[0], opening)
+
+    assert not [record for record in caplog.records if "HTTP/1" in record.getMessage()]
