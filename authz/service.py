@@ -64,6 +64,7 @@ class Lane:
     policy: Policy
     familiar: FamiliarNames
     arguments: tuple[str, ...]
+    asks_preflights: bool
 
     @classmethod
     def of(cls, digest: Digester, policy: Policy) -> Lane | None:
@@ -84,7 +85,8 @@ class Lane:
         client_arguments = (
             credentials.CLIENT_ARGUMENTS if ("client_credentials", "query") in read else ()
         )
-        return cls(digest, policy, policy.familiar, (*bearer_arguments, *client_arguments))
+        arguments = (*bearer_arguments, *client_arguments)
+        return cls(digest, policy, policy.familiar, arguments, config.run_on_preflight)
 
     def key(self, glance: Glance) -> bytes | None:
         """Return what a ready answer to this request is remembered by, if it may have one.
@@ -92,10 +94,10 @@ class Lane:
         It may if the policy asks for a credential at all, and Authorization is the
         only place where one can stand.
         """
-        if glance.method == "OPTIONS" and not self.policy.plugin.config.run_on_preflight:
+        if not self.asks_preflights and glance.method == "OPTIONS":
             return None
         headers = glance.headers
-        if not self.familiar.names.issuperset(headers):
+        if not self.familiar.hold(headers):
             return None
         authorization = headers.get("authorization")
         if authorization is None:

@@ -14,22 +14,26 @@ NAME_CHARS_MAX: Final = 128
 class FamiliarNames:
     """The names of headers that requests were allowed with, and that decide nothing.
 
-    ``names`` is replaced and never changed, so any thread may read it; all else is
-    for the loop.  A name that ``decides`` something is never among them.
+    A name that ``decides`` something is never among them.
     """
 
     def __init__(self, decides: Callable[[str], bool]) -> None:
         self._decides = decides
-        self.names: frozenset[str] = frozenset()
+        self._use(frozenset())
+
+    def _use(self, names: frozenset[str]) -> None:
+        self._names = names
+        self.hold: Callable[[Iterable[str]], bool] = names.issuperset
+        """Tell whether all names of a request are familiar; any thread may ask."""
 
     def learn(self, names: Iterable[str]) -> None:
-        """Add the names of one request.
+        """Add the names of one request; for the loop.
 
         Beyond the bound all are forgotten but these: who sends another name each
         time makes the others take the whole way once more, and nothing worse.
         """
-        new = frozenset(names) - self.names
+        new = frozenset(names) - self._names
         new = frozenset(n for n in new if len(n) <= NAME_CHARS_MAX and not self._decides(n))
         if new and len(new) <= NAMES_MAX:
-            everything = self.names | new
-            self.names = new if len(everything) > NAMES_MAX else everything
+            everything = self._names | new
+            self._use(new if len(everything) > NAMES_MAX else everything)

@@ -15,23 +15,27 @@ def test_a_name_is_familiar_once_it_was_learned_unless_it_decides_something() ->
     familiar.learn(["accept", "connection"])
     familiar.learn(["host"])
 
-    assert familiar.names == {"accept", "host"}
+    assert familiar.hold(["accept", "host"])
+    assert not familiar.hold(["accept", "connection"])
 
 
 def test_beyond_the_bound_only_the_last_request_is_known() -> None:
     familiar = names()
-    familiar.learn(f"n{number}" for number in range(NAMES_MAX))
-    assert len(familiar.names) == NAMES_MAX
+    many = [f"n{number}" for number in range(NAMES_MAX)]
+    familiar.learn(many)
+    assert familiar.hold(many)
 
     familiar.learn(["accept", "n1"])
 
-    assert familiar.names == {"accept"}
+    assert familiar.hold(["accept"])
+    assert not any(familiar.hold([name]) for name in many)
 
 
 def test_what_is_long_or_too_much_at_once_is_not_learned() -> None:
     familiar = names()
 
-    familiar.learn(["n" * (NAME_CHARS_MAX + 1)])
-    familiar.learn(f"n{number}" for number in range(NAMES_MAX + 1))
+    long, many = "n" * (NAME_CHARS_MAX + 1), [f"n{number}" for number in range(NAMES_MAX + 1)]
+    familiar.learn([long])
+    familiar.learn(many)
 
-    assert not familiar.names
+    assert not any(familiar.hold([name]) for name in (long, *many))
