@@ -47,6 +47,8 @@ FORWARDED: Final = (
 """What Envoy says about the caller.  Not ours to set or remove; nor the caller's to take away."""
 
 CONNECTION: Final = "connection"
+CONNECTION_CHARS_MAX: Final = 1_024
+"""Of a Connection header: real ones have a few options."""
 
 TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 """RFC 9110 section 5.6.2: the grammar of a field name and of a connection option."""
@@ -82,6 +84,7 @@ class Managed:
     def __init__(self, names: Iterable[str]) -> None:
         names = frozenset(names)
         self._folded = frozenset(map(folded, names))
+        self._chars_max = max(map(len, names))
         # A configured name may have an odd character of its own.
         self._spellings = names | spellings(self._folded)
         self._kept_on = self._folded | frozenset(FORWARDED)
@@ -97,6 +100,8 @@ class Managed:
             name
             for name in names
             # A pseudo-header (RFC 9113 section 8.3) is no header to any upstream.
+            # Folding keeps a name's length, so a longer one costs nothing.
+            if len(name) <= self._chars_max
             if _ODD.search(name) and name in self and name not in self._spellings
             if not name.startswith(":")
         )

@@ -250,6 +250,7 @@ async def test_G_01_a_pseudo_header_is_no_twin(house: House) -> None:
         "Upgrade,Upgrade,x-authenticated-scope;q=1",
         'upgrade, "x-consumer-groups"',
         "x-envoy-auth-failure-mode-allowed",
+        pytest.param("a," * 600, id="too long to be looked at"),
         *(f"upgrade, {name}" for name in FORWARDED),
     ],
 )

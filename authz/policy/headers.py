@@ -40,8 +40,14 @@ class Firewall:
         What ``Connection`` names, the next hop takes away (RFC 9110 section 7.6.1), and
         Envoy hands the header on with every upgrade.
         """
-        connection = request.headers.get(header_names.CONNECTION)
-        named = connection and self._managed.taken_away_by(connection)
+        connection = request.headers.get(header_names.CONNECTION, "")
+        if len(connection) > header_names.CONNECTION_CHARS_MAX:
+            raise MalformedRequest(
+                Reason.CONNECTION_HEADER_REFUSED,
+                f"the Connection header has {len(connection)} characters, more than the "
+                f"{header_names.CONNECTION_CHARS_MAX} that are looked at",
+            )
+        named = self._managed.taken_away_by(connection)
         if named:
             raise MalformedRequest(
                 Reason.CONNECTION_HEADER_REFUSED,
