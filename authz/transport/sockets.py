@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SOCKET_UMASK = 0o117  # leaves 0660: the owner and a shared group, as a pod's fsGroup
 OWNER_UMASK = 0o177  # leaves 0600
+LOCK_MODE = 0o660
 BACKLOG_CONNECTIONS = 1024
 
 
@@ -73,13 +74,13 @@ def bound_address(listener: socket.socket, asked: Address) -> Address:
 
 
 def group_only() -> AbstractContextManager[None]:
-    """Make sockets for their owner and group."""
+    """Make sockets and files for their owner and group, whatever the umask."""
     return _masked(SOCKET_UMASK)
 
 
 @contextmanager
 def _masked(umask: int) -> Iterator[None]:
-    """Around the bind and not a chmod after it: in between, anyone could connect."""
+    """Around the making and not a chmod after it: in between, anyone could connect."""
     before = os.umask(umask)
     try:
         yield
@@ -93,11 +94,13 @@ def unix_socket(path: Path) -> Iterator[None]:
 
     A socket that a dead server left behind is unlinked.  gRPC unlinks whatever
     is at the path and binds anew, so a second server would take over silently;
-    the lock, which ends with its process, decides.
+    the lock, which ends with its process, decides.  It is for the owner and the
+    group, whoever may connect: the next server may be another user of that group.
     """
     refusal = f"cannot listen on unix:{path}"
     try:
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        with group_only():
+            lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, LOCK_MODE)
     except OSError as error:
         raise ListenError(f"{refusal}: {path}.lock: {error.strerror}") from error
     try:

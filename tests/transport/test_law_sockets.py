@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +16,7 @@ from authz.settings import UnixAddress, parse_address
 from authz.transport import ListenError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from support.transports import Make
@@ -36,6 +36,19 @@ def kind(path: Path) -> str:
 async def running(make: Make, path: Path, name: bytes = b"") -> AsyncIterator[Address]:
     async with serving(make(Echo(name), [UnixAddress(str(path))])) as transport:
         yield transport.addresses[0]
+
+
+@contextmanager
+def as_user(user: int, group: int) -> Iterator[None]:
+    """Be another user, whom root's rights do not help; needs root to become one again."""
+    before = os.geteuid(), os.getegid()
+    os.setegid(group)
+    os.seteuid(user)
+    try:
+        yield
+    finally:
+        os.seteuid(before[0])
+        os.setegid(before[1])
 
 
 async def test_a_unix_socket_answers_like_a_port(make: Make, path: Path) -> None:
@@ -58,6 +71,33 @@ async def test_GR_10_a_unix_socket_is_for_its_owner_and_group_only(make: Make, p
             assert os.umask(0) == 0  # the process keeps its own
     finally:
         os.umask(umask)
+
+
+@pytest.mark.parametrize("umask", [0, 0o077])
+async def test_E_11_the_sockets_lock_is_for_its_owner_and_group_too(
+    make: Make, path: Path, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        async with running(make, path):
+            assert kind(path.with_name(f"{path.name}.lock")) == "-rw-rw----"
+            assert kind(path) == "srw-rw----"
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become two other users")
+async def test_E_11_a_second_user_of_the_group_takes_over_from_the_first(
+    make: Make, path: Path
+) -> None:
+    shared, first, second = 60_001, 60_002, 60_003
+    os.chown(path.parent, -1, shared)
+    path.parent.chmod(0o2770)
+    for user in (first, second):
+        with as_user(user, shared):
+            async with running(make, path, b"mine") as address:
+                assert await ask(address, b"") == b"mine"
+    assert path.with_name(f"{path.name}.lock").stat().st_uid == first
 
 
 async def test_GR_18_a_second_server_on_a_live_socket_is_refused(make: Make, path: Path) -> None:
