@@ -37,6 +37,7 @@ LOOPBACK = "127.0.0.1"
 POLL_S = 0.02
 OUTPUT_LINES_SHOWN = 30
 CHECKOUT = Path(__file__).resolve().parents[2]
+PARTS = CHECKOUT / ".parts"
 
 _LOWEST_PORT, _EPHEMERAL_PORTS = 15_000, 32_768
 # From a place of its own, so that processes that look at the same time do not meet.
@@ -54,15 +55,17 @@ class PartFailedError(AuthzError):
     """A process ended, or did not become ready in time; the message has its last output."""
 
 
-def find(name: str, environ: Mapping[str, str] = os.environ) -> str:
+def find(name: str, environ: Mapping[str, str] = os.environ, *, parts: Path = PARTS) -> str:
     """Return the path of a program: ``AUTHZ_<NAME>``, the checkout's ``.parts``, ``PATH``.
 
     Raises ``PartMissingError``.
     """
     variable = f"AUTHZ_{name.upper()}"
     named = environ.get(variable)
-    beside = CHECKOUT / ".parts" / "bin" / name
-    found = named or (str(beside) if beside.exists() else shutil.which(name))
+    # Without the mark the environment is half made: see requirements/install.py.
+    whole = (parts / ".ready").exists()
+    beside = parts / "bin" / name
+    found = named or (str(beside) if whole and beside.exists() else shutil.which(name))
     if found is None or not os.access(found, os.X_OK):
         where = f"{found} is not a program" if found else "it is not installed"
         raise PartMissingError(
@@ -340,16 +343,21 @@ def authz_environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith("AUTHZ_")}
 
 
-def run_authz(*arguments: str, timeout_s: float = 30) -> str:
+def run_authz(*arguments: str, timeout_s: float = 120) -> str:
     """Run one ``authz`` command to its end and return its output; raises ``PartFailedError``."""
-    done = subprocess.run(  # noqa: S603 - a list, and no shell
-        authz_command(*arguments),
-        env=authz_environment(),
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
+    try:
+        done = subprocess.run(  # noqa: S603 - a list, and no shell
+            authz_command(*arguments),
+            env=authz_environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PartFailedError(
+            f"authz {arguments[0]} was not done within {timeout_s:g} s: is the machine very busy?"
+        ) from error
     if done.returncode != 0:
         raise PartFailedError(f"authz {arguments[0]} ended with {done.returncode}:\n{done.stderr}")
     return done.stdout

@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from authz.demo.parts import LOOPBACK, find
+from authz.demo.parts import LOOPBACK, PartMissingError, find
 from authz.demo.stage import WORKSHOP, staged
 from authz.demo.story import KONG_ID, PATH, WHILE_IT_IS_DOWN, WHILE_THE_PROVIDER_RUNS, Call
 from authz.errors import AuthzError
@@ -169,7 +169,7 @@ def _stay(stage: Stage, screen: Screen, code: int) -> int:
 
 def _commands(stage: Stage) -> list[str]:
     authz = f"{LOOPBACK}:{stage.authz_port}"
-    grpcurl = f"{shlex.quote(find('grpcurl'))} -plaintext"
+    grpcurl = f"{_grpcurl()} -plaintext"
     request = {"method": "GET", "path": PATH, "headers": Call(user=KONG_ID).headers_sent()}
     check = json.dumps(
         {
@@ -188,6 +188,14 @@ def _commands(stage: Stage) -> list[str]:
         f"curl -s http://{LOOPBACK}:{stage.admin_port}/metrics",
         f"curl -s {stage.idp_server.url}/control",
     ]
+
+
+def _grpcurl() -> str:
+    """Return its path, or its name for whoever has it elsewhere: for arm64 it is no part."""
+    try:
+        return shlex.quote(find("grpcurl"))
+    except PartMissingError:
+        return "grpcurl"
 
 
 @contextmanager

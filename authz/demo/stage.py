@@ -66,7 +66,7 @@ def staged(say: Callable[[str], None]) -> Iterator[Stage]:
     ``say`` gets a line for each part.  Raises ``PartMissingError`` before anything is
     started, ``PartFailedError`` when a part does not come up.
     """
-    for program in ("envoy", "gunicorn", "grpcurl"):
+    for program in ("envoy", "gunicorn"):
         find(program)
     with ExitStack() as stack:
         idp = DevelopmentIdp(clients=dict([*CLIENTS.items(), LATE_CLIENT]))

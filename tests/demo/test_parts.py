@@ -121,6 +121,17 @@ def test_a_missing_program_is_one_line_that_says_what_to_do() -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_F_a_program_of_parts_that_are_not_all_there_is_missing(tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "no-such-part"
+    program.parent.mkdir()
+    program.touch(0o755)
+    with pytest.raises(PartMissingError, match="make demo"):
+        find(program.name, {}, parts=tmp_path)
+
+    (tmp_path / ".ready").touch()
+    assert find(program.name, {}, parts=tmp_path) == str(program)
+
+
 def test_the_variable_decides_which_program_is_run() -> None:
     assert find("envoy", {"AUTHZ_ENVOY": sys.executable}) == sys.executable
 

@@ -107,6 +107,7 @@ def _download() -> Path:
     if maven is None or shutil.which("java") is None:
         raise PartMissingError("keycloak: apt-get install maven default-jre-headless")
     DOWNLOADS.mkdir(parents=True, exist_ok=True)
+    print(f"==> fetching Keycloak {VERSION} from Maven Central", flush=True)  # noqa: T201 - it takes minutes
     fetch = [maven, "-q", "-B", "dependency:copy", f"-Dartifact={ARTIFACT}"]
     done = subprocess.run(  # noqa: S603 - a list, and no shell
         [*fetch, f"-DoutputDirectory={DOWNLOADS}"],
@@ -119,3 +120,7 @@ def _download() -> Path:
     if done.returncode != 0:
         raise PartMissingError(f"keycloak: mvn could not fetch {ARTIFACT}:\n{done.stdout}")
     return DOWNLOADS / f"keycloak-quarkus-dist-{VERSION}.tar.gz"
+
+
+if __name__ == "__main__":
+    print(f"==> Keycloak {VERSION} is at {distribution()}")  # noqa: T201 - for `make e2e`
