@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 PARTS := .parts
 BIN := $(VENV)/bin
+SECONDS_AHEAD := 47520000
 CARGO_AUDIT := cargo-audit@0.22.2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check format lint types e2e packaging audit bench native nativecheck \
+.PHONY: help demo test later check format lint types e2e packaging wheel audit bench native nativecheck \
 	lock protos clean keycloak $(VENV) .runtime $(PARTS) .native .audit
 help: ## what there is
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -27,6 +28,12 @@ demo: .runtime $(PARTS) ## the seed's request through a real Envoy, on embedded 
 test: $(VENV) ## unit and integration tests
 	@$(BIN)/pytest -n auto --ignore=tests/e2e --ignore=tests/packaging $(TEST)
 
+later: $(VENV) ## the tests on a day a year and a half from now; needs a C compiler
+	@mkdir -p build
+	@cc -shared -fPIC -o build/later.so tests/support/later.c
+	@SECONDS_AHEAD=$(SECONDS_AHEAD) LD_PRELOAD=$(CURDIR)/build/later.so \
+		$(BIN)/pytest -n auto --ignore=tests/e2e --ignore=tests/packaging $(TEST)
+
 check: format lint types test ## what CI runs: format, lint, types, import rules, tests
 
 format: $(VENV)
@@ -43,6 +50,9 @@ e2e: keycloak ## a real Envoy, a real Keycloak, httpbin, grpcurl
 
 packaging: $(VENV) .runtime $(PARTS) .native .audit ## each lock alone, the wheel, other users; makes environments
 	@$(BIN)/pytest -v --durations=5 tests/packaging $(TEST)
+
+wheel: $(VENV) ## dist/authz-*.whl, to be installed beside what requirements/runtime.txt lists
+	@$(BIN)/python -m hatchling build -t wheel
 
 audit: .audit ## known vulnerabilities of what is locked; asks advisory databases
 	@if command -v cargo >/dev/null && [ ! -x .audit/bin/cargo-audit ]; then \
@@ -68,4 +78,4 @@ protos: $(VENV) ## compile protos/ to the descriptor set that authz loads
 		--descriptor_set_out=authz/envoy/ext_authz.binpb envoy/service/auth/v3/external_auth.proto
 
 clean: ## remove what make installed
-	rm -rf $(VENV) .runtime $(PARTS) .native .audit native/target
+	rm -rf $(VENV) .venv-* .runtime $(PARTS) .native .audit build native/target

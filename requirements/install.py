@@ -233,10 +233,10 @@ def _run(
             child.wait()
             raise
     if child.wait() != 0:
-        at = f" at {packages.current}" if packages.current else ""
+        after = f" after {packages.current}" if packages.current else ""
         shown = "\n".join(f"    {line}" for line in told)
         raise InstallError(
-            f"{what} ended with {child.returncode}{at}:\n{shown}\n"
+            f"{what} ended with {child.returncode}{after}:\n{shown}\n"
             "If this was the network, or the disk was full: mend that and run the same command "
             "again.  What pip has fetched is not fetched again"
         )

@@ -112,7 +112,7 @@ def start(directory: Path, *command: str) -> subprocess.Popen[str]:
     [
         (["version", "-o", "json"], __version__),
         (["validate", "-c", "kong.yaml"], ""),
-        (["envoy", "-c", "kong.yaml"], "ext_authz"),
+        (["envoy", "-c", "kong.yaml", "--upstream", "127.0.0.1:8000"], "ext_authz"),
     ],
 )
 def test_F_commands_run_for_any_user_with_nothing_to_write_to(
