@@ -283,7 +283,7 @@ class Packages:
             self.current = f"{told}, {size}" if size else told
             return True
         elif line.startswith("Installing collected packages:"):
-            self.current = f"unpacking {line.count(',') + 1} packages"
+            self.current = f"unpacking, {line.count(',') + 1} in all"
             return True
         return False
 
