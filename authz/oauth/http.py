@@ -177,6 +177,8 @@ def tls_context(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
     Making one reads the whole store, some 50 ms, so it is made once for all.
     """
     context = ssl.create_default_context(cafile=ca_file)
+    # Python's own default; Debian's leaves it to OpenSSL's configuration (RFC 9325 3.1.1).
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     if not verify:
         context.check_hostname = False
