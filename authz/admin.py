@@ -28,7 +28,7 @@ from authz.settings import TcpAddress
 from authz.transport import ListenError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from prometheus_client import CollectorRegistry
     from starlette.requests import Request
@@ -41,6 +41,8 @@ REFUSAL_CHARACTERS = 1024
 REQUEST_BYTES = 16 * 1024
 # Each costs milliseconds that a decision waits for.
 METRICS_AT_ONCE = 2
+# With several workers each is asked, and one that is stuck is waited for.
+READINESS_AT_ONCE = 8
 STOP_SECONDS = 2.0
 
 _HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
@@ -131,26 +133,44 @@ def _application(readiness: Readiness, registry: CollectorRegistry) -> Starlette
     async def livez(_request: Request) -> Response:
         return _text("ok")
 
-    # Not async, so in a thread: with several workers, each is asked first.
     def readyz(request: Request) -> Response:
         ready = readiness.ready
         verbose = "verbose" in request.query_params
         lines = (*_providers(readiness), *_refused(readiness)) if verbose else ()
         return _text(*lines, "ready" if ready else "not ready", status=200 if ready else 503)
 
-    turns = asyncio.Semaphore(METRICS_AT_ONCE)
-
-    async def metrics(request: Request) -> Response:
+    def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        async with turns:
-            page = await run_in_threadpool(encode, registry)
-        return Response(page, media_type=content_type, headers=_HEADERS)
+        return Response(encode(registry), media_type=content_type, headers=_HEADERS)
 
-    endpoints = {"/livez": livez, "/readyz": readyz, "/metrics": metrics}
+    endpoints = {
+        "/livez": livez,
+        "/readyz": _in_turn(readyz, READINESS_AT_ONCE),
+        "/metrics": _in_turn(metrics, METRICS_AT_ONCE),
+    }
     routes = [Route(path, endpoint) for path, endpoint in endpoints.items()]
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False
     return app
+
+
+def _in_turn(
+    make: Callable[[Request], Response], at_once: int
+) -> Callable[[Request], Awaitable[Response]]:
+    """Make pages in threads, so many at once.
+
+    A connection that has ended leaves its request in the queue.  Nothing is made for
+    it: whoever asks and hangs up would else keep all others waiting.
+    """
+    turns = asyncio.Semaphore(at_once)
+
+    async def endpoint(request: Request) -> Response:
+        async with turns:
+            if await request.is_disconnected():
+                return Response()  # goes nowhere
+            return await run_in_threadpool(make, request)
+
+    return endpoint
 
 
 def _providers(readiness: Readiness) -> list[str]:

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from authz.admin import LIMITS, Admin, Limits
+from authz.admin import LIMITS, METRICS_AT_ONCE, READINESS_AT_ONCE, Admin, Limits, Readiness
 from authz.settings import TcpAddress
 from authz.transport import ListenError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from prometheus_client import Metric
 
 ISSUER = "http://keycloak.test/realms/kong"
 
@@ -55,7 +57,7 @@ class Page:
 
 @contextmanager
 def serving(
-    house: House, registry: CollectorRegistry | None = None, limits: Limits = LIMITS
+    house: Readiness, registry: CollectorRegistry | None = None, limits: Limits = LIMITS
 ) -> Iterator[TcpAddress]:
     admin = Admin(TcpAddress("127.0.0.1", 0), house, registry or CollectorRegistry(), limits)
     admin.start()
@@ -330,6 +332,48 @@ def test_G_14_an_answer_that_is_not_read_in_time_is_given_up() -> None:
 
 def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a count needs no paths
+
+
+class Slow:
+    """What the pages ask, that counts how often it is asked and answers once it may."""
+
+    refused = ()
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.may_answer = threading.Event()
+
+    @property
+    def ready(self) -> bool:
+        self.asked += 1
+        return self.may_answer.wait(20)
+
+    def status(self) -> list[Provider]:
+        return []
+
+    def collect(self) -> list[Metric]:
+        assert self.ready
+        return []
+
+
+@pytest.mark.parametrize(
+    ("path", "at_once"), [("/metrics", METRICS_AT_ONCE), ("/readyz", READINESS_AT_ONCE)]
+)
+def test_G_14_no_page_is_made_for_whoever_has_gone(path: str, at_once: int) -> None:
+    slow, registry = Slow(), CollectorRegistry()
+    question = f"GET {path} HTTP/1.1\r\nhost: a\r\n\r\n".encode()
+    with serving(slow, registry, PATIENT) as address, ExitStack() as stack:
+        registry.register(slow)
+        for _ in range(at_once):
+            stack.enter_context(connected(address, question))
+        for _ in range(10):
+            with connected(address, question):
+                pass
+        assert fetch(address, "/livez").status == 200  # seen to have gone
+
+        slow.may_answer.set()
+        assert fetch(address, path).status == 200
+        assert slow.asked == at_once + 1
 
 
 def test_silent_connections_do_not_keep_the_probes_out() -> None:
