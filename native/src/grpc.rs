@@ -54,11 +54,18 @@ pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
 /// the message ("Length-Prefixed-Message" in gRPC's PROTOCOL-HTTP2.md).
 ///
 /// What has come of one that is not whole takes room; one that comes at once takes none here.
+/// One without room is read to its end and not kept: to h2 what comes on a stream that we have
+/// ended is a fault of the peer's, and after some of these it hangs up on all its calls.
 pub async fn message(mut body: RecvStream, at_most: usize, room: &Room) -> Result<Message, Unread> {
     let mut bytes = BytesMut::new();
     let mut taken = Taken::default();
+    let mut no_room = false;
     while let Some(data) = poll_fn(|context| poll_data(&mut body, context)).await {
-        bytes.extend_from_slice(&data.map_err(|_| Status::cancelled("the caller has gone"))?);
+        let data = data.map_err(|_| Status::cancelled("the caller has gone"))?;
+        if no_room {
+            continue;
+        }
+        bytes.extend_from_slice(&data);
         let length = bytes
             .get(1..MESSAGE_HEAD)
             .map(|mut length| length.get_u32());
@@ -69,8 +76,12 @@ pub async fn message(mut body: RecvStream, at_most: usize, room: &Room) -> Resul
             return Err(Status::internal("more than one message").into());
         }
         if !body.is_end_stream() && !room.top_up(&mut taken, bytes.len()) {
-            return Err(Unread::NoRoom);
+            no_room = true;
+            (bytes, taken) = (BytesMut::new(), Taken::default());
         }
+    }
+    if no_room {
+        return Err(Unread::NoRoom);
     }
     if bytes.len() < MESSAGE_HEAD {
         return Err(Status::internal("no message").into());

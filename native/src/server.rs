@@ -457,6 +457,9 @@ fn http2(limits: &Limits) -> h2::server::Builder {
         .max_concurrent_streams(limits.streams_per_connection)
         // Bounds CONTINUATION frames too: CVE-2024-27316 and its kin.
         .max_header_list_size(limits.header_bytes)
+        // What is on its way when we end a stream is no fault of the peer's: of as many as may
+        // be open we know for a second that it was us.
+        .max_concurrent_reset_streams(limits.streams_per_connection as usize)
         // Rapid reset, CVE-2023-44487: streams that a peer opened and took back.
         .max_pending_accept_reset_streams(limits.pending_resets)
         // MadeYouReset, CVE-2025-8671: streams that a peer made us take back.

@@ -269,7 +269,7 @@ async def test_G_15_a_connection_holds_its_share_of_bytes_and_all_hold_no_more_t
         async with connected(address) as one, connected(address) as two:
             for peer in (one, two):
                 assert await peer.until(WINDOW_UPDATE)  # from here on it has a large one
-            await one.send(part(1) + part(3))
+            await one.send(part(1) + part(3) + rest(3))
             assert await one.answer(3) == b"overloaded"  # more than its share
             await two.send(part(1))
             await two.send(frame(PING, 0, 0, bytes(8)))
@@ -288,6 +288,36 @@ async def test_G_15_a_connection_holds_its_share_of_bytes_and_all_hold_no_more_t
             await two.send(rest(1))
 
             assert len(await two.answer(1)) > 10_000
+
+
+@pytest.mark.parametrize(
+    ("length", "limits"),
+    [
+        pytest.param(12, Limits(held_bytes_per_connection=10), id="no room"),
+        pytest.param(2 * MEBIBYTE, Limits(), id="too large"),
+    ],
+)
+async def test_G_15_what_is_on_its_way_when_a_message_is_refused_ends_no_connection(
+    length: int, limits: Limits
+) -> None:
+    """To h2 it is a fault of the peer's, unless it remembers who ended the stream."""
+    service = Echo()
+    service.memory[b"known"] = b"seen"
+    begun = b"\0" + length.to_bytes(4) + bytes(10)
+    async with (
+        serving(make(service, limits=limits)) as transport,
+        connected(transport.addresses[0]) as peer,
+    ):
+        for first in range(1, 2_801, 400):
+            streams = range(first, first + 400, 2)
+            await peer.send(b"".join(call_headers(n) + frame(DATA, 0, n, begun) for n in streams))
+            for _ in range(2):  # by the second answer the calls before the first have been seen
+                await peer.send(frame(PING, 0, 0, bytes(8)))
+                assert await peer.until(PING)
+            await peer.send(b"".join(frame(DATA, END_STREAM, n, bytes(2)) for n in streams))
+        await peer.send(call_headers(2_801) + message(2_801, b"known"))
+
+        assert await peer.answer(2_801) == b"seen"
 
 
 async def test_G_15_calls_that_wait_for_the_loop_hold_their_bytes() -> None:
