@@ -28,7 +28,15 @@ NOBODYS_HOST = f"{NOBODYS_LABEL}.invalid"  # RFC 6761 section 6.4
 NOBODYS_METHOD = "AUTHZ-WITNESS"
 _BELOW = f"/{NOBODYS_LABEL}/0"
 
-_SCHEMES = {"http": "http", "https": "https", "grpc": "http", "grpcs": "https"}
+_SCHEMES = {
+    "http": "http", "grpc": "http", "ws": "http",
+    "https": "https", "grpcs": "https", "wss": "https",
+}  # fmt: skip
+# A method, where the route asks for none, and the headers by which a protocol is told.
+_HTTP: tuple[str, dict[str, str]] = (NOBODYS_METHOD, {})
+_GRPC = ("POST", {"content-type": "application/grpc"})
+_WEBSOCKET = ("GET", {"upgrade": "websocket"})  # RFC 6455 section 4.1
+_MARKS = {"grpc": _GRPC, "grpcs": _GRPC, "ws": _WEBSOCKET, "wss": _WEBSOCKET}
 # What stands literally in a request's path besides letters and digits: RFC 3986 section 3.3.
 _LITERAL = "/%:@!$&'()*+,;=~-._[]"
 
@@ -65,14 +73,14 @@ def witnesses(route: Route, combinations_max: int) -> Iterator[tuple[Request, ..
         if len(lines) < len(chosen):
             yield ()
             continue
-        is_grpc = protocols[protocol].startswith("grpc")
+        usual_method, marks = _MARKS.get(protocols[protocol], _HTTP)
         yield tuple(
             Request(
-                method=methods[method] or ("POST" if is_grpc else NOBODYS_METHOD),
+                method=methods[method] or usual_method,
                 scheme=_SCHEMES[protocols[protocol]],
                 host=hosts[host],
                 path=each,
-                headers={"content-type": "application/grpc", **lines} if is_grpc else lines,
+                headers={**marks, **lines},
                 server_name=snis[sni],
             )
             for each in paths[path]

@@ -126,6 +126,7 @@ def test_G_02_weaker_parameters_are_no_opening() -> None:
         "paths: [/v1], methods: [DELETE, PATCH]",
         "paths: [/v1], snis: [a.example], protocols: [https]",
         "protocols: [grpc], paths: [/helloworld.Greeter/]",
+        "protocols: [ws, wss], paths: [/v1]",
         "hosts: [a.example]",
     ],
 )
@@ -134,6 +135,12 @@ def test_G_02_whatever_a_route_asks_for_its_opening_is_seen(matching: str) -> No
     assert opened(before, file(routes(route("r", matching)))) == [("r", "r")]
     # and by an unnamed twin, so not for the name's sake
     assert [pair[1] for pair in opened(before, file(routes(f"{{{matching}}}")))] == ["r"]
+
+
+def test_G_02_a_websocket_that_falls_to_a_wider_open_route_is_seen() -> None:
+    wide = route("wide", "paths: [/]")  # one for http takes WebSockets too
+    guarded = route("r", "protocols: [ws], paths: [/v1]", OIDC)
+    assert opened(file(routes(guarded, wide)), file(routes(wide))) == [("wide", "r")]
 
 
 def test_G_02_one_combination_of_many_is_enough() -> None:

@@ -157,6 +157,17 @@ def test_a_call_of_grpc_has_its_content_type_and_method() -> None:
         assert (request.method, request.is_grpc) == ("POST", True)
 
 
+def test_a_websocket_asks_for_its_upgrade() -> None:
+    route, router = route_of("protocols: [ws, wss], paths: [/x]")
+    found = [request for requests in witnesses(route, 1000) for request in requests]
+
+    assert {request.scheme for request in found} == {"http", "https"}
+    assert all(router.match(request).route == route for request in found)
+    plain = Request(method="GET", scheme="http", host="h", path="/x")
+    with pytest.raises(RouteNotFound):
+        router.match(plain)
+
+
 @pytest.mark.parametrize("path", ["/café", "~/a b$", r"~/a\(b\)$", "~/é+$", "/a:b@c"])
 def test_a_path_is_spelled_as_a_request_line_can_hold_it(path: str) -> None:
     route, router = route_of(f'paths: ["{path}"]'.replace("\\", "\\\\"))
@@ -203,10 +214,3 @@ def test_of_too_many_combinations_every_value_stays_and_none_twice(
     if whole <= most:
         assert len(set(map(key, found))) == len(found) == whole
     assert isinstance(Router(Gateway(routes=(route,))).match(found[0]).route, Route)
-
-
-def test_a_route_of_web_sockets_only_has_none_for_its_name_is_all_that_reaches_it() -> None:
-    route, router = route_of("protocols: [ws], paths: [/x]")
-    assert list(witnesses(route, 1000)) == []
-    with pytest.raises(RouteNotFound):
-        router.match(Request(method="GET", scheme="http", host="h", path="/x"))
