@@ -11,7 +11,7 @@ from authz.cache.decisions import ReadyAnswers
 from authz.cache.digest import Digester
 from authz.cache.memory import BoundedCache
 from authz.cache.names import FamiliarNames
-from authz.cache.tokens import TokenStore
+from authz.cache.tokens import Acquaintance, TokenStore
 from authz.clock import SystemClock
 from authz.decision import Wording
 from authz.errors import ConfigurationError
@@ -60,7 +60,7 @@ class Explanation:
 
 
 class Outside:
-    """What reaches beyond the process and outlives a reload: providers, connections, keys.
+    """What outlives a reload: providers, connections, keys, and who guesses at secrets.
 
     A reload that leaves a provider's parameters alone keeps its keys, so it
     asks the provider for nothing.  A provider is closed when the last house that
@@ -72,6 +72,7 @@ class Outside:
         self.settings = settings
         self.telemetry = telemetry
         self.clock = clock
+        self.acquaintance = Acquaintance(timer=clock.monotonic)
         self._tls: dict[bool, ssl.SSLContext] = {}
         self._providers: dict[ProviderConfig, Provider] = {}
         self._houses: Counter[ProviderConfig] = Counter()
@@ -223,14 +224,15 @@ def build(
 ) -> House:
     """Build a house from a checked configuration.  No I/O: ``start`` begins that.
 
-    With ``previous``, providers and connections are taken over; tokens and
-    answers are not, so a reload is also the way to forget them all.
+    With ``previous``, all that is outside is taken over; tokens and answers are not,
+    so a reload is also the way to forget them all.
     """
     clock = clock or SystemClock()
     router = Router(gateway)  # first: it may refuse the configuration
     outside = previous.outside if previous else Outside(settings, telemetry, clock)
     answers = ReadyAnswers(entries_max=settings.cache_entries, bytes_max=settings.cache_bytes)
     store = TokenStore(
+        outside.acquaintance,
         entries_max=settings.cache_entries,
         bytes_max=settings.cache_bytes,
         timer=clock.monotonic,

@@ -25,6 +25,22 @@ KNOWN_ENTRIES_MAX: Final = 10_000
 _DIGEST_BYTES: Final = 32
 
 
+class Acquaintance:
+    """Who guesses, and which credentials were good, through all configurations.
+
+    It lets nobody in.  Without it a reload in the middle of an attack would lock out the
+    client that is attacked, and give the attacker turns anew.
+    """
+
+    def __init__(self, *, timer: Callable[[], float]) -> None:
+        self.guesses = Guesses(timer=timer)
+        self.known: BoundedCache[bool] = BoundedCache(
+            entries_max=KNOWN_ENTRIES_MAX,
+            bytes_max=KNOWN_ENTRIES_MAX * _DIGEST_BYTES,
+            timer=timer,
+        )
+
+
 class TokenStore:
     """What is known of callers' credentials, by digest of everything that an exchange depends on.
 
@@ -32,8 +48,16 @@ class TokenStore:
     good token.  So have the good credentials: they are known without their tokens.
     """
 
-    def __init__(self, *, entries_max: int, bytes_max: int, timer: Callable[[], float]) -> None:
-        self.guesses = Guesses(timer=timer)
+    def __init__(
+        self,
+        acquaintance: Acquaintance,
+        *,
+        entries_max: int,
+        bytes_max: int,
+        timer: Callable[[], float],
+    ) -> None:
+        self.guesses = acquaintance.guesses
+        self._known = acquaintance.known
         self.exchanges: Flights[AccessToken] = Flights(flights_max=EXCHANGES_MAX)
         self._tokens: BoundedCache[AccessToken] = BoundedCache(
             entries_max=entries_max, bytes_max=bytes_max, timer=timer
@@ -41,11 +65,6 @@ class TokenStore:
         self._refused: BoundedCache[Reason] = BoundedCache(
             entries_max=REFUSED_ENTRIES_MAX,
             bytes_max=REFUSED_ENTRIES_MAX * _DIGEST_BYTES,
-            timer=timer,
-        )
-        self._known: BoundedCache[bool] = BoundedCache(
-            entries_max=KNOWN_ENTRIES_MAX,
-            bytes_max=KNOWN_ENTRIES_MAX * _DIGEST_BYTES,
             timer=timer,
         )
 

@@ -172,6 +172,20 @@ async def test_G_12_an_established_client_is_not_locked_out(
     assert (await authz.basic()).allowed
 
 
+async def test_G_12_a_reload_amid_guesses_locks_nobody_out_and_lets_no_more_of_them_pass(
+    idp: RunningIdp, house: House, clock: Clock
+) -> None:
+    idp.now = clock.now
+    authz = house(clock=clock)
+    assert (await authz.basic()).allowed
+    for number in range(GUESSES_MAX):
+        assert (await authz.basic(client_secret=f"guess {number}")).status == 401
+    authz.reload(authz.house.gateway)
+
+    assert (await authz.basic(client_secret="another")).status == 429
+    assert (await authz.basic()).allowed
+
+
 async def test_G_12_a_secret_that_is_good_no_more_is_a_guess_like_any_other(
     idp: RunningIdp, house: House, clock: Clock
 ) -> None:

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from authz.cache.tokens import REFUSED_ENTRIES_MAX, REFUSED_SECONDS_MAX, TokenStore
+from authz.cache.tokens import (
+    REFUSED_ENTRIES_MAX,
+    REFUSED_SECONDS_MAX,
+    Acquaintance,
+    TokenStore,
+)
 from authz.errors import Reason
 from authz.model import AccessToken, Secret
 
@@ -19,7 +24,8 @@ TOKEN = AccessToken(Secret("a.b.c"))
 
 @pytest.fixture
 def store(clock: Clock) -> TokenStore:
-    return TokenStore(entries_max=10, bytes_max=10_000, timer=clock.monotonic)
+    acquaintance = Acquaintance(timer=clock.monotonic)
+    return TokenStore(acquaintance, entries_max=10, bytes_max=10_000, timer=clock.monotonic)
 
 
 def test_a_token_is_kept_for_its_lifetime(store: TokenStore, clock: Clock) -> None:
