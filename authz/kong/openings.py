@@ -193,12 +193,29 @@ class _Comparison:
             if request is None:
                 continue
             yield from self._shown(router, request)
+            yield from self._fallen(router, requests)
             if route.service is not None and not named:
                 named = True
                 yield from self._shown(router, _of_service(request, route.service))
         if unknown and self._suspects and not self._is_as_before(route):
             yield Opening(self._suspects[0], route, guard, None)
         yield from self._shown(router, Request(context_extensions={"route": label(route)}))
+
+    def _fallen(self, router: Router, requests: Iterable[Request]) -> Iterator[Opening]:
+        """Yield openings by the rest of a combination, which a route may let go of by itself.
+
+        Such as its bare path, or an alternative.  A new narrower route may take that; an
+        open one that was there before must not get it by a guarded one's change.
+        """
+        for request in requests if self._may_fall_to else ():
+            for opening in self._shown(router, request):
+                if opening.answering.id in self._may_fall_to:
+                    yield opening
+
+    @cached_property
+    def _may_fall_to(self) -> frozenset[str]:
+        before = {route.id for route in self._before.routes}
+        return frozenset(route.id for route in self._suspects if route.id in before)
 
     def _shown(self, router: Router, request: Request) -> Iterator[Opening]:
         """Yield an opening if the request was refused without a credential and would not be."""

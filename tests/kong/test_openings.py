@@ -137,6 +137,19 @@ def test_G_02_whatever_a_route_asks_for_its_opening_is_seen(matching: str) -> No
     assert [pair[1] for pair in opened(before, file(routes(f"{{{matching}}}")))] == ["r"]
 
 
+@pytest.mark.parametrize(
+    ("paths", "fewer"), [("/v1", "/v1/"), ("~/(a|b)$", "~/a$"), ("~/x(/[0-9]+)?$", "~/x/[0-9]+$")]
+)
+def test_G_02_a_part_that_a_route_lets_go_to_a_wider_open_one_is_opened(
+    paths: str, fewer: str
+) -> None:
+    wide = route("wide", "paths: [/]")
+    before = file(routes(route("r", f"paths: ['{paths}']", OIDC), wide))
+    after = file(routes(route("r", f"paths: ['{fewer}']", OIDC), wide))
+    assert opened(before, after) == [("wide", "r")]
+    assert opened(after, before) == opened(before, before) == []
+
+
 def test_G_02_a_websocket_that_falls_to_a_wider_open_route_is_seen() -> None:
     wide = route("wide", "paths: [/]")  # one for http takes WebSockets too
     guarded = route("r", "protocols: [ws], paths: [/v1]", OIDC)
