@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from authz.transport.sockets import OWNER_UMASK, listen
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LINE_BYTES_MAX = 1024 * 1024
 QUESTION_SECONDS = 5.0
 """How long a command that has connected may take to ask."""
+ANSWER_SECONDS = 5.0
+"""How long it may take to read the answer."""
 CONNECTIONS_MAX = 16
 
 
@@ -55,6 +57,7 @@ class Control:
         for task in self._answering:
             task.cancel()
         await asyncio.gather(*self._answering, return_exceptions=True)
+        await asyncio.sleep(0)  # in which aborted connections are closed
         self._until.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -70,14 +73,14 @@ class Control:
             async with asyncio.timeout(QUESTION_SECONDS):
                 may_open = _names(await reader.readline())
             problems = await self._reload(may_open)
-            writer.write(json.dumps({"problems": list(problems)}).encode() + b"\n")
-            await writer.drain()
-        except (ConnectionError, TimeoutError, ValueError):
-            pass  # it went away, or is no command of ours
-        finally:
-            writer.close()
-            with suppress(ConnectionError):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                writer.write(json.dumps({"problems": list(problems)}).encode() + b"\n")
+                writer.close()
                 await writer.wait_closed()
+        except (ConnectionError, TimeoutError, ValueError):
+            pass  # it went away, does not read, or is no command of ours
+        finally:
+            writer.transport.abort()
 
 
 def ask_for_reload(
