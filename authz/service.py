@@ -99,13 +99,10 @@ class Lane:
         headers = glance.headers
         if not self.familiar.hold(headers):
             return None
-        authorization = headers.get("authorization")
-        if authorization is None:
-            return None
         path = glance.path
         if "?" in path and self._may_have_argument(path):
             return None
-        return self.digest(authorization)
+        return self.digest.last(headers["authorization"]) if "authorization" in headers else None
 
     def _may_have_argument(self, path: str) -> bool:
         if not self.arguments:
@@ -187,9 +184,10 @@ class Service:
         if seen is None:
             return None
         extensions, glance = seen
-        # Asking whether it is there costs a third of asking for it.
+        # Asking a map of upb's whether a key is there costs a fifth of its get().
+        route = extensions["route"] if "route" in extensions else None  # noqa: SIM401 - as said
         service = extensions.get("service") if "service" in extensions else None
-        lane = self._lanes.get((extensions.get("route"), service))
+        lane = self._lanes.get((route, service))
         digest = None if lane is None else lane.key(glance)
         return None if lane is None or digest is None else (lane, digest, glance)
 

@@ -56,6 +56,7 @@ def _message(name: str) -> Message:
 
 _CheckRequest = _message("envoy.service.auth.v3.CheckRequest")
 _CheckResponse = _message("envoy.service.auth.v3.CheckResponse")
+_read_request = _CheckRequest.FromString
 _HeaderValueOption = _message("envoy.config.core.v3.HeaderValueOption")
 
 # The enum's zero is "append", so a header whose action was forgotten would be
@@ -87,7 +88,7 @@ def parse(wire: bytes) -> Request:
     CheckRequest; text that is not UTF-8 counts as that.
     """
     try:
-        attributes = _CheckRequest.FromString(wire).attributes
+        attributes = _read_request(wire).attributes
     except DecodeError:
         # protobuf's message may quote the field, and with it the caller's text.
         raise Unavailable(Reason.REQUEST_UNREADABLE, "the bytes are no CheckRequest") from None
@@ -175,7 +176,7 @@ def glance(wire: bytes) -> tuple[Mapping[str, str], Glance] | None:
     as raw lines (``header_map``) and for a query apart from its path.  Never raises.
     """
     try:
-        attributes = _CheckRequest.FromString(wire).attributes
+        attributes = _read_request(wire).attributes
     except DecodeError:
         return None
     http = attributes.request.http

@@ -45,6 +45,14 @@ def test_a_digest_may_be_begun_with_parts_that_all_have_in_common(
     assert DIGEST.after(*first)(*rest) == DIGEST(*first, *rest)
 
 
+@given(st.text(), st.text(), st.text(), st.text())
+def test_CA_01_a_last_part_needs_no_length_behind_as_many_parts(
+    one: str, last_of_one: str, other: str, last_of_other: str
+) -> None:
+    same = DIGEST.after(one).last(last_of_one) == DIGEST.after(other).last(last_of_other)
+    assert same == ((one, last_of_one) == (other, last_of_other))
+
+
 def test_a_lone_surrogate_has_a_digest_too() -> None:
     assert DIGEST("\ud800") != DIGEST("\udfff")
 
