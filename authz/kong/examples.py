@@ -8,6 +8,7 @@ example and never makes a wrong one.  Assertions (``^``, ``$``, ``\b``) are left
 from __future__ import annotations
 
 import unicodedata
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -65,10 +66,10 @@ class _Choice:
     bare: bool
 
 
-class _Node:
+class _Node(ABC):
+    @abstractmethod
     def text(self, choice: _Choice) -> str | None:
         """Return a text; ``None``: there is none, by this choice."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)

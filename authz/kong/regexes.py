@@ -115,8 +115,8 @@ def unmet(text: str) -> str | None:
         if not depth and not is_optional and (wrong := _beyond(before, piece, one_line=one_line)):
             return wrong
         if piece.startswith("%"):
-            piece = _normal_piece(piece, after, ignores_case=ignores_case)  # noqa: PLW2901
-        if piece != "/" or before != "/" or is_optional:
+            normal.append(_normal_piece(piece, after, ignores_case=ignores_case))
+        elif piece != "/" or before != "/" or is_optional:
             normal.append(piece)
     better = "".join(normal)
     return None if better == text else abnormal(f"~{better}")
