@@ -35,6 +35,7 @@ TOKENS: Final = ("access-token", "x-access-token")
 """Where Kong reads a bearer token besides Authorization.  Ours only where a method reads them."""
 
 FORWARDED: Final = (
+    "x-envoy-external-address",
     "x-forwarded-client-cert",
     "x-forwarded-for",
     "x-forwarded-host",

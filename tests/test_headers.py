@@ -251,6 +251,7 @@ async def test_G_01_a_pseudo_header_is_no_twin(house: House) -> None:
         'upgrade, "x-consumer-groups"',
         "x-envoy-auth-failure-mode-allowed",
         pytest.param("a," * 600, id="too long to be looked at"),
+        "upgrade, X-Envoy-External-Address",
         *(f"upgrade, {name}" for name in FORWARDED),
     ],
 )
