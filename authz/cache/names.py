@@ -32,8 +32,10 @@ class FamiliarNames:
         Beyond the bound all are forgotten but these: who sends another name each
         time makes the others take the whole way once more, and nothing worse.
         """
-        new = frozenset(names) - self._names
-        new = frozenset(n for n in new if len(n) <= NAME_CHARS_MAX and not self._decides(n))
-        if new and len(new) <= NAMES_MAX:
+        sent = frozenset(names)
+        unknown = sent - self._names
+        new = frozenset(n for n in unknown if len(n) <= NAME_CHARS_MAX and not self._decides(n))
+        if new and len(sent) <= NAMES_MAX:
             everything = self._names | new
-            self._use(new if len(everything) > NAMES_MAX else everything)
+            fits = len(everything) <= NAMES_MAX
+            self._use(everything if fits else everything & sent)
