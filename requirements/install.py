@@ -78,7 +78,7 @@ class Recipe:
         """Whether the environment is whole, and this recipe's."""
         try:
             return (self.directory / READY).read_text() == self.stamp()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
 
@@ -173,9 +173,11 @@ def _clear(directory: Path) -> None:
     """Leave nothing in the directory but the mark that it is being made."""
     if directory.is_symlink():
         raise InstallError(
-            f"it is a link to {directory.resolve()}, which is not made from this lock by this "
-            "Python.  Remove the link, or make the environment there"
+            f"it is a link to {directory.resolve()}, and an environment is for one place only.  "
+            "Remove the link"
         )
+    if directory.exists() and not directory.is_dir():
+        raise InstallError("it is no directory.  Move it away")
     directory.mkdir(parents=True, exist_ok=True)
     ours = ("pyvenv.cfg", MAKING, READY)
     if any(directory.iterdir()) and not any((directory / name).exists() for name in ours):

@@ -259,6 +259,18 @@ def read(terminal: int) -> bytes:
         return b""
 
 
+def test_what_is_no_directory_is_left_alone(
+    lock: Path, environment: Path, wheels: dict[str, Wheel]
+) -> None:
+    environment.write_text("dear")
+    with index(*wheels.values()) as server:
+        done = install(lock, environment, server)
+
+    assert done.returncode == 1
+    assert done.stdout.endswith(f"{environment} was not made: it is no directory.  Move it away\n")
+    assert environment.read_text() == "dear"
+
+
 def test_a_directory_of_something_else_is_left_alone(
     lock: Path, environment: Path, wheels: dict[str, Wheel]
 ) -> None:
@@ -284,4 +296,5 @@ def test_another_environment_behind_a_link_is_left_alone(
 
     assert done.returncode == 1
     assert f"it is a link to {theirs}" in done.stdout
+    assert done.stdout.endswith("Remove the link\n")
     assert [path.name for path in theirs.iterdir()] == ["pyvenv.cfg"]
