@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.cgi import Lighttpd, environment, variable
 from support.curl import TIMEOUT_S, basic
-from support.deployment import Deployment
+from support.deployment import Deployment, ext_authz
 from support.http2 import DATA, END_HEADERS, END_STREAM, HEADERS, connected, fields, frame
 from support.http2_upstream import Http2Upstream
 from support.idp import RunningIdp
@@ -152,6 +152,23 @@ def test_G_01_no_twin_reaches_an_upstream_beside_what_we_wrote(
         assert arrived.count("x-consumer-username") == 1
         assert sorted(arrived) == sorted(set(arrived) & set(IDENTITY))
         assert SPOOF not in str([request.header(name) for name in arrived])
+
+
+@pytest.mark.parametrize(
+    ("rules", "arrives"), [({}, [SPOOF]), ({"allow_envoy": True}, [])], ids=["empty", "allow_envoy"]
+)
+def test_HS_17_mutation_rules_keep_what_envoy_alone_may_say_unless_they_allow_it(
+    authz: Deployment,
+    seen: Upstream,
+    kong_id: tuple[str, str],
+    rules: dict[str, Any],
+    arrives: list[str],
+) -> None:
+    name = "x-envoy-auth-failure-mode-allowed"
+    with authz.edge(ext_authz(decoder_header_mutation_rules=rules)) as envoy:
+        assert envoy.curl("/seen", user=kong_id, headers=[(name, SPOOF)]).status == 200
+
+    assert [request.header(name) for request in seen.requests] == [arrives]
 
 
 # --- Connection, on an upgrade -----------------------------------------------------------
