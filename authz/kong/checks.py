@@ -39,11 +39,13 @@ _TOKEN_HEADER = re.compile(f"(?P<name>{header_names.TOKEN})(?::(?P<scheme>{heade
 _SCOPES = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]*")
 
 # A header that frames the message or names its target is never a plugin's to
-# set; the identity headers have their own value, and one header has one value.
+# set, nor is what Envoy says of the caller, which may be written after us; the identity
+# headers have their own value, and one header has one value.
 _RESERVED_HEADERS = frozenset(
     {
         "connection", "content-length", "host", "keep-alive", "proxy-connection", "te",
         "trailer", "transfer-encoding", "upgrade",
+        *header_names.FORWARDED,
         *header_names.IDENTITY,
     }
 )  # fmt: skip

@@ -339,7 +339,7 @@ def test_an_error_message_is_bounded_and_printable(name: str, text: str) -> None
         "host", ":path", "content-length", "Content_Length", "transfer-encoding", "connection",
         "te", "upgrade", "x-envoy-original-path", "x-consumer-id", "a b", "authorization:b c",
         "x.consumer.id", "X~Anonymous~Consumer", "x!a-b.c-d_e|f*g",
-        "x-a-b-c-d-e-f-g",
+        "x-a-b-c-d-e-f-g", "X-Real-IP", "x_forwarded_for:bearer",
     ],
 )  # fmt: skip
 def test_CF_06_a_reserved_or_impossible_token_header_is_refused(header: str) -> None:
