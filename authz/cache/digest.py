@@ -35,10 +35,10 @@ class Digester:
         return Digester(begun)
 
     def last(self, part: str) -> bytes:
-        """Return the digest of the one part that is still missing, which its end delimits.
+        """Return the digest of one more part, the last: it needs no length before it.
 
-        For the hot path.  Keys of this kind are compared only with those that have as
-        many parts before it, as the lanes' have: their own names.
+        For the hot path, whose keys are a lane's name and this.  They are in one map with
+        no keys of ``__call__``.
         """
         state = self._begun.copy()
         state.update(part.encode())
