@@ -101,6 +101,8 @@ def test_RL_10_sigterm_loses_nothing_that_was_accepted(
         waiting = [callers.submit(envoy.curl, PATH, user=kong_id) for _ in range(CALLERS)]
         until(lambda: provider.counters["token"] == 1)
         until(lambda: pending(envoy) >= CALLERS)
+        # It comes behind them on Envoy's connection: once it is answered, they have arrived.
+        assert envoy.curl(PATH).status == 401
         authz.authz.send_signal(signal.SIGTERM)
         until(lambda: not authz.live or '"stopping"' in authz.authz.output())
         late = callers.submit(envoy.curl, PATH, user=kong_id)
