@@ -142,7 +142,7 @@ def _public_key(member: dict[str, Any], algorithm: str) -> Any:  # noqa: ANN401 
         public_key: Any = jwt.get_algorithm_by_name(algorithm).from_jwk(member)
     # A member is the provider's text: whatever the two libraries below make of
     # it (ValueError, TypeError, OverflowError, their own), it is no key of ours.
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001 - whatever a key breaks, it is skipped
         return None
     return None if isinstance(public_key, RSAPublicKey) and _weak(public_key) else public_key
 
