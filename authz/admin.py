@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-PROVIDERS_SHOWN = 100
-DETAIL_CHARACTERS = 256
-REFUSALS_SHOWN = 5
-REFUSAL_CHARACTERS = 1024
-REQUEST_BYTES = 16 * 1024
+PROVIDERS_SHOWN_MAX = 100
+DETAIL_CHARS_MAX = 256
+REFUSALS_SHOWN_MAX = 5
+REFUSAL_CHARS_MAX = 1024
+REQUEST_BYTES_MAX = 16 * 1024
 # Each costs milliseconds that a decision waits for.
-METRICS_AT_ONCE = 2
+METRICS_AT_ONCE_MAX = 2
 # With several workers each is asked, and one that is stuck is waited for.
-READINESS_AT_ONCE = 8
+READINESS_AT_ONCE_MAX = 8
 STOP_SECONDS = 2.0
 
 _HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
@@ -63,7 +63,7 @@ class Limits:
 LIMITS = Limits()
 
 
-class Provider(Protocol):
+class IdpStatus(Protocol):
     """The state of one identity provider."""
 
     @property
@@ -90,7 +90,7 @@ class Readiness(Protocol):
     def refused(self) -> Sequence[str]:
         """Why the last reload was refused, a line a problem; nothing if it was not."""
 
-    def status(self) -> Sequence[Provider]:
+    def status(self) -> Sequence[IdpStatus]:
         """Return the state of each identity provider."""
 
 
@@ -145,8 +145,8 @@ def _application(readiness: Readiness, registry: CollectorRegistry) -> Starlette
 
     endpoints = {
         "/livez": livez,
-        "/readyz": _in_turn(readyz, READINESS_AT_ONCE),
-        "/metrics": _in_turn(metrics, METRICS_AT_ONCE),
+        "/readyz": _in_turn(readyz, READINESS_AT_ONCE_MAX),
+        "/metrics": _in_turn(metrics, METRICS_AT_ONCE_MAX),
     }
     routes = [Route(path, endpoint) for path, endpoint in endpoints.items()]
     app = Starlette(routes=routes)
@@ -177,10 +177,10 @@ def _providers(readiness: Readiness) -> list[str]:
     providers = readiness.status()
     lines = [
         _visible(f"[{'+' if provider.ready else '-'}] {provider.issuer}: {provider.detail}")
-        for provider in providers[:PROVIDERS_SHOWN]
+        for provider in providers[:PROVIDERS_SHOWN_MAX]
     ]
-    if len(providers) > PROVIDERS_SHOWN:
-        lines.append(f"... and {len(providers) - PROVIDERS_SHOWN} more")
+    if len(providers) > PROVIDERS_SHOWN_MAX:
+        lines.append(f"... and {len(providers) - PROVIDERS_SHOWN_MAX} more")
     return lines
 
 
@@ -188,15 +188,15 @@ def _refused(readiness: Readiness) -> list[str]:
     """Say that the files are not what is in force.  That is no reason to send calls elsewhere."""
     problems = readiness.refused
     lines = [
-        _visible(f"[-] configuration: reload refused: {problem}", REFUSAL_CHARACTERS)
-        for problem in problems[:REFUSALS_SHOWN]
+        _visible(f"[-] configuration: reload refused: {problem}", REFUSAL_CHARS_MAX)
+        for problem in problems[:REFUSALS_SHOWN_MAX]
     ]
-    if len(problems) > REFUSALS_SHOWN:
-        lines.append(f"... and {len(problems) - REFUSALS_SHOWN} more")
+    if len(problems) > REFUSALS_SHOWN_MAX:
+        lines.append(f"... and {len(problems) - REFUSALS_SHOWN_MAX} more")
     return lines
 
 
-def _visible(line: str, most: int = DETAIL_CHARACTERS) -> str:
+def _visible(line: str, most: int = DETAIL_CHARS_MAX) -> str:
     return "".join(char if char.isprintable() else "?" for char in line[:most])
 
 
@@ -301,7 +301,7 @@ def _configuration(app: Starlette, connections: _Connections) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         headers=[("connection", "close")],
-        h11_max_incomplete_event_size=REQUEST_BYTES,
+        h11_max_incomplete_event_size=REQUEST_BYTES_MAX,
     )
 
 

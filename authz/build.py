@@ -1,4 +1,4 @@
-"""From a configuration to a running house: everything is made once, here, in order."""
+"""From a configuration to a running configuration: everything is made once, here, in order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from authz.cache.decisions import ReadyAnswers
+from authz.authorizer import Authorizer, FastPath, FastPathKey
+from authz.cache.decisions import CachedAnswers
 from authz.cache.digest import Digester
 from authz.cache.memory import BoundedCache
 from authz.cache.names import FamiliarNames
@@ -17,8 +18,8 @@ from authz.decision import Wording
 from authz.errors import ConfigurationError
 from authz.kong.router import Router
 from authz.methods import METHODS
-from authz.methods.base import Resources
-from authz.model import Diagnostic, Place
+from authz.methods.base import MethodContext
+from authz.model import Diagnostic, SourcePosition
 from authz.oauth.http import HttpClient, tls_context
 from authz.oauth.provider import Provider, ProviderConfig, ProviderStatus
 from authz.oauth.verifier import TokenVerifier
@@ -26,7 +27,6 @@ from authz.pipeline import Pipeline, Policy
 from authz.policy.authorization import Authorization
 from authz.policy.consumers import ConsumerDirectory, Consumers
 from authz.policy.headers import UpstreamHeaders
-from authz.service import Lane, LaneName, Service
 
 if TYPE_CHECKING:
     import ssl
@@ -59,12 +59,12 @@ class Explanation:
     refusal: Refusal | None
 
 
-class Outside:
+class Shared:
     """What outlives a reload: providers, connections, keys, and who guesses at secrets.
 
     A reload that leaves a provider's parameters alone keeps its keys, so it
-    asks the provider for nothing.  A provider is closed when the last house that
-    uses it is: calls may still be under way in a house that has been replaced.
+    asks the provider for nothing.  A provider is closed when the last configuration that
+    uses it is: calls may still be under way in a configuration that has been replaced.
     """
 
     def __init__(self, settings: Settings, telemetry: Telemetry, clock: Clock) -> None:
@@ -106,11 +106,11 @@ class Outside:
         )
 
     def enter(self, providers: Iterable[Provider]) -> None:
-        """Note that one more house uses these providers."""
+        """Note that one more configuration uses these providers."""
         self._houses.update(provider.config for provider in providers)
 
     async def leave(self, providers: Iterable[Provider]) -> None:
-        """Note that a house has closed; close the providers that no other one uses."""
+        """Note that a configuration has closed; close the providers that no other one uses."""
         self._houses.subtract(provider.config for provider in providers)
         self._houses = +self._houses  # without those that nobody uses
         await self._close(self._providers.keys() - self._houses.keys())
@@ -129,9 +129,9 @@ def _tls_context(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
     try:
         return tls_context(ca_file, verify=verify)
     except OSError as error:  # ssl.SSLError is one
-        place = Place(ca_file or "the system's certificates", 1, 1)
+        position = SourcePosition(ca_file or "the system's certificates", 1, 1)
         message = f"cannot be read as PEM certificates: {error.strerror or 'not PEM'}"
-        raise ConfigurationError([Diagnostic(place, "--idp-ca-file", message)]) from error
+        raise ConfigurationError([Diagnostic(position, "--idp-ca-file", message)]) from error
 
 
 def _provider_config(config: OpenIDConnect) -> ProviderConfig:
@@ -149,24 +149,24 @@ def _provider_config(config: OpenIDConnect) -> ProviderConfig:
     )
 
 
-class House:
+class Configuration:
     """One configuration, built and alive."""
 
     def __init__(
         self,
         gateway: Gateway,
-        service: Service,
+        service: Authorizer,
         providers: Sequence[Provider],
         store: TokenStore,
-        outside: Outside,
+        shared: Shared,
     ) -> None:
         self.gateway = gateway
-        self.service = service
-        self.outside = outside
+        self.authorizer = service
+        self.shared = shared
         self._providers = providers
         self._store = store
         self._succeeded = False
-        outside.enter(providers)
+        shared.enter(providers)
 
     def start(self) -> None:
         """Ask every provider for its keys, in the background."""
@@ -179,7 +179,7 @@ class House:
         return not self._providers or any(p.seen_keys.is_set() for p in self._providers)
 
     async def wait_ready(self) -> None:
-        """Return as soon as the house is ready."""
+        """Return as soon as the configuration is ready."""
         if self.ready:
             return
         waits = [asyncio.ensure_future(p.seen_keys.wait()) for p in self._providers]
@@ -195,23 +195,23 @@ class House:
 
     async def explain(self, request: Request) -> Explanation:
         """Decide a request and say how it came about."""
-        verdict = await self.service.judge(request)
-        trail = verdict.trail
+        outcome = await self.authorizer.judge(request)
+        trace = outcome.trace
         return Explanation(
-            trail.match, verdict.decision, trail.claims, trail.consumer, verdict.refusal
+            trace.match, outcome.decision, trace.claims, trace.consumer, outcome.refusal
         )
 
     def hand_over(self) -> None:
-        """Leave what is outside to the house that takes over."""
+        """Leave what is outside to the configuration that takes over."""
         self._succeeded = True
 
     async def aclose(self) -> None:
         """End what is under way, in the reverse of the order in which it was made."""
         await self._store.exchanges.aclose()
         if self._succeeded:
-            await self.outside.leave(self._providers)
+            await self.shared.leave(self._providers)
         else:
-            await self.outside.aclose()
+            await self.shared.aclose()
 
 
 def build(
@@ -219,20 +219,20 @@ def build(
     settings: Settings,
     telemetry: Telemetry,
     *,
-    previous: House | None = None,
+    previous: Configuration | None = None,
     clock: Clock | None = None,
-) -> House:
-    """Build a house from a checked configuration.  No I/O: ``start`` begins that.
+) -> Configuration:
+    """Build a configuration from a checked configuration.  No I/O: ``start`` begins that.
 
     With ``previous``, all that is outside is taken over; tokens and answers are not,
     so a reload is also the way to forget them all.
     """
     clock = clock or SystemClock()
     router = Router(gateway)  # first: it may refuse the configuration
-    outside = previous.outside if previous else Outside(settings, telemetry, clock)
-    answers = ReadyAnswers(entries_max=settings.cache_entries, bytes_max=settings.cache_bytes)
+    shared = previous.shared if previous else Shared(settings, telemetry, clock)
+    answers = CachedAnswers(entries_max=settings.cache_entries, bytes_max=settings.cache_bytes)
     store = TokenStore(
-        outside.acquaintance,
+        shared.acquaintance,
         entries_max=settings.cache_entries,
         bytes_max=settings.cache_bytes,
         timer=clock.monotonic,
@@ -242,12 +242,12 @@ def build(
     telemetry.watch_cache("refusals", store.refusals_held)
     directory = ConsumerDirectory(gateway.consumers)
     policies = {
-        plugin.place: _policy(plugin, directory, _resources(plugin.config, outside, store))
+        plugin.position: _policy(plugin, directory, _resources(plugin.config, shared, store))
         for plugin in gateway.plugins
     }
-    service = Service(
+    service = Authorizer(
         Pipeline(router, policies),
-        lanes=_lanes(gateway, router, policies, outside.digest),
+        fast_paths=_fast_paths(gateway, router, policies, shared.digest),
         answers=answers,
         clock=clock,
         telemetry=telemetry,
@@ -255,13 +255,13 @@ def build(
         log_denied=settings.log_decisions != "none",
     )
     providers = tuple({id(p.provider): p.provider for p in policies.values()}.values())
-    house = House(gateway, service, providers, store, outside)
+    configuration = Configuration(gateway, service, providers, store, shared)
     if previous is not None:
         previous.hand_over()
-    return house
+    return configuration
 
 
-def _policy(plugin: Plugin, directory: ConsumerDirectory, resources: Resources) -> Policy:
+def _policy(plugin: Plugin, directory: ConsumerDirectory, resources: MethodContext) -> Policy:
     config = plugin.config
     headers = UpstreamHeaders(config)
     return Policy(
@@ -276,31 +276,31 @@ def _policy(plugin: Plugin, directory: ConsumerDirectory, resources: Resources) 
     )
 
 
-def _resources(config: OpenIDConnect, outside: Outside, store: TokenStore) -> Resources:
-    provider = outside.provider(config)
-    return Resources(
+def _resources(config: OpenIDConnect, shared: Shared, store: TokenStore) -> MethodContext:
+    provider = shared.provider(config)
+    return MethodContext(
         config=config,
         provider=provider,
-        verifier=TokenVerifier(config, provider, clock=outside.clock),
+        verifier=TokenVerifier(config, provider, clock=shared.clock),
         store=store,
-        digest=outside.digest,
-        clock=outside.clock,
-        telemetry=outside.telemetry,
-        renewal_patience_s=outside.settings.renewal_patience_seconds,
+        digest=shared.digest,
+        clock=shared.clock,
+        telemetry=shared.telemetry,
+        renewal_patience_s=shared.settings.renewal_patience_seconds,
     )
 
 
-def _lanes(
-    gateway: Gateway, router: Router, policies: Mapping[Place, Policy], digest: Digester
-) -> dict[LaneName, Lane]:
-    """Return the hot path's index: for each name that Envoy may give, the policy it leads to."""
-    names: list[LaneName] = [(n, None) for r in gateway.routes for n in (r.name, r.id) if n]
+def _fast_paths(
+    gateway: Gateway, router: Router, policies: Mapping[SourcePosition, Policy], digest: Digester
+) -> dict[FastPathKey, FastPath]:
+    """Return the fast path's index: for each name that Envoy may give, the policy it leads to."""
+    names: list[FastPathKey] = [(n, None) for r in gateway.routes for n in (r.name, r.id) if n]
     names += [(None, n) for s in gateway.services for n in (s.name, s.id) if n]
     names.append((None, None))
     matches = {name: router.certain(*name) for name in names}
     plugins = {name: match.plugin for name, match in matches.items() if match and match.plugin}
-    lanes = {
-        name: Lane.of(digest.after(repr(name)), policies[plugin.place])
+    fast_paths = {
+        name: FastPath.of(digest.after(repr(name)), policies[plugin.position])
         for name, plugin in plugins.items()
     }
-    return {name: lane for name, lane in lanes.items() if lane is not None}
+    return {name: fast_path for name, fast_path in fast_paths.items() if fast_path is not None}

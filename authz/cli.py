@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from authz.build import Explanation
     from authz.decision import Decision
-    from authz.model import Diagnostic, Gateway, Place, Request
+    from authz.model import Diagnostic, Gateway, Request, SourcePosition
     from authz.settings import Address
 
     F = TypeVar("F", bound=Callable[..., Any])
@@ -97,7 +97,7 @@ CONNECT_TO = Parsed("host:port:host2:port2", parse_connect_to)
 PATH = Parsed("path", str)
 SECONDS = Seconds(min=0, max=3600)
 AGE_SECONDS = Seconds(min=0, max=1_000_000)
-WORKERS_MOST = 256
+WORKERS_MAX = 256
 OUTPUT = click.Choice(["text", "json"])
 
 
@@ -225,7 +225,7 @@ def main() -> None:
 @_setting(
     "--workers",
     variable="WORKERS",
-    type=click.IntRange(min=1, max=WORKERS_MOST),
+    type=click.IntRange(min=1, max=WORKERS_MAX),
     default=DEFAULTS.workers,
     help="Processes that serve, on the same ports; above 1 with a supervisor.",
 )
@@ -384,9 +384,9 @@ def _validation_json(gateway: Gateway | None, problems: Iterable[Diagnostic]) ->
     def listed(diagnostics: Iterable[Diagnostic]) -> list[dict[str, object]]:
         return [
             {
-                "file": one.place.file,
-                "line": one.place.line,
-                "column": one.place.column,
+                "file": one.position.file,
+                "line": one.position.line,
+                "column": one.position.column,
                 "parameter": one.parameter,
                 "message": one.message,
             }
@@ -551,11 +551,11 @@ async def _explain(gateway: Gateway, settings: Settings, request: Request) -> Ex
 
     # The verdict says what went wrong; what the parts log on the way is not asked for.
     log = logs.setup("error", "text", sys.stderr)
-    house = build(gateway, settings, Telemetry())
+    configuration = build(gateway, settings, Telemetry())
     try:
-        return await house.explain(request)
+        return await configuration.explain(request)
     finally:
-        await house.aclose()
+        await configuration.aclose()
         log.close()
 
 
@@ -575,13 +575,13 @@ def _explained(explanation: Explanation) -> Iterator[str]:
     match, consumer = explanation.match, explanation.consumer
     if match is not None:
         if match.route is not None:
-            yield _placed("route", match.route.name, match.route.place)
+            yield _placed("route", match.route.name, match.route.position)
         if match.service is not None:
-            yield _placed("service", match.service.name, match.service.place)
+            yield _placed("service", match.service.name, match.service.position)
         if match.plugin is not None:
-            yield _placed("plugin", match.plugin.instance_name, match.plugin.place)
+            yield _placed("plugin", match.plugin.instance_name, match.plugin.position)
     if consumer is not None:
-        yield _placed("consumer", consumer.username or consumer.custom_id, consumer.place)
+        yield _placed("consumer", consumer.username or consumer.custom_id, consumer.position)
     yield from _changes(explanation.decision)
     if explanation.claims is not None:
         yield "claims:"
@@ -597,8 +597,8 @@ def _verdict(explanation: Explanation) -> str:
     return f"deny {decision.status}: {refusal}" if refusal else f"deny {decision.status}"
 
 
-def _placed(noun: str, name: str | None, place: Place) -> str:
-    return f"{noun}: {name or '(no name)'} ({place})"
+def _placed(noun: str, name: str | None, position: SourcePosition) -> str:
+    return f"{noun}: {name or '(no name)'} ({position})"
 
 
 def _changes(decision: Decision) -> Iterator[str]:

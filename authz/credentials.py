@@ -20,7 +20,7 @@ from urllib.parse import unquote_to_bytes
 
 from authz import header_names, strict_json
 from authz.errors import MalformedRequest, Reason, Refusal, Unauthenticated
-from authz.model import BearerCredential, ClientCredential, Location, Secret
+from authz.model import BearerCredential, ClientCredential, CredentialLocation, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -125,7 +125,7 @@ def basic(places: Places) -> ClientCredential | None:
     """Find ``Authorization: Basic`` (RFC 7617), read as curl sends it: raw, not form-encoded."""
     match places.authorization:
         case ("basic", encoded):
-            return _client(*_user_pass(encoded), Location.HEADER, ("authorization",))
+            return _client(*_user_pass(encoded), CredentialLocation.HEADER, ("authorization",))
         case _:
             return None
 
@@ -152,7 +152,7 @@ def _decode_base64(encoded: str) -> bytes:
 
 
 def _client(
-    client_id: str, client_secret: str, location: Location, names: tuple[str, ...]
+    client_id: str, client_secret: str, location: CredentialLocation, names: tuple[str, ...]
 ) -> ClientCredential:
     """Check a pair's own grammar; the provider is never asked about a broken one."""
     limits = (
@@ -184,16 +184,16 @@ def bearer_headers(places: Places) -> BearerCredential | None:
     found: list[BearerCredential] = []
     match places.authorization:
         case ("bearer", token):
-            found.append(_bearer(token, Location.HEADER, "authorization"))
+            found.append(_bearer(token, CredentialLocation.HEADER, "authorization"))
     found += [
-        _bearer(places.headers[name], Location.HEADER, name)
+        _bearer(places.headers[name], CredentialLocation.HEADER, name)
         for name in header_names.TOKENS
         if name in places.headers
     ]
     return only(found)
 
 
-def _bearer(token: str, location: Location, name: str) -> BearerCredential:
+def _bearer(token: str, location: CredentialLocation, name: str) -> BearerCredential:
     if len(token) > AUTHORIZATION_BYTES_MAX or _B64TOKEN.fullmatch(token) is None:
         raise Unauthenticated(Reason.TOKEN_MALFORMED, "not a bearer token (RFC 6750 section 2.1)")
     return BearerCredential(Secret(token), location, (name,))
@@ -204,31 +204,35 @@ def _bearer(token: str, location: Location, name: str) -> BearerCredential:
 
 def client_query(places: Places) -> ClientCredential | None:
     """Find ``client_id`` and ``client_secret`` in the query; one without the other is none."""
-    return _client_arguments(places.query.named(CLIENT_ARGUMENTS), Location.QUERY)
+    return _client_arguments(places.query.named(CLIENT_ARGUMENTS), CredentialLocation.QUERY)
 
 
 def bearer_query(places: Places) -> BearerCredential | None:
     """Find ``access_token`` in the query (RFC 6750 section 2.3)."""
-    return _bearer_argument(places.query.named((TOKEN_ARGUMENT,)), Location.QUERY)
+    return _bearer_argument(places.query.named((TOKEN_ARGUMENT,)), CredentialLocation.QUERY)
 
 
 def client_body(places: Places) -> ClientCredential | None:
     """Find ``client_id`` and ``client_secret`` in a form or JSON body."""
-    return _client_arguments(places.body.named(CLIENT_ARGUMENTS), Location.BODY)
+    return _client_arguments(places.body.named(CLIENT_ARGUMENTS), CredentialLocation.BODY)
 
 
 def bearer_body(places: Places) -> BearerCredential | None:
     """Find ``access_token`` in a form or JSON body (RFC 6750 section 2.2)."""
-    return _bearer_argument(places.body.named((TOKEN_ARGUMENT,)), Location.BODY)
+    return _bearer_argument(places.body.named((TOKEN_ARGUMENT,)), CredentialLocation.BODY)
 
 
-def _client_arguments(found: Mapping[str, str], location: Location) -> ClientCredential | None:
+def _client_arguments(
+    found: Mapping[str, str], location: CredentialLocation
+) -> ClientCredential | None:
     if len(found) < len(CLIENT_ARGUMENTS):
         return None
     return _client(found["client_id"], found["client_secret"], location, CLIENT_ARGUMENTS)
 
 
-def _bearer_argument(found: Mapping[str, str], location: Location) -> BearerCredential | None:
+def _bearer_argument(
+    found: Mapping[str, str], location: CredentialLocation
+) -> BearerCredential | None:
     if TOKEN_ARGUMENT not in found:
         return None
     return _bearer(found[TOKEN_ARGUMENT], location, TOKEN_ARGUMENT)

@@ -14,10 +14,10 @@ from urllib.parse import quote, urlsplit
 from authz.errors import (
     AuthzError,
     Forbidden,
-    Later,
     MalformedRequest,
     Reason,
     Refusal,
+    Retryable,
     RouteNotFound,
     Throttled,
     Unauthenticated,
@@ -64,7 +64,7 @@ class Deny:
 Decision = Allow | Deny
 
 
-class Answer(NamedTuple):
+class ErrorRow(NamedTuple):
     """One row of the table: HTTP status, google.rpc.Code, and Kong's message."""
 
     status: int
@@ -73,13 +73,13 @@ class Answer(NamedTuple):
 
 
 # Searched along the error's class hierarchy, as a reader would.
-ANSWERS: Final[Mapping[type[BaseException], Answer]] = {
-    MalformedRequest: Answer(400, 3, "Bad request"),
-    Unauthenticated: Answer(401, 16, "Unauthorized"),
-    Forbidden: Answer(403, 7, "Forbidden"),
-    RouteNotFound: Answer(404, 5, "no Route matched with those values"),
-    Throttled: Answer(429, 8, "Too many requests"),
-    Unavailable: Answer(503, 14, "Service unavailable"),
+ERROR_ROWS: Final[Mapping[type[BaseException], ErrorRow]] = {
+    MalformedRequest: ErrorRow(400, 3, "Bad request"),
+    Unauthenticated: ErrorRow(401, 16, "Unauthorized"),
+    Forbidden: ErrorRow(403, 7, "Forbidden"),
+    RouteNotFound: ErrorRow(404, 5, "no Route matched with those values"),
+    Throttled: ErrorRow(429, 8, "Too many requests"),
+    Unavailable: ErrorRow(503, 14, "Service unavailable"),
 }
 
 
@@ -118,13 +118,13 @@ def for_error(
     error: AuthzError, wording: Wording, *, grpc: bool, metadata: Mapping[str, str]
 ) -> Deny:
     """Answer an error: status and body as Kong's, the reason only where it may be seen."""
-    answer = next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)
+    answer = next(ERROR_ROWS[kind] for kind in type(error).__mro__ if kind in ERROR_ROWS)
     message = wording.messages.get(answer.status, answer.message)
     if wording.display_errors and isinstance(error, Refusal) and error.detail:
         message = f"{message} ({error.detail})"
     headers = [("cache-control", "no-store"), ("x-content-type-options", "nosniff")]
     headers += _challenges(error, wording)
-    if isinstance(error, Later):
+    if isinstance(error, Retryable):
         headers.append(("retry-after", str(error.retry_after)))
     if grpc:
         # Envoy would put a body into grpc-message; with these two headers set it does not.

@@ -11,7 +11,7 @@
         ├── Unauthenticated     nobody has proven who is calling
         ├── Forbidden           the caller is known and not permitted
         ├── RouteNotFound       the configuration has no such route
-        └── Later               not now
+        └── Retryable               not now
             ├── Throttled       too many wrong guesses
             └── Unavailable     we cannot know: the identity provider or we failed
                 └── IdpOutage   the provider is unreachable or says it is down
@@ -138,7 +138,7 @@ class RouteNotFound(Refusal):
     """The configuration names no route for this request."""
 
 
-class Later(Refusal):
+class Retryable(Refusal):
     """Not now.  ``retry_after`` says when to try again, in seconds."""
 
     def __init__(self, reason: Reason, detail: str = "", *, retry_after: int = 1) -> None:
@@ -146,11 +146,11 @@ class Later(Refusal):
         self.retry_after = retry_after
 
 
-class Throttled(Later):
+class Throttled(Retryable):
     """Somebody is guessing at this client's secret."""
 
 
-class Unavailable(Later):
+class Unavailable(Retryable):
     """The answer cannot be known now."""
 
 

@@ -10,7 +10,7 @@ from authz.errors import ConfigurationError
 from authz.kong import state
 from authz.kong.files import LOOK_PAUSE_SECONDS, Reading, is_rereadable
 from authz.kong.openings import refuse_openings, require_plugins
-from authz.model import Diagnostic, Place
+from authz.model import Diagnostic, SourcePosition
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -74,7 +74,7 @@ class Loader:
         """Say which configuration cannot be read again: standard input, a pipe."""
         message = "was read at the start and is gone: use a file to reload"
         return [
-            Diagnostic(Place(path, 1, 1), "configuration", message)
+            Diagnostic(SourcePosition(path, 1, 1), "configuration", message)
             for path in self._settings.config
             if not is_rereadable([path])
         ]

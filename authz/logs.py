@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from authz.settings import LogFormat, LogLevel
 
 QUEUE_LINES = 4096
-MESSAGE_CHARACTERS = 2048
-FIELD_CHARACTERS = 128
+MESSAGE_CHARS_MAX = 2048
+FIELD_CHARS_MAX = 128
 STACK_FRAMES = 20
 CLOSE_SECONDS = 1.0
 
@@ -222,7 +222,7 @@ def _event(record: logging.LogRecord) -> dict[str, Any]:
         "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),  # RFC 3339
         "level": record.levelname.lower(),
         "logger": record.name,
-        "message": _shorten(record.getMessage(), MESSAGE_CHARACTERS),
+        "message": _shorten(record.getMessage(), MESSAGE_CHARS_MAX),
     }
     fields: Mapping[str, Any] = getattr(record, "fields", {})
     for name, value in fields.items():
@@ -252,7 +252,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _bounded(value: object) -> object:
     if isinstance(value, str):
-        return _shorten(value, FIELD_CHARACTERS)
+        return _shorten(value, FIELD_CHARS_MAX)
     if isinstance(value, (list, tuple)):
         return [_bounded(item) for item in value]
     return value

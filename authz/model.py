@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class SourcePosition:
     """Where in a configuration file something stands; both counts start at 1."""
 
     file: str
@@ -28,12 +28,12 @@ class Place:
 class Diagnostic:
     """One thing to say about the configuration: a problem or a notice."""
 
-    place: Place
+    position: SourcePosition
     parameter: str
     message: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.parameter}: {self.message}"
+        return f"{self.position}: {self.parameter}: {self.message}"
 
 
 class Secret:
@@ -109,7 +109,7 @@ class Request:
         return self.headers.get("upgrade", "").lower() == "websocket"
 
 
-class Location(StrEnum):
+class CredentialLocation(StrEnum):
     """Where a credential stood in the request (Kong's ``*_param_type``)."""
 
     HEADER = "header"
@@ -126,7 +126,7 @@ class ClientCredential:
 
     client_id: str
     client_secret: Secret
-    location: Location
+    location: CredentialLocation
     names: tuple[str, ...]
 
 
@@ -135,7 +135,7 @@ class BearerCredential:
     """A bearer token (RFC 6750 section 2).  ``names``: the header or argument it stood in."""
 
     token: Secret
-    location: Location
+    location: CredentialLocation
     names: tuple[str, ...]
 
 
@@ -170,7 +170,7 @@ class Service:
 
     id: str
     name: str | None
-    place: Place
+    position: SourcePosition
     host: str
     protocol: str = "http"
     port: int = 80
@@ -194,7 +194,7 @@ class Route:
 
     id: str
     name: str | None
-    place: Place
+    position: SourcePosition
     service: Service | None
     protocols: tuple[str, ...] = ("http", "https")
     methods: tuple[str, ...] = ()
@@ -210,7 +210,7 @@ class Route:
     request_buffering: bool = True
     response_buffering: bool = True
     tags: tuple[str, ...] = ()
-    places: Mapping[str, Place] = field(default_factory=dict, repr=False)
+    positions: Mapping[str, SourcePosition] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,7 @@ class Consumer:
     id: str
     username: str | None
     custom_id: str | None
-    place: Place
+    position: SourcePosition
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +284,7 @@ class Plugin:
     global.
     """
 
-    place: Place
+    position: SourcePosition
     config: OpenIDConnect
     service: Service | None = None
     route: Route | None = None
@@ -298,7 +298,7 @@ class DisabledPlugin:
     It guards nothing, and says that this is meant.
     """
 
-    place: Place
+    position: SourcePosition
     service: Service | None = None
     route: Route | None = None
 

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from authz.decision import Allow, Wording
     from authz.kong.router import Router
     from authz.methods.base import Method
-    from authz.model import AccessToken, Claims, Consumer, Credential, Match, Place, Plugin, Request
+    from authz.model import (
+        AccessToken,
+        Claims,
+        Consumer,
+        Credential,
+        Match,
+        Plugin,
+        Request,
+        SourcePosition,
+    )
     from authz.oauth.provider import Provider
     from authz.policy.authorization import Authorization
     from authz.policy.consumers import Consumers
@@ -46,8 +55,8 @@ class Policy:
             raise Unauthenticated(
                 Reason.METHODS_FOR_BROWSERS, "auth_methods names only what browsers use"
             )
-        places = credentials.Places(request)
-        found = [(m, c) for m in self.methods if (c := m.extract(places)) is not None]
+        positions = credentials.Places(request)
+        found = [(m, c) for m in self.methods if (c := m.extract(positions)) is not None]
         presented = credentials.only(found)
         if presented is None:
             raise credentials.missing(request)
@@ -55,7 +64,7 @@ class Policy:
 
 
 @dataclass(slots=True)
-class Trail:
+class Trace:
     """What is known of a request so far: for the log, and for what is remembered."""
 
     request: Request
@@ -70,25 +79,25 @@ class Trail:
 class Pipeline:
     """The way from a request to its answer."""
 
-    def __init__(self, router: Router, policies: Mapping[Place, Policy]) -> None:
+    def __init__(self, router: Router, policies: Mapping[SourcePosition, Policy]) -> None:
         self._router = router
         self._policies = policies
 
-    async def decide(self, trail: Trail) -> Allow:
+    async def decide(self, trace: Trace) -> Allow:
         """Return the answer that lets a request pass; every other end is a Refusal."""
-        request = trail.request
-        trail.match = self._router.match(request)
-        if trail.match.plugin is None:
+        request = trace.request
+        trace.match = self._router.match(request)
+        if trace.match.plugin is None:
             return OPEN_ROUTE.nobody(request)
-        trail.policy = policy = self._policies[trail.match.plugin.place]
+        trace.policy = policy = self._policies[trace.match.plugin.position]
         if policy.exempts(request):
             return policy.headers.nobody(request)
         policy.headers.examine(request)
-        trail.method, credential = policy.credential(request)
-        trail.token = await trail.method.obtain(credential)
-        trail.claims = await trail.method.verify(trail.token, credential)
-        trail.consumer = policy.consumers.find(trail.claims)
-        policy.authorization.check(trail.claims)
+        trace.method, credential = policy.credential(request)
+        trace.token = await trace.method.obtain(credential)
+        trace.claims = await trace.method.verify(trace.token, credential)
+        trace.consumer = policy.consumers.find(trace.claims)
+        policy.authorization.check(trace.claims)
         return policy.headers.upstream(
-            request, trail.token, trail.claims, trail.consumer, credential
+            request, trace.token, trace.claims, trace.consumer, credential
         )

@@ -29,8 +29,8 @@ from authz.transport.tls import CertificateFiles
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 
-    from authz.admin import Provider
-    from authz.build import House as BuiltHouse
+    from authz.admin import IdpStatus
+    from authz.build import Configuration as BuiltConfiguration
     from authz.model import Gateway
     from authz.settings import Address, Settings
     from authz.transport import CheckService, Transport
@@ -49,7 +49,7 @@ Signals = asyncio.Queue[signal.Signals]
 _logger = logging.getLogger(__name__)
 
 
-class House(Protocol):
+class Configuration(Protocol):
     """All that was built from one configuration, with everything it runs."""
 
     @property
@@ -57,7 +57,7 @@ class House(Protocol):
         """The configuration."""
 
     @property
-    def service(self) -> CheckService:
+    def authorizer(self) -> CheckService:
         """What answers."""
 
     @property
@@ -70,27 +70,27 @@ class House(Protocol):
     async def wait_ready(self) -> None:
         """Return once ``ready`` is true."""
 
-    def status(self) -> Sequence[Provider]:
+    def status(self) -> Sequence[IdpStatus]:
         """Return the state of each identity provider."""
 
     async def aclose(self) -> None:
         """End what runs and close what is open."""
 
 
-H = TypeVar("H", bound=House)
+H = TypeVar("H", bound=Configuration)
 
 
 class Server(Generic[H]):
     """One run of the server.  Also what the operator's pages ask about readiness.
 
-    ``make`` loads the configuration anew and builds it, given the house of before and
+    ``make`` loads the configuration anew and builds it, given the configuration of before and
     the names that may be opened.
     """
 
     def __init__(
         self,
         settings: Settings,
-        house: H,
+        configuration: H,
         make: Callable[[H, frozenset[str]], Awaitable[H]],
         telemetry: Telemetry,
         *,
@@ -100,7 +100,7 @@ class Server(Generic[H]):
         self._make = make
         self._telemetry = telemetry
         self._patience_seconds = patience_seconds
-        self._current = _CurrentService(house)
+        self._current = _CurrentService(configuration)
         self._certificates = certificates(settings)
         self._transport: Transport = transport_class(settings.transport)(
             self._current,
@@ -129,9 +129,9 @@ class Server(Generic[H]):
         """Why the last reload was refused, if it was."""
         return self._reloads.refused
 
-    def status(self) -> Sequence[Provider]:
+    def status(self) -> Sequence[IdpStatus]:
         """Return the state of each identity provider of the configuration in force."""
-        return self._current.house.status()
+        return self._current.configuration.status()
 
     async def run(self, signals: Signals) -> int:
         """Serve until a signal ends it; return the exit code.
@@ -153,37 +153,37 @@ class Server(Generic[H]):
             await self._control.start()
         await self._transport.start()
         self.listening.set()
-        self._begin(self._current.house)
+        self._begin(self._current.configuration)
 
-    def _begin(self, house: H) -> None:
-        """Start what a house runs by itself, and tell the world when it is ready."""
+    def _begin(self, configuration: H) -> None:
+        """Start what a configuration runs by itself, and tell the world when it is ready."""
         if self._settings.workers == 1:  # else the supervisor has told them, once for all
-            for notice in house.gateway.notices:
+            for notice in configuration.gateway.notices:
                 _logger.info("notice: %s", notice)
-        house.start()
+        configuration.start()
         self._stop_announcing()
-        self._announcing = asyncio.create_task(self._announce(house))
+        self._announcing = asyncio.create_task(self._announce(configuration))
 
-    async def _announce(self, house: H) -> None:
+    async def _announce(self, configuration: H) -> None:
         # After a reload health still says what it said: a moment without keys,
         # while they are fetched, is not worth taking the server out of rotation.
         try:
             async with asyncio.timeout(self._patience_seconds):
-                await house.wait_ready()
+                await configuration.wait_ready()
         except TimeoutError:
             await self._set_serving(serving=False)
-            _logger.warning("listening, not ready: %s", _reasons(house))
-            await house.wait_ready()
+            _logger.warning("listening, not ready: %s", _reasons(configuration))
+            await configuration.wait_ready()
         await self._set_serving(serving=True)
-        _logger.info("serving", extra={"fields": self._summary(house.gateway)})
+        _logger.info("serving", extra={"fields": self._summary(configuration.gateway)})
 
     async def _reload(self, may_open: frozenset[str]) -> None:
         """Put the new configuration in force whole."""
         if self._certificates is not None:
             self._certificates.reload()
-        house = await self._make(self._current.house, may_open)
-        self._retire(self._current.replace(house))
-        self._begin(house)
+        configuration = await self._make(self._current.configuration, may_open)
+        self._retire(self._current.replace(configuration))
+        self._begin(configuration)
 
     def _retire(self, edition: _Edition[H]) -> None:
         task = asyncio.create_task(edition.retire())
@@ -224,7 +224,7 @@ class Server(Generic[H]):
         if self._admin is not None:
             await asyncio.to_thread(self._admin.stop)
         await asyncio.gather(*self._retiring)
-        await self._current.house.aclose()
+        await self._current.configuration.aclose()
 
     async def _set_serving(self, *, serving: bool) -> None:
         self._serving = serving
@@ -324,10 +324,10 @@ class Reloads:
 
 
 class _Edition(Generic[H]):
-    """A house in force, and how many calls are in it."""
+    """A configuration in force, and how many calls are in it."""
 
-    def __init__(self, house: H) -> None:
-        self.house = house
+    def __init__(self, configuration: H) -> None:
+        self.configuration = configuration
         self._calls = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -336,47 +336,47 @@ class _Edition(Generic[H]):
         self._calls += 1
         self._empty.clear()
         try:
-            return await self.house.service.check(wire, deadline)
+            return await self.configuration.authorizer.check(wire, deadline)
         finally:
             self._calls -= 1
             if not self._calls:
                 self._empty.set()
 
     async def retire(self) -> None:
-        """Close the house, once its last call has left."""
+        """Close the configuration, once its last call has left."""
         await self._empty.wait()
-        await self.house.aclose()
+        await self.configuration.aclose()
 
 
 class _CurrentService(Generic[H]):
-    """What the transport calls: the service of the house in force.
+    """What the transport calls: the service of the configuration in force.
 
     ``cached`` cannot be interrupted, so only ``check`` is counted.
     """
 
-    def __init__(self, house: H) -> None:
-        self._edition = _Edition(house)
+    def __init__(self, configuration: H) -> None:
+        self._edition = _Edition(configuration)
 
     @property
-    def house(self) -> H:
-        return self._edition.house
+    def configuration(self) -> H:
+        return self._edition.configuration
 
-    def replace(self, house: H) -> _Edition[H]:
-        """Put ``house`` in force for every call from now on; return what was before."""
-        before, self._edition = self._edition, _Edition(house)
+    def replace(self, configuration: H) -> _Edition[H]:
+        """Put ``configuration`` in force for every call from now on; return what was before."""
+        before, self._edition = self._edition, _Edition(configuration)
         return before
 
     def cached(self, wire: bytes) -> bytes | None:
-        return self._edition.house.service.cached(wire)
+        return self._edition.configuration.authorizer.cached(wire)
 
     async def check(self, wire: bytes, deadline: float | None) -> bytes:
         return await self._edition.check(wire, deadline)
 
     def fault(self, error: Exception) -> bytes:
-        return self._edition.house.service.fault(error)
+        return self._edition.configuration.authorizer.fault(error)
 
     def overloaded(self) -> bytes:
-        return self._edition.house.service.overloaded()
+        return self._edition.configuration.authorizer.overloaded()
 
 
 def run(settings: Settings, environ: Mapping[str, str]) -> int:
@@ -405,7 +405,7 @@ async def _serve(settings: Settings, environ: Mapping[str, str]) -> int:
     telemetry = Telemetry()
     loader = Loader(settings, environ)
 
-    async def make(previous: BuiltHouse, may_open: frozenset[str]) -> BuiltHouse:
+    async def make(previous: BuiltConfiguration, may_open: frozenset[str]) -> BuiltConfiguration:
         loaded = await loader.load(previous.gateway, may_open)
         return build(loaded.gateway, settings, telemetry, previous=previous)
 
@@ -464,8 +464,8 @@ def _ips(address: Address) -> tuple[Address, ...]:
     return resolve(address) if isinstance(address, TcpAddress) else (address,)
 
 
-def _reasons(house: House) -> str:
-    reasons = [f"{one.issuer}: {one.detail}" for one in house.status() if not one.ready]
+def _reasons(configuration: Configuration) -> str:
+    reasons = [f"{one.issuer}: {one.detail}" for one in configuration.status() if not one.ready]
     return "; ".join(reasons) or "no identity provider is ready"
 
 

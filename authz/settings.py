@@ -25,9 +25,9 @@ LogDecisions = Literal["none", "denied", "all"]
 TransportName = Literal["auto", "native", "grpcio"]
 
 # A socket's path must fit sockaddr_un.sun_path with its closing NUL: unix(7).
-UNIX_PATH_BYTES = 107
+UNIX_PATH_BYTES_MAX = 107
 STDIN = "-"  # among configuration files
-SECRET_FILE_BYTES = 64 * 1024
+SECRET_FILE_BYTES_MAX = 64 * 1024
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}")
 _HOST = r"\[[^\]]*\]|[^:\[\]]*"
@@ -218,7 +218,7 @@ def secret(environ: Mapping[str, str], name: str) -> Secret | None:
         raise ValueError(f"{name} and {name}_FILE are both set: keep one")
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
-            value = file.read(SECRET_FILE_BYTES)
+            value = file.read(SECRET_FILE_BYTES_MAX)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise ValueError(f"{name}_FILE: {path}: {reason}") from error
@@ -234,8 +234,8 @@ def _parse_unix(text: str) -> UnixAddress:
         path = path.removeprefix("//")
     if not path or path.endswith("/") or "\0" in path:
         raise ValueError(f"{text!r} names no socket: write unix:/run/authz/authz.sock")
-    if len(path.encode()) > UNIX_PATH_BYTES:
-        raise ValueError(f"{text!r}: a socket's path has at most {UNIX_PATH_BYTES} bytes")
+    if len(path.encode()) > UNIX_PATH_BYTES_MAX:
+        raise ValueError(f"{text!r}: a socket's path has at most {UNIX_PATH_BYTES_MAX} bytes")
     return UnixAddress(path)
 
 

@@ -120,7 +120,7 @@ class Telemetry:
             {"version": __version__}
         )
         # Children are made once: every series exists from the start, at 0, and
-        # the hot path does no label look-up.
+        # the fast path does no label look-up.
         self.allowed_from_cache = checks.allowed_from_cache
         self._denied = {reason: self._checks.labels("deny", reason) for reason in Reason}
         self._checks.labels("allow", UNPROTECTED)

@@ -1,4 +1,4 @@
-"""Compare a ready answer's cost in two checkouts: ``python -m bench.against PATH [PAIRS]``.
+"""Compare a cached answer's cost in two checkouts: ``python -m bench.against PATH [PAIRS]``.
 
 PATH is the other checkout, the old one as a rule, with an environment of its own in
 ``.venv``.  In each pair both run anew, because where a process's memory happens to lie
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PAIRS = 9
 TURNS = 4
-RATIO_MOST = 1.03
+RATIO_MAX = 1.03
 _TURN = Path(__file__).with_name("turn.py")
 
 
@@ -77,9 +77,9 @@ def compare(other: Path, pairs: int) -> Iterator[Figure]:
                     costs.setdefault(figure, []).append((min(own), min(others)))
     for figure, both in costs.items():
         own, others = zip(*both, strict=True)
-        yield Figure(f"ready answer, {figure}: this checkout", "µs", own)
-        yield Figure(f"ready answer, {figure}: the other", "µs", others)
-        yield ratio(f"ready answer, {figure}: this ÷ the other", own, others, RATIO_MOST)
+        yield Figure(f"cached answer, {figure}: this checkout", "µs", own)
+        yield Figure(f"cached answer, {figure}: the other", "µs", others)
+        yield ratio(f"cached answer, {figure}: this ÷ the other", own, others, RATIO_MAX)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""In one process: a ready answer, and the first verification of a token."""
+"""In one process: a cached answer, and the first verification of a token."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from authz.model import AccessToken, Secret
 from authz.oauth.verifier import TokenVerifier
 from authz.settings import Settings
 from authz.telemetry import Telemetry
-from bench.house import basic, check_request, gateway
+from bench.fixture import basic, check_request, gateway
 from bench.idp import running_idp
 from bench.report import RUNS, Figure, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from authz.build import House
+    from authz.build import Configuration
     from bench.idp import BenchIdp
 
 CALLS = 10_000
@@ -32,30 +32,32 @@ TOKENS = 300
 def measure() -> Iterator[Figure]:
     """Measure everything that needs no second process."""
     with running_idp() as idp, asyncio.Runner() as runner:
-        house = build(gateway(idp.issuer), Settings(), Telemetry())
-        yield from _ready_answers(runner, house, idp)
-        yield from _first_verification(runner, house, idp)
-        runner.run(house.aclose())
+        configuration = build(gateway(idp.issuer), Settings(), Telemetry())
+        yield from _ready_answers(runner, configuration, idp)
+        yield from _first_verification(runner, configuration, idp)
+        runner.run(configuration.aclose())
 
 
 def ready_answer(idp: BenchIdp) -> bytes:
-    """Return the bytes that the house answers the workshop's caller with."""
+    """Return the bytes that the configuration answers the workshop's caller with."""
     with asyncio.Runner() as runner:
-        house = build(gateway(idp.issuer), Settings(), Telemetry())
-        answer = runner.run(house.service.check(check_request(basic()), None))
-        runner.run(house.aclose())
+        configuration = build(gateway(idp.issuer), Settings(), Telemetry())
+        answer = runner.run(configuration.authorizer.check(check_request(basic()), None))
+        runner.run(configuration.aclose())
     return answer
 
 
-def _ready_answers(runner: asyncio.Runner, house: House, idp: BenchIdp) -> Iterator[Figure]:
+def _ready_answers(
+    runner: asyncio.Runner, configuration: Configuration, idp: BenchIdp
+) -> Iterator[Figure]:
     for name, header in (("Basic", basic()), ("Bearer", f"Bearer {idp.issue()}")):
         wire = check_request(header)
-        runner.run(house.service.check(wire, None))
-        if house.service.cached(wire) is None:
-            raise RuntimeError("there is no ready answer to measure")
-        cached = house.service.cached
+        runner.run(configuration.authorizer.check(wire, None))
+        if configuration.authorizer.cached(wire) is None:
+            raise RuntimeError("there is no cached answer to measure")
+        cached = configuration.authorizer.cached
         values = [_per_call(lambda: cached(wire)) for _ in range(RUNS)]  # noqa: B023 - called here
-        yield Figure(f"ready answer, bytes to bytes, {name}", "µs", tuple(values), 20)
+        yield Figure(f"cached answer, bytes to bytes, {name}", "µs", tuple(values), 20)
 
 
 def _per_call(call: Callable[[], object]) -> float:
@@ -65,10 +67,12 @@ def _per_call(call: Callable[[], object]) -> float:
     return (time.perf_counter() - started) / CALLS * 1e6
 
 
-def _first_verification(runner: asyncio.Runner, house: House, idp: BenchIdp) -> Iterator[Figure]:
-    plugin = house.gateway.plugins[0]
+def _first_verification(
+    runner: asyncio.Runner, configuration: Configuration, idp: BenchIdp
+) -> Iterator[Figure]:
+    plugin = configuration.gateway.plugins[0]
     verifier = TokenVerifier(
-        plugin.config, house.outside.provider(plugin.config), clock=SystemClock()
+        plugin.config, configuration.shared.provider(plugin.config), clock=SystemClock()
     )
     public_key = idp.provider.keys[0].private.public_key()
     ours, whole, peer = [], [], []
@@ -80,7 +84,7 @@ def _first_verification(runner: asyncio.Runner, house: House, idp: BenchIdp) -> 
             pyjwt.decode(token, public_key, algorithms=["RS256"], audience="account")
         peer.append((time.perf_counter() - started) / TOKENS * 1e6)
         fresh = [idp.issue() for _ in range(TOKENS)]
-        whole.append(runner.run(_check(house, fresh)))
+        whole.append(runner.run(_check(configuration, fresh)))
     yield Figure("first verification of an RS256 token", "µs", tuple(ours), 150)
     yield Figure("  peer: PyJWT's decode of the same tokens", "µs", tuple(peer))
     yield ratio("first verification ÷ PyJWT's decode", ours, peer)
@@ -94,9 +98,9 @@ async def _verify(verifier: TokenVerifier, tokens: list[str]) -> float:
     return (time.perf_counter() - started) / len(tokens) * 1e6
 
 
-async def _check(house: House, tokens: list[str]) -> float:
+async def _check(configuration: Configuration, tokens: list[str]) -> float:
     wires = [check_request(f"Bearer {token}") for token in tokens]
     started = time.perf_counter()
     for wire in wires:
-        await house.service.check(wire, None)
+        await configuration.authorizer.check(wire, None)
     return (time.perf_counter() - started) / len(tokens) * 1e6

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from authz.demo.parts import LOOPBACK, Envoy, free_port
-from bench.house import ROUTE
+from bench.fixture import ROUTE
 from bench.servers import get
 
 if TYPE_CHECKING:

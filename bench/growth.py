@@ -17,7 +17,7 @@ from authz.model import Claims, Request
 from authz.policy.consumers import ConsumerDirectory, Consumers
 from authz.settings import Settings
 from authz.telemetry import Telemetry
-from bench.house import basic, check_request, deck, gateway, usernames
+from bench.fixture import basic, check_request, deck, gateway, usernames
 from bench.idp import running_idp
 from bench.machine import resident_megabytes
 from bench.report import RUNS, Figure, ratio
@@ -26,7 +26,7 @@ from bench.servers import Authz
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from authz.build import House
+    from authz.build import Configuration
     from bench.idp import BenchIdp
 
 CREDENTIALS = (10, 1_000, 100_000)
@@ -42,7 +42,7 @@ SAMPLE = RUNS * CALLS
 EXCHANGED = 1_000
 AT_ONCE = 16
 STARTS = 3
-START_SECONDS_MOST = 3
+START_SECONDS_MAX = 3
 
 _ROOMY = Settings(cache_entries=2 * CREDENTIALS[-1], cache_bytes=2**30)
 
@@ -112,28 +112,30 @@ def measure() -> Iterator[Growth | Figure]:
 
 
 def _credentials(runner: asyncio.Runner, idp: BenchIdp) -> Iterator[Growth | Figure]:
-    houses, subjects = [], []
+    configurations, subjects = [], []
     for size in CREDENTIALS:
-        house = build(gateway(idp.issuer), _ROOMY, Telemetry())
+        configuration = build(gateway(idp.issuer), _ROOMY, Telemetry())
         before = resident_megabytes("self")
-        kept = runner.run(_fill(house, idp, size))
+        kept = runner.run(_fill(configuration, idp, size))
         held = resident_megabytes("self") - before - sum(map(sys.getsizeof, kept)) / 2**20
-        subjects.append(Subject(size, house.service.cached, map(check_request, cycle(kept))))
-        houses.append(house)
+        subjects.append(
+            Subject(size, configuration.authorizer.cached, map(check_request, cycle(kept)))
+        )
+        configurations.append(configuration)
     yield Growth.of("cached decision, by cached credentials", subjects, FLAT)
     each = held * 1024 / CREDENTIALS[-1]
     token = len(idp.issue())
     yield Figure(f"memory per cached Bearer token of {token} bytes", "kB", (each,))
-    for house in houses:
-        runner.run(house.aclose())
+    for configuration in configurations:
+        runner.run(configuration.aclose())
 
 
-async def _fill(house: House, idp: BenchIdp, size: int) -> list[str]:
+async def _fill(configuration: Configuration, idp: BenchIdp, size: int) -> list[str]:
     """Have so many tokens verified and remembered; return the headers of some, evenly chosen."""
     kept, every = [], max(1, size // SAMPLE)
     for number in range(size):
         header = f"Bearer {idp.issue()}"
-        await house.service.check(check_request(header), None)
+        await configuration.authorizer.check(check_request(header), None)
         if number % every == 0:
             kept.append(header)
     return kept
@@ -141,15 +143,17 @@ async def _fill(house: House, idp: BenchIdp, size: int) -> list[str]:
 
 def _exchanged(runner: asyncio.Runner, idp: BenchIdp) -> Figure:
     """Measure what a credential holds that was exchanged for a token."""
-    house = build(gateway(idp.issuer), _ROOMY, Telemetry())
+    configuration = build(gateway(idp.issuer), _ROOMY, Telemetry())
 
     async def exchange(secrets: Iterable[str]) -> None:
         for secret in secrets:
-            await house.service.check(check_request(basic(secret)), None)
+            await configuration.authorizer.check(check_request(basic(secret)), None)
 
     async def all_of(prefix: str) -> None:
         secrets = [f"{prefix}-{number}" for number in range(EXCHANGED)]
-        await asyncio.gather(*(exchange(secrets[lane::AT_ONCE]) for lane in range(AT_ONCE)))
+        await asyncio.gather(
+            *(exchange(secrets[fast_path::AT_ONCE]) for fast_path in range(AT_ONCE))
+        )
 
     runner.run(all_of("warm"))  # buffers and connections are not a credential's
     gc.collect()
@@ -159,30 +163,30 @@ def _exchanged(runner: asyncio.Runner, idp: BenchIdp) -> Figure:
     gc.collect()
     held, _peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    runner.run(house.aclose())
+    runner.run(configuration.aclose())
     name = "memory per cached Basic credential and its token"
     return Figure(name, "kB", (held / 1024 / EXCHANGED,))
 
 
 def _routes(runner: asyncio.Runner, idp: BenchIdp) -> Growth:
-    houses, subjects = [], []
+    configurations, subjects = [], []
     for size in ROUTES:
-        house = build(gateway(idp.issuer, routes=size), _ROOMY, Telemetry())
+        configuration = build(gateway(idp.issuer, routes=size), _ROOMY, Telemetry())
         header = f"Bearer {idp.issue()}"
         names = [f"route-{number}" for number in range(size)]
-        runner.run(_ask_all(house, [check_request(header, name) for name in names]))
+        runner.run(_ask_all(configuration, [check_request(header, name) for name in names]))
         requests = (check_request(header, name) for name in cycle(names))
-        subjects.append(Subject(size, house.service.cached, requests))
-        houses.append(house)
+        subjects.append(Subject(size, configuration.authorizer.cached, requests))
+        configurations.append(configuration)
     growth = Growth.of("cached decision, by routes", subjects, FLAT)
-    for house in houses:
-        runner.run(house.aclose())
+    for configuration in configurations:
+        runner.run(configuration.aclose())
     return growth
 
 
-async def _ask_all(house: House, wires: Iterable[bytes]) -> None:
+async def _ask_all(configuration: Configuration, wires: Iterable[bytes]) -> None:
     for wire in wires:
-        await house.service.check(wire, None)
+        await configuration.authorizer.check(wire, None)
 
 
 def _routing(idp: BenchIdp) -> Growth:
@@ -196,21 +200,23 @@ def _routing(idp: BenchIdp) -> Growth:
 
 
 def _consumers(runner: asyncio.Runner, idp: BenchIdp) -> Iterator[Growth]:
-    houses, cached, found = [], [], []
+    configurations, cached, found = [], [], []
     for size in CONSUMERS:
         content = gateway(idp.issuer, consumers=size)
-        house = build(content, _ROOMY, Telemetry())
+        configuration = build(content, _ROOMY, Telemetry())
         header = f"Bearer {idp.issue()}"
-        runner.run(_ask_all(house, [check_request(header)]))
-        cached.append(Subject(size, house.service.cached, map(check_request, cycle([header]))))
+        runner.run(_ask_all(configuration, [check_request(header)]))
+        cached.append(
+            Subject(size, configuration.authorizer.cached, map(check_request, cycle([header])))
+        )
         consumers = Consumers(content.plugins[0].config, ConsumerDirectory(content.consumers))
         claims = (Claims({"client_id": name}) for name in cycle(usernames(size)))
         found.append(Subject(size, consumers.find, claims))
-        houses.append(house)
+        configurations.append(configuration)
     yield Growth.of("cached decision, by consumers", cached, FLAT)
     yield Growth.of("finding the consumer alone, by consumers", found)
-    for house in houses:
-        runner.run(house.aclose())
+    for configuration in configurations:
+        runner.run(configuration.aclose())
 
 
 def _start(idp: BenchIdp) -> Figure:
@@ -221,4 +227,4 @@ def _start(idp: BenchIdp) -> Figure:
         with Authz(text):
             seconds.append(time.perf_counter() - started)
     name = f"start with {ROUTES[-1]:,} routes and {CONSUMERS[-1]:,} consumers"
-    return Figure(name, "s", tuple(seconds), START_SECONDS_MOST)
+    return Figure(name, "s", tuple(seconds), START_SECONDS_MAX)

@@ -13,14 +13,14 @@ from starlette.responses import JSONResponse
 from authz.demo.background import BackgroundServer
 from authz.demo.idp import DevelopmentIdp
 from authz.demo.keys import Key
-from bench.house import CALLER
+from bench.fixture import CALLER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from starlette.types import Receive, Scope, Send
 
-TOKEN_LIFETIME_S = 3600  # no token ends, or is renewed, while it is measured
+TOKEN_LIFETIME_SECONDS = 3600  # no token ends, or is renewed, while it is measured
 
 
 class BenchIdp:
@@ -32,7 +32,7 @@ class BenchIdp:
 
     def __init__(self, url: str, *, algorithm: str = "RS256") -> None:
         self.provider = DevelopmentIdp(issuer=f"{url}/realms/kong", keys=[Key.generate(algorithm)])
-        self.provider.token_lifetime_s = TOKEN_LIFETIME_S
+        self.provider.token_lifetime_s = TOKEN_LIFETIME_SECONDS
         self.delay_s = 0.0
         self.exchanges = 0
         self._rest = self.provider.app()
@@ -60,7 +60,7 @@ class BenchIdp:
         self.exchanges += 1
         await asyncio.sleep(self.delay_s)
         answer = {"access_token": next(self._tokens), "token_type": "Bearer"}
-        await JSONResponse({**answer, "expires_in": TOKEN_LIFETIME_S})(scope, receive, send)
+        await JSONResponse({**answer, "expires_in": TOKEN_LIFETIME_SECONDS})(scope, receive, send)
 
 
 @contextmanager

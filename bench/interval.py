@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 
 from authz.errors import AuthzError
 from bench import edge, load
-from bench.house import basic, deck
+from bench.fixture import basic, deck
 from bench.idp import running_idp
 from bench.report import RUNS, Figure, short
 from bench.servers import NATIVE, Authz
-from bench.through_envoy import IDP_DELAY_S
+from bench.through_envoy import IDP_DELAY_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bench.edge import Listener
     from bench.load import Credentials, Load
 
-INTERVALS_S = (0.0001, 0.0005, 0.001, 0.002, 0.005)
+INTERVALS_SECONDS = (0.0001, 0.0005, 0.001, 0.002, 0.005)
 """The last one is Python's own."""
 
 MISSING = 7
@@ -100,12 +100,12 @@ def measure() -> Iterator[_Interval]:
     with ExitStack() as stack:
         idp = stack.enter_context(running_idp())
         idp.lay_ready([idp.issue()])
-        idp.delay_s = IDP_DELAY_S
+        idp.delay_s = IDP_DELAY_SECONDS
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="authz-bench-")))
         cached = load.Credentials(directory / "cached", [basic()])
         missing = load.Credentials(directory / "new", [basic(f"new-{n}") for n in range(SECRETS)])
         intervals = []
-        for seconds in INTERVALS_S:
+        for seconds in INTERVALS_SECONDS:
             authz = stack.enter_context(_AtInterval(deck(idp.issuer), seconds))
             listener = edge.asking(f"{seconds * 1e6:.0f}us", authz.port)
             intervals.append(_Interval(seconds, listener))

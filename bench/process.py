@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from bench.decisions import ready_answer
-from bench.house import basic, check_request, deck
+from bench.fixture import basic, check_request, deck
 from bench.idp import running_idp
 from bench.machine import resident_megabytes
 from bench.noop import METHOD
@@ -63,7 +63,7 @@ async def _round_trips(authz_port: int, noop_port: int) -> list[Figure]:
             ours.append(await _per_call(calls[0], wire, CALLS))
             peer.append(await _per_call(calls[1], wire, CALLS))
     return [
-        Figure("a Check over gRPC, ready answer", "µs", tuple(ours)),
+        Figure("a Check over gRPC, cached answer", "µs", tuple(ours)),
         Figure("  peer: a grpc.aio handler that answers as many bytes", "µs", tuple(peer)),
         ratio("a Check over gRPC ÷ one that only answers as many bytes", ours, peer, 1.15),
     ]

@@ -22,7 +22,7 @@ class Row:
     does_not: str
 
 
-_NOTHING = "gives one ready answer, of the same bytes as ours"
+_NOTHING = "gives one cached answer, of the same bytes as ours"
 _NO_WORK = "read the request, know the caller, decide, expire, count"
 
 ALONE = Row("Envoy, no authorization", "routes, and answers 200 itself", "ask anybody")

@@ -18,8 +18,8 @@ from authz.kong import state
 from authz.kong.files import Sources
 from authz.settings import Settings
 from authz.telemetry import Telemetry
+from bench.fixture import any_request, basic, check_request
 from bench.h2 import Connection
-from bench.house import any_request, basic, check_request
 from bench.idp import running_idp
 from bench.report import RUNS, Figure
 from bench.servers import NATIVE, Authz
@@ -27,11 +27,11 @@ from bench.servers import NATIVE, Authz
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from authz.build import House
+    from authz.build import Configuration
     from bench.idp import BenchIdp
 
-CPU_MS_MOST = 2
-P99_MS_MOST = 20
+CPU_MS_MAX = 2
+P99_MS_MAX = 20
 SIZE = 16_384
 """Bytes of one input, as many as we read of it; Envoy takes 60 kB of headers in all."""
 LOOKS = 5
@@ -46,14 +46,14 @@ Shapes = dict[str, bytes]
 
 def deck(issuer: str) -> str:
     """Return a file with all that reads requests: every place, regular expressions, headers."""
-    places = ["header", "query", "body"]
+    positions = ["header", "query", "body"]
     config = {
         "issuer": issuer,
         "auth_methods": ["bearer", "client_credentials"],
         "consumer_claim": ["client_id"],
         "consumer_by": ["username"],
-        "client_credentials_param_type": places,
-        "bearer_token_param_type": places,
+        "client_credentials_param_type": positions,
+        "bearer_token_param_type": positions,
         "hide_credentials": False,
     }
     routes: list[dict[str, object]] = [{"name": "route-0", "paths": ["/0"]}]
@@ -75,16 +75,18 @@ def measure() -> Iterator[Figure]:
     """Measure the dearest of each family, then what others notice of the dearest of all."""
     with running_idp() as idp, asyncio.Runner() as runner:
         gateway = state.parse(Sources((("bench.json", deck(idp.issuer).encode()),)), {})
-        house = build(gateway, Settings(), Telemetry())
-        runner.run(house.service.check(check_request(basic()), None))  # keys, a token
+        configuration = build(gateway, Settings(), Telemetry())
+        runner.run(configuration.authorizer.check(check_request(basic()), None))  # keys, a token
         dearest: tuple[float, bytes] = (0.0, b"")
         for family, shapes in families(idp).items():
-            shape = max(shapes, key=lambda name: _median(runner, house, shapes[name]))
-            values = tuple(_cpu_ms(runner, house, shapes[shape], REPEATS) for _ in range(RUNS))
-            figure = Figure(f"{family}: {shape}", "ms", values, CPU_MS_MOST)
+            shape = max(shapes, key=lambda name: _median(runner, configuration, shapes[name]))
+            values = tuple(
+                _cpu_ms(runner, configuration, shapes[shape], REPEATS) for _ in range(RUNS)
+            )
+            figure = Figure(f"{family}: {shape}", "ms", values, CPU_MS_MAX)
             dearest = max(dearest, (figure.median, shapes[shape]))
             yield figure
-        runner.run(house.aclose())
+        runner.run(configuration.aclose())
         yield from _beside(idp, dearest[1])
 
 
@@ -213,17 +215,17 @@ def _encoded(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
 
-def _median(runner: asyncio.Runner, house: House, wire: bytes) -> float:
-    return statistics.median(_cpu_ms(runner, house, wire, 1) for _ in range(LOOKS))
+def _median(runner: asyncio.Runner, configuration: Configuration, wire: bytes) -> float:
+    return statistics.median(_cpu_ms(runner, configuration, wire, 1) for _ in range(LOOKS))
 
 
-def _cpu_ms(runner: asyncio.Runner, house: House, wire: bytes, times: int) -> float:
+def _cpu_ms(runner: asyncio.Runner, configuration: Configuration, wire: bytes, times: int) -> float:
     """CPU time of a decision, of the thread that decides; of the bytes' way nothing is in it."""
 
     async def ask() -> float:
         started = time.thread_time()
         for _ in range(times):
-            await house.service.check(wire, None)
+            await configuration.authorizer.check(wire, None)
         return (time.thread_time() - started) / times * 1e3
 
     return runner.run(ask())
@@ -259,7 +261,7 @@ def _beside(idp: BenchIdp, dearest: bytes) -> Iterator[Figure]:
                 beside.append(_p99_ms(authz.port, dearest))
         yield Figure(f"{transport}: known callers' p99, alone", "ms", tuple(alone))
         name = f"{transport}: known callers' p99 beside one connection of the dearest"
-        yield Figure(name, "ms", tuple(beside), P99_MS_MOST)
+        yield Figure(name, "ms", tuple(beside), P99_MS_MAX)
 
 
 def _p99_ms(port: int, dearest: bytes | None) -> float:

@@ -17,7 +17,7 @@ from authz.demo.parts import LOOPBACK, PartFailedError
 from bench import edge, load, rows
 from bench.block import Block, Result, Turn
 from bench.decisions import ready_answer
-from bench.house import basic, deck
+from bench.fixture import basic, deck
 from bench.idp import running_idp
 from bench.machine import cpu_seconds, resident_megabytes
 from bench.rows import BASIC, BEARER, CACHED, FIRST, MISS, UNITS
@@ -37,7 +37,7 @@ CONNECTIONS: Final = (1, 16, 64)
 POOL: Final = 1_000
 """Credentials that take turns where each is to be new; the caches then hold a tenth of them."""
 FORGETFUL_ENTRIES: Final = POOL // 10
-IDP_DELAY_S: Final = 0.02
+IDP_DELAY_SECONDS: Final = 0.02
 
 _TRANSPORTS: Final = {rows.GRPCIO: "grpcio", rows.NATIVE: "native"}
 
@@ -75,7 +75,7 @@ class _Contest:
         answer.write_bytes(ready_answer(idp))
         tokens = [idp.issue() for _ in range(POOL)]
         idp.lay_ready(tokens)
-        idp.delay_s = IDP_DELAY_S
+        idp.delay_s = IDP_DELAY_SECONDS
         values = {
             BASIC: [basic()],
             BEARER: [f"Bearer {tokens[0]}"],
@@ -136,14 +136,14 @@ class _Contest:
         for number in range(ROUNDS):
             first = number % len(contenders)  # nobody always comes after the same one
             for contender in (*contenders[first:], *contenders[:first]):
-                turns[contender.row].append(self._turn(contender, unit, connections))
+                turns[contender.row].append(self._slot(contender, unit, connections))
         if rows.JWT_AUTHN in turns:
             pairs = zip(turns[rows.JWT_AUTHN], turns[rows.ALONE], strict=True)
             turns[rows.JWT_AUTHN] = [_added(turn, alone) for turn, alone in pairs]
         results = [Result(c.row, turns[c.row], _megabytes(c.process)) for c in contenders]
         return Block(unit, connections, results, self._absent)
 
-    def _turn(self, contender: Contender, unit: str, connections: int) -> Turn:
+    def _slot(self, contender: Contender, unit: str, connections: int) -> Turn:
         process = contender.process
         checks, worked_out = self._edge.checks(contender.listener), _worked_out(process)
         cpu, envoy_cpu = _cpu(process), _cpu(self._edge)

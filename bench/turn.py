@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from authz.build import build
 from authz.settings import Settings
 from authz.telemetry import Telemetry
+from bench.fixture import basic, check_request, deck, gateway
 from bench.h2 import ask
-from bench.house import basic, check_request, deck, gateway
 from bench.idp import running_idp
 from bench.machine import cpu_seconds
 from bench.servers import NATIVE, Authz
@@ -31,15 +31,15 @@ CONNECTIONS, IN_FLIGHT = 16, 4
 
 
 def in_process(idp: BenchIdp) -> Callable[[], float]:
-    """Return what measures a ready answer, bytes to bytes: µs of CPU."""
+    """Return what measures a cached answer, bytes to bytes: µs of CPU."""
     wire = check_request(basic())
     with asyncio.Runner() as runner:
-        house = build(gateway(idp.issuer), Settings(), Telemetry())
-        runner.run(house.service.check(wire, None))
-        runner.run(house.aclose())
-    cached = house.service.cached
+        configuration = build(gateway(idp.issuer), Settings(), Telemetry())
+        runner.run(configuration.authorizer.check(wire, None))
+        runner.run(configuration.aclose())
+    cached = configuration.authorizer.cached
     if cached(wire) is None:
-        raise RuntimeError("there is no ready answer to measure")
+        raise RuntimeError("there is no cached answer to measure")
 
     def turn() -> float:
         started = time.thread_time()
@@ -51,7 +51,7 @@ def in_process(idp: BenchIdp) -> Callable[[], float]:
 
 
 def through(authz: Authz) -> Callable[[], float]:
-    """Return what measures a ready answer through a server: µs of its CPU."""
+    """Return what measures a cached answer through a server: µs of its CPU."""
     wire = check_request(basic())
 
     def turn() -> float:

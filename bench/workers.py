@@ -1,12 +1,12 @@
-"""What a second worker gives: ready answers a second over gRPC, with one process and with two."""
+"""What a second worker gives: cached answers a second over gRPC, with one process and with two."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
+from bench.fixture import basic, check_request, deck
 from bench.h2 import ask
-from bench.house import basic, check_request, deck
 from bench.idp import running_idp
 from bench.report import RUNS, Figure, ratio
 from bench.servers import Authz
@@ -33,7 +33,7 @@ def measure() -> Iterator[Figure]:
             for _ in range(RUNS):
                 one.append(_per_second(alone.port, wire))
                 two.append(_per_second(pair.port, wire))
-    yield Figure("ready answers over gRPC, one process", "/s", tuple(one))
+    yield Figure("cached answers over gRPC, one process", "/s", tuple(one))
     yield Figure("  with --workers 2", "/s", tuple(two))
     yield ratio("two workers ÷ one, on cores that the caller shares", two, one)
 

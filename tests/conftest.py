@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.clock import Clock
-from support.house import RunningHouse, gateway, logged
 from support.idp import RunningIdp
+from support.running import RunningAuthz, gateway, logged
 from support.scripted import Script, ScriptedServer
 from support.transports import NAMES, NATIVE
 
@@ -52,12 +52,12 @@ def scripted() -> Iterator[Callable[..., ScriptedServer]]:
 
 
 @pytest.fixture
-async def house(
+async def make_authz(
     idp: RunningIdp, caplog: pytest.LogCaptureFixture
-) -> AsyncIterator[Callable[..., RunningHouse]]:
-    """A maker of houses before ``idp``; at the end nothing secret may have been told."""
+) -> AsyncIterator[Callable[..., RunningAuthz]]:
+    """A maker of running configurations; at the end nothing secret may have been told."""
     caplog.set_level(logging.DEBUG)
-    houses: list[RunningHouse] = []
+    made: list[RunningAuthz] = []
 
     def build(
         of: Gateway | None = None,
@@ -65,13 +65,13 @@ async def house(
         clock: Clock | None = None,
         settings: Any = None,
         **parameters: Any,
-    ) -> RunningHouse:
+    ) -> RunningAuthz:
         # A busy machine is no slow provider: renewals may take their time here.
         chosen = {"renewal_patience_seconds": 10, **(settings or {})}
-        houses.append(RunningHouse(of or gateway(idp, **parameters), clock=clock, **chosen))
-        return houses[-1]
+        made.append(RunningAuthz(of or gateway(idp, **parameters), clock=clock, **chosen))
+        return made[-1]
 
     yield build
-    for running in houses:
-        await running.house.aclose()
+    for running in made:
+        await running.configuration.aclose()
         running.check_nothing_leaked(logged(caplog.records))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from authz.admin import LIMITS, METRICS_AT_ONCE, READINESS_AT_ONCE, Admin, Limits, Readiness
+from authz.admin import LIMITS, METRICS_AT_ONCE_MAX, READINESS_AT_ONCE_MAX, Admin, Limits, Readiness
 from authz.settings import TcpAddress
 from authz.transport import ListenError
 
@@ -31,20 +31,20 @@ IPV6 = Path("/proc/net/if_inet6").exists()
 
 
 @dataclass(frozen=True)
-class Provider:
+class IdpStatus:
     issuer: str = ISSUER
     ready: bool = True
     detail: str = "2 keys"
 
 
 @dataclass
-class House:
+class StubReadiness:
     ready: bool = True
-    providers: list[Provider] = field(default_factory=lambda: [Provider()])
+    providers: list[IdpStatus] = field(default_factory=lambda: [IdpStatus()])
 
     refused: tuple[str, ...] = ()
 
-    def status(self) -> list[Provider]:
+    def status(self) -> list[IdpStatus]:
         return self.providers
 
 
@@ -57,9 +57,9 @@ class Page:
 
 @contextmanager
 def serving(
-    house: Readiness, registry: CollectorRegistry | None = None, limits: Limits = LIMITS
+    readiness: Readiness, registry: CollectorRegistry | None = None, limits: Limits = LIMITS
 ) -> Iterator[TcpAddress]:
-    admin = Admin(TcpAddress("127.0.0.1", 0), house, registry or CollectorRegistry(), limits)
+    admin = Admin(TcpAddress("127.0.0.1", 0), readiness, registry or CollectorRegistry(), limits)
     admin.start()
     try:
         yield admin.address
@@ -79,7 +79,7 @@ def fetch(address: TcpAddress, path: str, method: str = "GET") -> Page:
 
 
 def test_a_living_process_is_live_even_if_it_is_not_ready() -> None:
-    with serving(House(ready=False)) as address:
+    with serving(StubReadiness(ready=False)) as address:
         page = fetch(address, "/livez")
 
     assert (page.status, page.body) == (200, "ok\n")
@@ -88,7 +88,7 @@ def test_a_living_process_is_live_even_if_it_is_not_ready() -> None:
 async def test_RL_21_liveness_answers_while_the_deciding_loop_is_stuck() -> None:
     released = threading.Event()
     stuck = asyncio.get_running_loop().run_in_executor(None, released.wait)
-    with serving(House()) as address:
+    with serving(StubReadiness()) as address:
         page = fetch(address, "/livez")  # blocks this loop: the answer comes from another
     released.set()
     await stuck
@@ -100,15 +100,15 @@ async def test_RL_21_liveness_answers_while_the_deciding_loop_is_stuck() -> None
     ("ready", "expected"), [(True, (200, "ready\n")), (False, (503, "not ready\n"))]
 )
 def test_readiness_is_a_status_and_a_word(ready: bool, expected: tuple[int, str]) -> None:
-    with serving(House(ready)) as address:
+    with serving(StubReadiness(ready)) as address:
         page = fetch(address, "/readyz")
 
     assert (page.status, page.body) == expected
 
 
 def test_verbose_readiness_names_each_issuer_and_its_trouble() -> None:
-    down = Provider("https://other.test", ready=False, detail="connection refused")
-    with serving(House(providers=[Provider(), down])) as address:
+    down = IdpStatus("https://other.test", ready=False, detail="connection refused")
+    with serving(StubReadiness(providers=[IdpStatus(), down])) as address:
         page = fetch(address, "/readyz?verbose")
 
     assert page.body.splitlines() == [
@@ -120,7 +120,7 @@ def test_verbose_readiness_names_each_issuer_and_its_trouble() -> None:
 
 def test_G_02_verbose_readiness_says_why_a_reload_was_refused_and_stays_ready() -> None:
     refused = tuple(f"kong.yaml:{line}:1: routes: r{line} would be opened" for line in range(1, 8))
-    with serving(House(refused=refused)) as address:
+    with serving(StubReadiness(refused=refused)) as address:
         page = fetch(address, "/readyz?verbose")
         plain = fetch(address, "/readyz")
 
@@ -133,8 +133,8 @@ def test_G_02_verbose_readiness_says_why_a_reload_was_refused_and_stays_ready() 
 
 
 def test_verbose_readiness_is_bounded_and_visible() -> None:
-    providers = [Provider(detail="\x1b[31m\n" + "x" * 1000)] * 150
-    with serving(House(providers=providers)) as address:
+    providers = [IdpStatus(detail="\x1b[31m\n" + "x" * 1000)] * 150
+    with serving(StubReadiness(providers=providers)) as address:
         lines = fetch(address, "/readyz?verbose").body.splitlines()
 
     assert len(lines) == 102
@@ -146,7 +146,7 @@ def test_verbose_readiness_is_bounded_and_visible() -> None:
 def test_metrics_are_the_registrys_in_prometheus_text() -> None:
     registry = CollectorRegistry()
     Counter("authz_test", "A test.", registry=registry).inc()
-    with serving(House(), registry) as address:
+    with serving(StubReadiness(), registry) as address:
         page = fetch(address, "/metrics")
 
     assert "authz_test_total 1.0" in page.body
@@ -155,17 +155,17 @@ def test_metrics_are_the_registrys_in_prometheus_text() -> None:
 
 @pytest.mark.parametrize("path", ["/", "/livez/", "/healthz", "/metrics/../livez", "//livez"])
 def test_there_is_nothing_else(path: str) -> None:
-    with serving(House()) as address:
+    with serving(StubReadiness()) as address:
         assert fetch(address, path).status == 404
 
 
 def test_nothing_can_be_written() -> None:
-    with serving(House()) as address:
+    with serving(StubReadiness()) as address:
         assert fetch(address, "/readyz", "POST").status == 405
 
 
 def test_answers_name_no_server_and_are_not_stored() -> None:
-    with serving(House()) as address:
+    with serving(StubReadiness()) as address:
         headers = fetch(address, "/livez").headers
 
     assert "server" not in headers
@@ -176,7 +176,7 @@ def test_answers_name_no_server_and_are_not_stored() -> None:
 def test_it_listens_on_ipv6_too() -> None:
     if not IPV6:
         pytest.skip("this machine has no IPv6 loopback")
-    admin = Admin(TcpAddress("::1", 0), House(), CollectorRegistry())
+    admin = Admin(TcpAddress("::1", 0), StubReadiness(), CollectorRegistry())
     admin.start()
     try:
         assert fetch(admin.address, "/livez").status == 200
@@ -187,13 +187,13 @@ def test_it_listens_on_ipv6_too() -> None:
 def test_GR_18_a_port_in_use_is_refused_by_name() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = TcpAddress(*taken.getsockname())
-        admin = Admin(address, House(), CollectorRegistry())
+        admin = Admin(address, StubReadiness(), CollectorRegistry())
         with pytest.raises(ListenError, match=rf"{address} for --admin: Address already in use"):
             admin.start()
 
 
 def test_a_stop_does_not_wait_for_an_idle_connection() -> None:
-    with serving(House()) as address:
+    with serving(StubReadiness()) as address:
         idle = socket.create_connection((address.host, address.port), timeout=10)
         assert fetch(address, "/livez").status == 200
 
@@ -253,7 +253,7 @@ ASK_METRICS = b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n"
 
 @pytest.mark.parametrize("beginning", [b"", b"G", b"GET /livez HTTP/1.1\r\n"])
 def test_G_14_whoever_fills_every_place_refuses_liveness_to_nobody(beginning: bytes) -> None:
-    with serving(House(), limits=PATIENT) as address, ExitStack() as stack:
+    with serving(StubReadiness(), limits=PATIENT) as address, ExitStack() as stack:
         for _ in range(2 * PATIENT.connections):
             stack.enter_context(connected(address, beginning))
 
@@ -263,7 +263,7 @@ def test_G_14_whoever_fills_every_place_refuses_liveness_to_nobody(beginning: by
 
 def test_G_14_the_oldest_without_a_request_gives_way_and_then_the_oldest() -> None:
     limits = replace(PATIENT, connections=3)
-    with serving(House(), large(), limits) as address, ExitStack() as stack:
+    with serving(StubReadiness(), large(), limits) as address, ExitStack() as stack:
         reader = stack.enter_context(connected(address, ASK_METRICS))
         begun = reader.recv(20)
         silent = stack.enter_context(connected(address, b"G"))
@@ -283,13 +283,13 @@ def test_G_14_the_oldest_without_a_request_gives_way_and_then_the_oldest() -> No
     "beginning", [b"", b"G", b"GET /livez HTTP/1.1\r\nhost: a\r\n"], ids=["none", "byte", "lines"]
 )
 def test_G_14_a_head_that_does_not_arrive_in_time_is_hung_up_on(beginning: bytes) -> None:
-    with serving(House(), limits=HASTY) as address, connected(address, beginning) as peer:
+    with serving(StubReadiness(), limits=HASTY) as address, connected(address, beginning) as peer:
         assert hung_up(peer)
 
 
 def test_G_14_a_head_that_arrives_byte_by_byte_has_no_more_time_than_any_other() -> None:
     with (
-        serving(House(), limits=HASTY) as address,
+        serving(StubReadiness(), limits=HASTY) as address,
         connected(address, b"GET /") as peer,
         suppress(ConnectionError),
     ):
@@ -300,7 +300,7 @@ def test_G_14_a_head_that_arrives_byte_by_byte_has_no_more_time_than_any_other()
 
 def test_G_14_a_connection_has_one_request_and_ends_with_its_answer() -> None:
     with (
-        serving(House(), limits=PATIENT) as address,
+        serving(StubReadiness(), limits=PATIENT) as address,
         connected(address, b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n") as peer,
     ):
         answer = b"".join(iter(lambda: peer.recv(65_536), b""))
@@ -311,13 +311,13 @@ def test_G_14_a_connection_has_one_request_and_ends_with_its_answer() -> None:
 
 def test_G_14_a_body_that_never_comes_is_not_waited_for() -> None:
     head = b"POST /livez HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n"
-    with serving(House(), limits=PATIENT) as address, connected(address, head) as peer:
+    with serving(StubReadiness(), limits=PATIENT) as address, connected(address, head) as peer:
         assert peer.recv(100).startswith(b"HTTP/1.1 405 ")
         assert hung_up(peer)
 
 
 def test_G_14_an_answer_that_is_not_read_in_time_is_given_up() -> None:
-    with serving(House(), large(), Limits(connection_seconds=3)) as address:
+    with serving(StubReadiness(), large(), Limits(connection_seconds=3)) as address:
         assert fetch(address, "/livez").status == 200
         before = open_files()
         with connected(address, ASK_METRICS) as peer:
@@ -348,7 +348,7 @@ class Slow:
         self.asked += 1
         return self.may_answer.wait(20)
 
-    def status(self) -> list[Provider]:
+    def status(self) -> list[IdpStatus]:
         return []
 
     def collect(self) -> list[Metric]:
@@ -357,7 +357,7 @@ class Slow:
 
 
 @pytest.mark.parametrize(
-    ("path", "at_once"), [("/metrics", METRICS_AT_ONCE), ("/readyz", READINESS_AT_ONCE)]
+    ("path", "at_once"), [("/metrics", METRICS_AT_ONCE_MAX), ("/readyz", READINESS_AT_ONCE_MAX)]
 )
 def test_G_14_no_page_is_made_for_whoever_has_gone(path: str, at_once: int) -> None:
     slow, registry = Slow(), CollectorRegistry()
@@ -377,7 +377,7 @@ def test_G_14_no_page_is_made_for_whoever_has_gone(path: str, at_once: int) -> N
 
 
 def test_silent_connections_do_not_keep_the_probes_out() -> None:
-    with serving(House()) as address, ExitStack() as silent:
+    with serving(StubReadiness()) as address, ExitStack() as silent:
         connections = [
             silent.enter_context(socket.create_connection((address.host, address.port), timeout=20))
             for _ in range(LIMITS.connections)

@@ -1,8 +1,9 @@
-"""The house's own law: imports point down, and each third party has one home."""
+"""The architecture: its rules: imports point down, and each third party has one home."""
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,10 @@ from authz.methods import METHODS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PACKAGE = Path(__file__).parents[1] / "authz"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "authz"
 
-# From the top of the house to its foundation: a room may use those below it.
+# From the top to its foundation: a room may use those below it.
 ROOMS = (
     "__main__",
     "cli",
@@ -27,7 +29,7 @@ ROOMS = (
     "loading",
     "transport",
     "build",
-    "service",
+    "authorizer",
     "pipeline",
     "methods",
     "oauth",
@@ -73,6 +75,11 @@ HOMES = {
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))
+SOURCES = [
+    path.relative_to(ROOT)
+    for room in ("authz", "bench", "requirements", "tests")
+    for path in sorted((ROOT / room).rglob("*.py"))
+]
 
 
 def room_of(path: Path) -> str:
@@ -131,3 +138,30 @@ def test_the_manual_fits_in_twenty_lines() -> None:
 
     assert decide.end_lineno is not None
     assert decide.end_lineno - decide.lineno < 20
+
+
+# A bound is named after what it bounds: the thing, its unit, then MAX or MIN.
+MISNAMED_BOUND = re.compile(
+    r"_?(?:MAX|MIN|MOST|LEAST)_\w+|\w+_(?:MOST|LEAST|MAXIMUM|MINIMUM|LIMIT)|\w+_(?:S|MSECS|SECS)|"
+    r"\w*CHARACTERS\w*"
+)
+# The names that others have given: an HTTP directive, an HTTP/2 setting (RFC 9113 6.5.2).
+OTHERS_NAMES = {"_MAX_AGE", "MAX_CONCURRENT_STREAMS"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_a_bound_has_its_unit_before_max(path: Path) -> None:
+    tree = ast.parse((ROOT / path).read_text("utf-8"))
+    constants = {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id.isupper()
+    }
+    assert not {name for name in constants - OTHERS_NAMES if MISNAMED_BOUND.fullmatch(name)}
+
+
+def test_a_bound_of_the_native_transport_has_its_unit_before_max() -> None:
+    text = "".join(path.read_text("utf-8") for path in (ROOT / "native/src").glob("*.rs"))
+    constants = re.findall(r"\bconst ([A-Z_]+):", text)
+    assert constants
+    assert not [name for name in constants if MISNAMED_BOUND.fullmatch(name)]

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.house import KONG_ID
 from support.idp import RunningIdp
+from support.running import KONG_ID
 from support.scenes import claims, landed, on, routes, says, verdict
 
 from authz.demo.script import Answer
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from support.clock import Clock
-    from support.house import RunningHouse
+    from support.running import RunningAuthz
 
-    House = Callable[..., RunningHouse]
+    MakeAuthz = Callable[..., RunningAuthz]
 
 NEVER_ANSWERS = Answer(None, times=None, hold=threading.Event())
 
@@ -35,10 +35,10 @@ def open_descriptors() -> int:
 
 
 async def test_DS_02_of_many_cold_clients_those_beyond_the_places_are_turned_away(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    places = 2
-    authz = house(settings={"idp_concurrency": places})
+    positions = 2
+    authz = make_authz(settings={"idp_concurrency": positions})
     assert (await authz.bearer(idp.issue())).allowed
     idp.token_answers.append(NEVER_ANSWERS)
     clients = [
@@ -48,12 +48,12 @@ async def test_DS_02_of_many_cold_clients_those_beyond_the_places_are_turned_awa
     for done in asyncio.as_completed(clients):
         answer = await done
         turned_away[verdict(answer), answer.header("retry-after")] += 1
-        if turned_away.total() == len(clients) - places:
+        if turned_away.total() == len(clients) - positions:
             break
 
     # They wait for a place for a bounded time; the provider hears of none of them.
     assert turned_away == {("503 overloaded", "1"): 48}
-    assert idp.counters["token"] == places
+    assert idp.counters["token"] == positions
     assert (await authz.bearer(idp.issue())).allowed
     for client in clients:
         client.cancel()
@@ -61,10 +61,10 @@ async def test_DS_02_of_many_cold_clients_those_beyond_the_places_are_turned_awa
 
 
 async def test_DS_04_callers_that_leave_at_once_leave_nothing_behind(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     # The first one waits for all the others: on a busy machine longer than the usual ten seconds.
-    authz = house(timeout=50_000)
+    authz = make_authz(timeout=50_000)
     assert (await authz.bearer(idp.issue())).allowed
     hold = threading.Event()
     idp.token_answers.append(Answer(None, hold=hold))
@@ -83,14 +83,14 @@ async def test_DS_04_callers_that_leave_at_once_leave_nothing_behind(
     hold.set()
     assert (await first).allowed
     await landed(authz)
-    assert len(authz.house._store.exchanges) == 0
+    assert len(authz.configuration._store.exchanges) == 0
     assert idp.counters["token"] == 1
 
 
 async def test_DS_07_who_guesses_at_a_client_does_not_lock_the_known_one_out(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house()
+    authz = make_authz()
     assert (await authz.basic()).allowed
     guesses = await asyncio.gather(*(authz.basic(KONG_ID, f"guess {n}") for n in range(100)))
 
@@ -104,10 +104,10 @@ async def test_DS_07_who_guesses_at_a_client_does_not_lock_the_known_one_out(
 
 @pytest.mark.parametrize("pattern", ["up,500", "500,500,up", "up,502,503,504,up,up,500"])
 async def test_RL_04_a_provider_that_flaps_hurts_no_known_caller(
-    idp: RunningIdp, house: House, clock: Clock, pattern: str
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, pattern: str
 ) -> None:
     idp.now = clock.now
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
     assert (await authz.basic()).allowed
     for mood in islice(cycle(pattern.split(",")), 598):  # to a second before the token's end
         idp.token_answers.clear()
@@ -121,21 +121,21 @@ async def test_RL_04_a_provider_that_flaps_hurts_no_known_caller(
 
 
 async def test_RL_07_a_provider_whose_name_leads_nowhere_is_an_outage(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     with RunningIdp() as other:
         nowhere = {"token_endpoint": "http://idp.invalid/token", "timeout": 2_000}
-        authz = house(routes(nowhere=(idp, nowhere), other=(other, {})))
+        authz = make_authz(routes(nowhere=(idp, nowhere), other=(other, {})))
 
         assert verdict(await authz.basic(**on("nowhere"))) == "503 idp_unavailable"
         assert (await authz.basic(**on("other"))).allowed
 
 
 async def test_RL_09_no_upstream_gets_a_token_that_is_about_to_end(
-    idp: RunningIdp, house: House, clock: Clock
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock
 ) -> None:
     idp.now = clock.now
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
     for _ in range(200):
         left_s = claims(await authz.basic())["exp"] - clock.now()
         assert left_s > 29  # renewed 30 s before its end

@@ -1,4 +1,4 @@
-"""The hot path may be silent; when it answers, it says what the whole way says."""
+"""The fast path may be silent; when it answers, it says what the whole way says."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from google.protobuf import message_factory
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from support.clock import Clock
-from support.house import (
+from support.idp import RunningIdp
+from support.running import (
     KONG_CONSUMER,
     KONG_ID,
     KONG_SECRET,
-    PLACE,
-    RunningHouse,
+    POSITION,
+    RunningAuthz,
     basic,
     check_request,
     plugin,
     read,
 )
-from support.idp import RunningIdp
 
 from authz.cache.names import NAME_CHARS_MAX
 from authz.credentials import QUERY_BYTES_MAX
 from authz.envoy.check import POOL
 from authz.header_names import IDENTITY, TOKENS, spellings
-from authz.model import Gateway, Place, Plugin, Route, Service
+from authz.model import Gateway, Plugin, Route, Service, SourcePosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,11 +39,11 @@ T = TypeVar("T")
 # can sign, and more bytes than a query may have.
 TOKEN, LONG = "{token}", "{long}"
 EVERYWHERE = ("header", "query")
-SERVICE = Service("s1", "orders", PLACE, host="orders.internal")
-OFF = Service("s2", "off", PLACE, host="off.internal", enabled=False)
+SERVICE = Service("s1", "orders", POSITION, host="orders.internal")
+OFF = Service("s2", "off", POSITION, host="off.internal", enabled=False)
 # Both have a plugin; a route of the divided one has another, so its name does not tell which.
-EVEN = Service("s4", "even", PLACE, host="even.internal")
-DIVIDED = Service("s5", "divided", PLACE, host="divided.internal")
+EVEN = Service("s4", "even", POSITION, host="even.internal")
+DIVIDED = Service("s5", "divided", POSITION, host="divided.internal")
 
 # One route for each way in which a plugin can read, or not read, a credential.
 PLUGINS: Mapping[str, Mapping[str, Any]] = {
@@ -64,8 +64,8 @@ PLUGINS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def route(name: str, service: Service = SERVICE) -> Route:
-    return Route(f"id-of-{name}", name, PLACE, service, paths=(f"/{name}",))
+def route(name: str, authorizer: Service = SERVICE) -> Route:
+    return Route(f"id-of-{name}", name, POSITION, authorizer, paths=(f"/{name}",))
 
 
 def routed(issuer: str) -> Gateway:
@@ -79,7 +79,7 @@ def routed(issuer: str) -> Gateway:
         replace(plugin(issuer, **PLUGINS["strict"]), route=guarded),
     ]
     others = (
-        route("open", Service("s3", "bare", PLACE, host="bare.internal")),
+        route("open", Service("s3", "bare", POSITION, host="bare.internal")),
         route("off", OFF),
         route("even", EVEN),
         guarded,
@@ -89,7 +89,7 @@ def routed(issuer: str) -> Gateway:
         services=(SERVICE, OFF, EVEN, DIVIDED),
         routes=(*routes.values(), *others),
         plugins=tuple(
-            replace(each, place=Place("kong.yaml", line, 1))
+            replace(each, position=SourcePosition("kong.yaml", line, 1))
             for line, each in enumerate(plugins, start=2)
         ),
         consumers=(KONG_CONSUMER,),
@@ -104,20 +104,20 @@ def unrouted(issuer: str, **parameters: Any) -> Gateway:
 
 @dataclass(frozen=True)
 class Town:
-    """Several houses before one provider, and the loop that they live on."""
+    """Several configurations before one provider, and the loop that they live on."""
 
-    houses: Mapping[str, RunningHouse]
+    running: Mapping[str, RunningAuthz]
     runner: asyncio.Runner
     token: str = field(repr=False)
 
-    def ask(self, house: str, wire: bytes) -> tuple[bytes | None, bytes, bytes | None]:
-        """Ask the hot path, the whole way, and the hot path once more."""
+    def ask(self, name: str, wire: bytes) -> tuple[bytes | None, bytes, bytes | None]:
+        """Ask the fast path, the whole way, and the fast path once more."""
 
         async def asked() -> tuple[bytes | None, bytes, bytes | None]:
-            service = self.houses[house].service
-            before = service.cached(wire)
-            answer = await service.check(wire, None)
-            return before, answer, service.cached(wire)
+            authorizer = self.running[name].authorizer
+            before = authorizer.cached(wire)
+            answer = await authorizer.check(wire, None)
+            return before, answer, authorizer.cached(wire)
 
         return self.runner.run(asked())
 
@@ -126,18 +126,18 @@ class Town:
 def town() -> Iterator[Town]:
     clock = Clock()
 
-    async def built(issuer: str) -> dict[str, RunningHouse]:
+    async def built(issuer: str) -> dict[str, RunningAuthz]:
         made = {"routed": routed(issuer), "unrouted": unrouted(issuer, **PLUGINS["query"])}
-        return {name: RunningHouse(gateway, clock=clock) for name, gateway in made.items()}
+        return {name: RunningAuthz(gateway, clock=clock) for name, gateway in made.items()}
 
-    async def close(houses: Mapping[str, RunningHouse]) -> None:
-        for house in houses.values():
-            await house.house.aclose()
+    async def close(running: Mapping[str, RunningAuthz]) -> None:
+        for name in running.values():
+            await name.configuration.aclose()
 
     with RunningIdp(now=clock.now) as idp, asyncio.Runner() as runner:
-        houses = runner.run(built(idp.issuer))
-        yield Town(houses, runner, idp.issue())
-        runner.run(close(houses))
+        running = runner.run(built(idp.issuer))
+        yield Town(running, runner, idp.issue())
+        runner.run(close(running))
 
 
 # --- Requests around valid credentials --------------------------------------------
@@ -256,14 +256,14 @@ oddities = mostly(
 
 
 @st.composite
-def requests(draw: st.DrawFn, house: str) -> dict[str, Any]:
+def requests(draw: st.DrawFn, name: str) -> dict[str, Any]:
     """The arguments of one ``check_request``; ``TOKEN`` and ``LONG`` are not filled in yet."""
     return {
         "headers": {"authorization": draw(authorizations)} | draw(other_headers),
         "method": draw(methods),
         "path": draw(paths) + draw(queries),
         "body": draw(bodies),
-        "context": draw(contexts[house]),
+        "context": draw(contexts[name]),
     }
 
 
@@ -277,15 +277,15 @@ def encoded(request: Mapping[str, Any], token: str) -> bytes:
 # --- The law -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("house", ["routed", "unrouted"])
+@pytest.mark.parametrize("name", ["routed", "unrouted"])
 @given(data=st.data())
 @settings(max_examples=400, deadline=None)
 def test_whenever_the_hot_path_answers_the_whole_way_says_the_same(
-    town: Town, house: str, data: st.DataObject
+    town: Town, name: str, data: st.DataObject
 ) -> None:
-    wire = encoded(data.draw(requests(house)), town.token) + data.draw(oddities)
+    wire = encoded(data.draw(requests(name)), town.token) + data.draw(oddities)
 
-    before, answer, after = town.ask(house, wire)
+    before, answer, after = town.ask(name, wire)
 
     event(f"answered from memory: {before is not None}")
     assert before in (None, answer)
@@ -294,7 +294,7 @@ def test_whenever_the_hot_path_answers_the_whole_way_says_the_same(
 
 @pytest.mark.parametrize("credential", [PAIR, f"Bearer {TOKEN}"], ids=["basic", "bearer"])
 @pytest.mark.parametrize(
-    ("house", "context"),
+    ("name", "context"),
     [
         pytest.param("unrouted", {}, id="one plugin for everything"),
         pytest.param("routed", {"route": "header"}, id="a route by name"),
@@ -305,12 +305,12 @@ def test_whenever_the_hot_path_answers_the_whole_way_says_the_same(
     ],
 )
 def test_where_the_policy_is_certain_the_second_answer_comes_from_memory(
-    town: Town, house: str, context: Mapping[str, str], credential: str
+    town: Town, name: str, context: Mapping[str, str], credential: str
 ) -> None:
     headers = {"authorization": credential}
     request = {"headers": headers, "context": context, "path": "/x?a=1", "method": "POST"}
 
-    _, answer, after = town.ask(house, encoded(request, town.token))
+    _, answer, after = town.ask(name, encoded(request, town.token))
 
     assert after == answer
 
@@ -445,13 +445,13 @@ def test_G_07_where_the_request_itself_decides_nothing_is_answered_from_memory(
     assert read(answer).status == status
 
 
-@pytest.mark.parametrize(("house", "context"), [("routed", {"route": "header"}), ("unrouted", {})])
+@pytest.mark.parametrize(("name", "context"), [("routed", {"route": "header"}), ("unrouted", {})])
 def test_G_07_one_policy_for_every_path_is_answered_whatever_the_path_is(
-    town: Town, house: str, context: dict[str, str]
+    town: Town, name: str, context: dict[str, str]
 ) -> None:
     request = {"headers": {"authorization": PAIR}, "context": context, "host": "localhost:x"}
     for path in ("/x", "/open/../header", "//header", "/a%2Fb#c"):
-        before, answer, after = town.ask(house, encoded({**request, "path": path}, town.token))
+        before, answer, after = town.ask(name, encoded({**request, "path": path}, town.token))
         assert read(answer).allowed
         assert before in (None, answer)
         assert after == answer

@@ -8,16 +8,16 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.house import (
+from support.idp import RunningIdp
+from support.running import (
     KONG_CONSUMER,
     KONG_ID,
     KONG_SECRET,
-    PLACE,
+    POSITION,
     basic,
     check_request,
     gateway,
 )
-from support.idp import RunningIdp
 from support.scenes import OTHER_ID, OTHER_SECRET, claims, landed, on, routes, says, verdict
 
 from authz.demo.script import Answer
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from support.clock import Clock
-    from support.house import RunningHouse
+    from support.running import RunningAuthz
 
-    House = Callable[..., RunningHouse]
+    MakeAuthz = Callable[..., RunningAuthz]
 
 HOUR = 3_600
-OTHER_CONSUMER = Consumer("6f7fca37-1a8c-5b7e-9d5c-5a3f0b6f9b10", OTHER_ID, None, PLACE)
+OTHER_CONSUMER = Consumer("6f7fca37-1a8c-5b7e-9d5c-5a3f0b6f9b10", OTHER_ID, None, POSITION)
 REFUSED = "401 secret_rejected"
 
 
 @pytest.fixture
-def warm(idp: RunningIdp, house: House, clock: Clock) -> Callable[..., Any]:
-    """A maker of houses in which the workshop's client has a token, on the test's clock."""
+def warm(idp: RunningIdp, make_authz: MakeAuthz, clock: Clock) -> Callable[..., Any]:
+    """A maker of running configurations whose client has a token, on the clock of the test."""
     idp.now = clock.now
 
-    async def build(**parameters: Any) -> RunningHouse:
-        authz = house(clock=clock, **parameters)
+    async def build(**parameters: Any) -> RunningAuthz:
+        authz = make_authz(clock=clock, **parameters)
         assert (await authz.basic()).allowed
         assert idp.counters["token"] == 1
         return authz
@@ -54,10 +54,12 @@ def warm(idp: RunningIdp, house: House, clock: Clock) -> Callable[..., Any]:
 
 
 async def test_CA_01_ids_and_secrets_that_join_to_one_text_are_two_callers(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     idp.clients = {"a": "b:c", "ab": ":c", KONG_ID: KONG_SECRET}
-    authz = house(consumers=[Consumer("1", "a", None, PLACE), Consumer("2", "ab", None, PLACE)])
+    authz = make_authz(
+        consumers=[Consumer("1", "a", None, POSITION), Consumer("2", "ab", None, POSITION)]
+    )
 
     one, other = await authz.basic("a", "b:c"), await authz.basic("ab", ":c")
     assert (one.header("x-consumer-username"), other.header("x-consumer-username")) == ("a", "ab")
@@ -76,9 +78,9 @@ async def test_CA_02_a_wrong_secret_never_finds_the_right_ones_token(
 
 
 async def test_CA_03_a_refused_secret_is_no_hindrance_to_the_right_one(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house()
+    authz = make_authz()
 
     assert verdict(await authz.basic(KONG_ID, "wrong")) == REFUSED
     assert (await authz.basic()).allowed
@@ -127,12 +129,12 @@ async def test_CA_05_a_reload_forgets_every_token_at_once(idp: RunningIdp, warm:
 
 @pytest.mark.parametrize("method", ["basic", "bearer"])
 async def test_G_17_a_credential_takes_two_places_at_most_however_it_is_spelled(
-    idp: RunningIdp, house: House, method: str
+    idp: RunningIdp, make_authz: MakeAuthz, method: str
 ) -> None:
     text = basic(KONG_ID, KONG_SECRET) if method == "basic" else f"Bearer {idp.issue()}"
     known = basic(OTHER_ID, OTHER_SECRET)
     idp.clients[OTHER_ID] = OTHER_SECRET
-    authz = house(consumers=[KONG_CONSUMER, OTHER_CONSUMER], settings={"cache_entries": 3})
+    authz = make_authz(consumers=[KONG_CONSUMER, OTHER_CONSUMER], settings={"cache_entries": 3})
     assert (await authz.ask({"authorization": known})).allowed
 
     scheme, _, rest = text.partition(" ")
@@ -141,16 +143,16 @@ async def test_G_17_a_credential_takes_two_places_at_most_however_it_is_spelled(
             spelled = {"authorization": "".join(cases) + spaces + rest}
             assert (await authz.ask(spelled)).header("x-consumer-username") == KONG_ID
 
-    assert authz.service.cached(check_request({"authorization": known})) is not None
+    assert authz.authorizer.cached(check_request({"authorization": known})) is not None
     for common in (f"{scheme} ", f"{scheme.lower()} "):
-        assert authz.service.cached(check_request({"authorization": common + rest})) is not None
+        assert authz.authorizer.cached(check_request({"authorization": common + rest})) is not None
 
 
 async def test_CA_06_one_pair_at_two_providers_is_two_entries(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     with RunningIdp() as other:
-        authz = house(routes(a=(idp, {}), b=(other, {})))
+        authz = make_authz(routes(a=(idp, {}), b=(other, {})))
         for _ in range(2):
             one, two = await authz.basic(**on("a")), await authz.basic(**on("b"))
             assert (claims(one)["iss"], claims(two)["iss"]) == (idp.issuer, other.issuer)
@@ -174,9 +176,9 @@ async def test_CA_06_one_pair_at_two_providers_is_two_entries(
     ],
 )
 async def test_CA_06_plugins_that_differ_in_what_a_token_depends_on_share_none(
-    idp: RunningIdp, house: House, difference: dict[str, Any]
+    idp: RunningIdp, make_authz: MakeAuthz, difference: dict[str, Any]
 ) -> None:
-    authz = house(routes(a=(idp, {}), b=(idp, difference)))
+    authz = make_authz(routes(a=(idp, {}), b=(idp, difference)))
 
     assert (await authz.basic(**on("a"))).allowed
     assert (await authz.basic(**on("b"))).allowed
@@ -184,9 +186,9 @@ async def test_CA_06_plugins_that_differ_in_what_a_token_depends_on_share_none(
 
 
 async def test_CA_06_plugins_that_differ_in_nothing_of_it_share_one(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house(routes(a=(idp, {}), b=(idp, {"display_errors": True})))
+    authz = make_authz(routes(a=(idp, {}), b=(idp, {"display_errors": True})))
 
     assert (await authz.basic(**on("a"))).allowed
     assert (await authz.basic(**on("b"))).allowed
@@ -194,9 +196,9 @@ async def test_CA_06_plugins_that_differ_in_nothing_of_it_share_one(
 
 
 async def test_CA_18_flights_of_right_and_wrong_secrets_never_cross(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house()
+    authz = make_authz()
     asked = [authz.basic(), *(authz.basic(KONG_ID, "wrong") for _ in range(99))]
     right, *wrong = await asyncio.gather(*asked)
 
@@ -206,9 +208,9 @@ async def test_CA_18_flights_of_right_and_wrong_secrets_never_cross(
 
 
 async def test_CA_19_interleaved_callers_get_each_their_own_identity(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house(consumers=(KONG_CONSUMER, OTHER_CONSUMER))
+    authz = make_authz(consumers=(KONG_CONSUMER, OTHER_CONSUMER))
     pairs = [(KONG_ID, KONG_SECRET), (OTHER_ID, OTHER_SECRET)] * 100
     answers = await asyncio.gather(*(authz.basic(*pair) for pair in pairs))
 
@@ -229,10 +231,10 @@ async def test_CA_19_interleaved_callers_get_each_their_own_identity(
     ],
 )
 async def test_CA_07_a_token_is_renewed_before_its_end(
-    idp: RunningIdp, house: House, clock: Clock, life_s: int, renewed_s: int
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, life_s: int, renewed_s: int
 ) -> None:
     idp.now, idp.token_lifetime_s = clock.now, life_s
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
     first = await authz.basic()
 
     clock.advance(renewed_s - 1)
@@ -243,10 +245,10 @@ async def test_CA_07_a_token_is_renewed_before_its_end(
 
 
 async def test_CA_08_a_bearer_verdict_ends_with_its_token(
-    idp: RunningIdp, house: House, clock: Clock
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock
 ) -> None:
     idp.now = clock.now
-    authz = house(clock=clock, leeway=10)
+    authz = make_authz(clock=clock, leeway=10)
     token = idp.issue()
     assert (await authz.bearer(token)).allowed
 
@@ -257,9 +259,9 @@ async def test_CA_08_a_bearer_verdict_ends_with_its_token(
 
 
 async def test_CA_08_another_token_finds_no_verdict_of_this_one(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house()
+    authz = make_authz()
     token = idp.issue()
     assert (await authz.bearer(token)).allowed
     head, _, signature = token.rpartition(".")
@@ -269,9 +271,9 @@ async def test_CA_08_another_token_finds_no_verdict_of_this_one(
 
 
 async def test_CA_09_a_flood_of_wrong_secrets_pushes_out_no_token(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house(settings={"cache_entries": 4})
+    authz = make_authz(settings={"cache_entries": 4})
     await authz.basic()
     for number in range(20):
         assert verdict(await authz.basic(KONG_ID, f"wrong-{number}")) == REFUSED
@@ -294,13 +296,13 @@ async def test_CA_16_a_jump_of_the_wall_clock_makes_no_token_immortal(
 
 
 async def test_CA_17_after_a_failed_exchange_the_next_caller_tries_again(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     idp.token_answers.append(says(b"", 500))
-    authz = house()
+    authz = make_authz()
 
     assert verdict(await authz.basic()) == "503 idp_unavailable"
-    assert len(authz.house._store.exchanges) == 0
+    assert len(authz.configuration._store.exchanges) == 0
     assert (await authz.basic()).allowed
 
 
@@ -338,18 +340,18 @@ async def test_cache_ttl_min_lifts_a_short_expires_in(
 
 
 async def test_with_cache_tokens_false_every_request_is_a_new_exchange(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house(cache_tokens=False)
+    authz = make_authz(cache_tokens=False)
     for count in (1, 2, 3):
         assert (await authz.basic()).allowed
         assert idp.counters["token"] == count
 
 
 async def test_with_cache_tokens_false_equal_requests_at_one_time_still_share_one(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house(cache_tokens=False)
+    authz = make_authz(cache_tokens=False)
     answers = await asyncio.gather(*(authz.basic() for _ in range(50)))
 
     assert all(answer.allowed for answer in answers)
@@ -360,9 +362,9 @@ async def test_with_cache_tokens_false_equal_requests_at_one_time_still_share_on
 
 
 async def test_RL_01_while_the_provider_is_down_those_who_are_known_pass(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house(consumers=(KONG_CONSUMER, OTHER_CONSUMER))
+    authz = make_authz(consumers=(KONG_CONSUMER, OTHER_CONSUMER))
     assert (await authz.basic()).allowed
     assert (await authz.basic(OTHER_ID, OTHER_SECRET)).allowed
     idp.stop()
@@ -459,9 +461,9 @@ async def test_CA_07_what_is_no_outage_ends_the_old_token(
 
 
 async def test_RL_02_a_silent_provider_costs_each_new_caller_one_deadline(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house(timeout=1_500)
+    authz = make_authz(timeout=1_500)
     assert (await authz.bearer(idp.issue())).allowed
     idp.token_answers.append(Answer(None, times=None, hold=threading.Event()))
     answers = await asyncio.gather(*(authz.basic() for _ in range(20)))
@@ -470,9 +472,13 @@ async def test_RL_02_a_silent_provider_costs_each_new_caller_one_deadline(
     assert idp.counters["token"] == 1  # one call for all of them, so one deadline
 
 
-async def test_RL_02_a_silent_provider_holds_up_no_other(idp: RunningIdp, house: House) -> None:
+async def test_RL_02_a_silent_provider_holds_up_no_other(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     with RunningIdp() as other:
-        authz = house(routes(silent=(idp, {}), other=(other, {})), settings={"idp_concurrency": 1})
+        authz = make_authz(
+            routes(silent=(idp, {}), other=(other, {})), settings={"idp_concurrency": 1}
+        )
         hold = threading.Event()
         idp.discovery_answers.append(Answer(None, hold=hold))
         waiting = asyncio.create_task(authz.basic(**on("silent")))
@@ -503,11 +509,11 @@ async def test_RL_03_a_renewal_that_takes_its_time_holds_up_nobody_who_has_a_tok
 
 
 async def test_DS_03_the_exchange_outlives_the_caller_who_began_it(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     hold = threading.Event()
     idp.token_answers.append(Answer(None, hold=hold))
-    authz = house()
+    authz = make_authz()
     assert (await authz.bearer(idp.issue())).allowed
 
     late = await authz.basic(seconds=1)
@@ -518,11 +524,11 @@ async def test_DS_03_the_exchange_outlives_the_caller_who_began_it(
 
 
 async def test_RL_03_the_second_try_finds_the_token_of_the_first(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     hold = threading.Event()
     idp.discovery_answers.append(Answer(None, hold=hold))
-    authz = house()
+    authz = make_authz()
 
     assert verdict(await authz.basic(seconds=1)) == "503 deadline_exceeded"
     hold.set()
@@ -543,10 +549,10 @@ async def test_RL_03_the_second_try_finds_the_token_of_the_first(
     ],
 )
 async def test_RL_08_leeway_absorbs_a_providers_clock_that_is_off(
-    idp: RunningIdp, house: House, clock: Clock, *, skew_s: int, basic: str, bearer: str
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, *, skew_s: int, basic: str, bearer: str
 ) -> None:
     idp.now = lambda: clock.now() + skew_s
-    authz = house(clock=clock, leeway=30)
+    authz = make_authz(clock=clock, leeway=30)
 
     assert verdict(await authz.basic()) == basic
     assert verdict(await authz.bearer(idp.issue())) == bearer
@@ -565,9 +571,9 @@ async def test_RL_13_a_consumer_that_is_removed_is_refused_at_once(
 
 
 async def test_RL_13_a_changed_audience_holds_at_once_for_known_tokens(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house()
+    authz = make_authz()
     token = idp.issue()
     assert (await authz.bearer(token)).allowed
     authz.reload(gateway(idp, audience=("api",)))
@@ -579,10 +585,10 @@ async def test_a_reload_keeps_keys_and_connections_and_forgets_tokens(
     idp: RunningIdp, warm: Any
 ) -> None:
     authz = await warm()
-    before = authz.house
+    before = authz.configuration
     authz.reload(gateway(idp, display_errors=True))
-    authz.house.start()
-    assert authz.house.ready
+    authz.configuration.start()
+    assert authz.configuration.ready
     await before.aclose()
 
     assert (await authz.basic()).allowed
@@ -590,31 +596,31 @@ async def test_a_reload_keeps_keys_and_connections_and_forgets_tokens(
 
 
 async def test_a_reload_with_another_provider_closes_the_one_before(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house()
-    before = authz.house
+    authz = make_authz()
+    before = authz.configuration
     with RunningIdp() as other:
         authz.reload(gateway(other))
-        assert not authz.house.ready
+        assert not authz.configuration.ready
         await before.aclose()
 
         assert (await authz.basic()).allowed
-        assert before._providers[0].config not in authz.house.outside._providers
+        assert before._providers[0].config not in authz.configuration.shared._providers
 
 
 async def test_calls_in_a_house_that_was_replaced_end_as_they_began(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     hold = threading.Event()
     idp.token_answers.append(Answer(None, hold=hold))
-    authz = house()
+    authz = make_authz()
     in_flight = asyncio.create_task(authz.basic())
     await idp.reached("token")
     with RunningIdp() as other, RunningIdp() as third:
-        first = authz.house
+        first = authz.configuration
         authz.reload(gateway(other))
-        second = authz.house
+        second = authz.configuration
         authz.reload(gateway(third))
         await second.aclose()  # retired earlier: no call was in it
         hold.set()
@@ -625,15 +631,15 @@ async def test_calls_in_a_house_that_was_replaced_end_as_they_began(
 
 
 async def test_a_house_that_retires_late_leaves_the_newest_ones_providers_alone(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     with RunningIdp() as other:
-        authz = house()
-        first = authz.house
+        authz = make_authz()
+        first = authz.configuration
         authz.reload(gateway(idp, display_errors=True))
-        second = authz.house
+        second = authz.configuration
         authz.reload(gateway(other))
-        third = authz.house
+        third = authz.configuration
         third.start()
         async with asyncio.timeout(5):
             await third.wait_ready()
@@ -641,18 +647,18 @@ async def test_a_house_that_retires_late_leaves_the_newest_ones_providers_alone(
         await second.aclose()
 
         assert (await authz.basic()).allowed
-        assert set(third.outside._providers) == {p.config for p in third._providers}
+        assert set(third.shared._providers) == {p.config for p in third._providers}
 
 
 async def test_a_house_that_closes_tells_who_waits_and_leaves_no_task(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     before = asyncio.all_tasks()
     idp.token_answers.append(Answer(None, hold=threading.Event()))
-    authz = house()
+    authz = make_authz()
     waiting = asyncio.create_task(authz.basic())
     await idp.reached("token")
-    await authz.house.aclose()
+    await authz.configuration.aclose()
 
     assert verdict(await waiting) == "503 overloaded"
     assert asyncio.all_tasks() == before

@@ -12,23 +12,23 @@ import pytest
 from google.protobuf import message_factory
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from support.house import KONG_CONSUMER, KONG_ID, KONG_SECRET, PLACE, basic, gateway
+from support.running import KONG_CONSUMER, KONG_ID, KONG_SECRET, POSITION, basic, gateway
 from support.work import calls_of
 
 from authz import credentials
 from authz.envoy.check import POOL
 from authz.errors import MalformedRequest, Refusal, Unauthenticated
-from authz.model import Consumer, Location, Request
+from authz.model import Consumer, CredentialLocation, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from support.house import Answer, RunningHouse
     from support.idp import RunningIdp
+    from support.running import Answer, RunningAuthz
 
     from authz.demo.script import Recorded
 
-    House = Callable[..., RunningHouse]
+    MakeAuthz = Callable[..., RunningAuthz]
 
 PAIR = basic(KONG_ID, KONG_SECRET)
 EVERYWHERE = ("header", "query")
@@ -83,9 +83,9 @@ def said(answer: Answer) -> tuple[int, str]:
 
 
 async def test_CP_01_without_a_credential_both_challenges_are_made_and_no_error_is_named(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    answer = await house().ask()
+    answer = await make_authz().ask()
 
     assert said(answer) == (401, "credential_missing")
     assert answer.headers["www-authenticate"] == [
@@ -97,9 +97,9 @@ async def test_CP_01_without_a_credential_both_challenges_are_made_and_no_error_
 
 @pytest.mark.parametrize("scheme", ["basic", "BASIC", "bAsIc"])
 async def test_CP_03_the_scheme_basic_is_case_insensitive(
-    idp: RunningIdp, house: House, scheme: str
+    idp: RunningIdp, make_authz: MakeAuthz, scheme: str
 ) -> None:
-    answer = await house().ask({"authorization": PAIR.replace("Basic", scheme)})
+    answer = await make_authz().ask({"authorization": PAIR.replace("Basic", scheme)})
 
     assert answer.header("x-consumer-username") == KONG_ID
     assert idp.counters["token"] == 1
@@ -107,16 +107,18 @@ async def test_CP_03_the_scheme_basic_is_case_insensitive(
 
 @pytest.mark.parametrize("scheme", ["bearer", "BEARER", "bEaReR"])
 async def test_CP_03_the_scheme_bearer_is_case_insensitive(
-    idp: RunningIdp, house: House, scheme: str
+    idp: RunningIdp, make_authz: MakeAuthz, scheme: str
 ) -> None:
-    answer = await house().ask({"authorization": f"{scheme} {idp.issue()}"})
+    answer = await make_authz().ask({"authorization": f"{scheme} {idp.issue()}"})
 
     assert answer.header("x-consumer-username") == KONG_ID
     assert idp.counters["token"] == 0
 
 
-async def test_CP_04_several_spaces_after_the_scheme_are_one(idp: RunningIdp, house: House) -> None:
-    answer = await house().ask({"authorization": PAIR.replace(" ", "   ")})
+async def test_CP_04_several_spaces_after_the_scheme_are_one(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    answer = await make_authz().ask({"authorization": PAIR.replace(" ", "   ")})
 
     assert answer.allowed
     assert idp.counters["token"] == 1
@@ -178,9 +180,9 @@ REFUSED = [
 
 @pytest.mark.parametrize(("authorization", "reason"), REFUSED)
 async def test_CP_04_05_06_07_08_13_15_16_17_18_19_20_22_24_25_30_what_breaks_the_grammar_is_401(
-    idp: RunningIdp, house: House, authorization: str, reason: str
+    idp: RunningIdp, make_authz: MakeAuthz, authorization: str, reason: str
 ) -> None:
-    answer = await house().ask({"authorization": authorization})
+    answer = await make_authz().ask({"authorization": authorization})
 
     assert said(answer) == (401, reason)
     assert idp.counters == NOBODY_ASKED
@@ -210,11 +212,11 @@ PAIRS = [
 @pytest.mark.parametrize("how", ["client_secret_basic", "client_secret_post"])
 @pytest.mark.parametrize(("client_id", "client_secret"), PAIRS)
 async def test_CP_09_10_11_12_13_14_20_28_29_the_provider_hears_exactly_the_callers_pair(
-    idp: RunningIdp, house: House, client_id: str, client_secret: str, how: str
+    idp: RunningIdp, make_authz: MakeAuthz, client_id: str, client_secret: str, how: str
 ) -> None:
     idp.clients = {client_id: client_secret}
 
-    answer = await house(consumer_claims=(), token_endpoint_auth_method=how).basic(
+    answer = await make_authz(consumer_claims=(), token_endpoint_auth_method=how).basic(
         client_id, client_secret
     )
 
@@ -236,14 +238,14 @@ def test_CP_09_splits_at_the_first_colon() -> None:
 
     assert found is not None
     assert (found.client_id, found.client_secret.reveal()) == ("id", "a:b:c")
-    assert (found.location, found.names) == (Location.HEADER, ("authorization",))
+    assert (found.location, found.names) == (CredentialLocation.HEADER, ("authorization",))
 
 
 async def test_CP_14_composed_and_decomposed_letters_are_two_secrets(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     idp.clients = {"id": "pé"}
-    authz = house(consumer_claims=())
+    authz = make_authz(consumer_claims=())
 
     assert (await authz.basic("id", "pé")).allowed
     assert said(await authz.basic("id", "pe\u0301")) == (401, "secret_rejected")
@@ -252,10 +254,10 @@ async def test_CP_14_composed_and_decomposed_letters_are_two_secrets(
 
 
 async def test_CP_18_what_was_cached_is_not_reached_by_another_spelling(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     idp.clients = {"id": "x"}
-    authz = house(consumer_claims=())
+    authz = make_authz(consumer_claims=())
 
     assert (await authz.ask({"authorization": "Basic aWQ6eA=="})).allowed
     for spelling in ("aWQ6eB==", "aWQ6eA", "aWQ6eA===", "aWQ6eA== "):
@@ -278,19 +280,19 @@ def test_CP_20_limits_count_bytes(client_id: str, client_secret: str) -> None:
 
 
 async def test_CP_28_a_line_break_in_the_id_never_reaches_the_provider(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    answer = await house().basic("x\r\nHost: e")
+    answer = await make_authz().basic("x\r\nHost: e")
 
     assert said(answer) == (401, "credential_malformed")
     assert idp.counters == NOBODY_ASKED
 
 
 async def test_CP_29_ids_are_compared_as_they_are_and_each_asks_for_itself(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     idp.clients = dict.fromkeys(("id", "ID", " id "), KONG_SECRET)
-    authz = house(gateway(idp, consumers=[Consumer("c", "id", None, PLACE)]))
+    authz = make_authz(gateway(idp, consumers=[Consumer("c", "id", None, POSITION)]))
 
     assert (await authz.basic("id", KONG_SECRET)).header("x-consumer-username") == "id"
     assert said(await authz.basic("ID", KONG_SECRET)) == (403, "consumer_unknown")
@@ -299,12 +301,12 @@ async def test_CP_29_ids_are_compared_as_they_are_and_each_asks_for_itself(
 
 
 async def test_CP_29_a_provider_that_folds_case_does_not_make_two_ids_one(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     idp.clients = {"KONG_ID": KONG_SECRET}
     idp.claims = {"client_id": KONG_ID, "azp": KONG_ID}
 
-    assert said(await house().basic("KONG_ID")) == (401, "secret_rejected")
+    assert said(await make_authz().basic("KONG_ID")) == (401, "secret_rejected")
 
 
 # --- More than one ------------------------------------------------------------------
@@ -320,9 +322,9 @@ async def test_CP_29_a_provider_that_folds_case_does_not_make_two_ids_one(
     ],
 )
 async def test_CP_21_repeated_authorization_headers_are_malformed(
-    idp: RunningIdp, house: House, authorization: str
+    idp: RunningIdp, make_authz: MakeAuthz, authorization: str
 ) -> None:
-    assert said(await house().ask({"authorization": authorization})) == (
+    assert said(await make_authz().ask({"authorization": authorization})) == (
         400,
         "credential_ambiguous",
     )
@@ -359,16 +361,16 @@ RAW = PAIR.encode()
     ],
 )
 async def test_CP_22_23_raw_header_lines_are_judged_like_the_map(
-    idp: RunningIdp, house: House, wire: bytes, expected: tuple[int, str]
+    idp: RunningIdp, make_authz: MakeAuthz, wire: bytes, expected: tuple[int, str]
 ) -> None:
-    assert said(await house().ask_wire(wire)) == expected
+    assert said(await make_authz().ask_wire(wire)) == expected
     assert idp.counters["token"] == (expected[0] == 200)
 
 
 async def test_CP_23_a_name_that_is_not_lower_case_is_not_ours(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    assert said(await house().ask({"Authorization": PAIR})) == (401, "credential_missing")
+    assert said(await make_authz().ask({"Authorization": PAIR})) == (401, "credential_missing")
     assert idp.counters == NOBODY_ASKED
 
 
@@ -390,9 +392,9 @@ async def test_CP_23_a_name_that_is_not_lower_case_is_not_ours(
     ],
 )
 async def test_CP_26_a_credential_counts_only_where_the_file_says(
-    idp: RunningIdp, house: House, request_: Callable[[str], dict[str, Any]]
+    idp: RunningIdp, make_authz: MakeAuthz, request_: Callable[[str], dict[str, Any]]
 ) -> None:
-    answer = await house().ask(**request_(idp.issue()))
+    answer = await make_authz().ask(**request_(idp.issue()))
 
     assert said(answer) == (401, "credential_missing")
     assert idp.counters == NOBODY_ASKED
@@ -415,18 +417,18 @@ async def test_CP_26_a_credential_counts_only_where_the_file_says(
     ],
 )
 async def test_CP_27_two_credentials_or_one_in_two_places_is_malformed(
-    idp: RunningIdp, house: House, headers: Mapping[str, str], path: str
+    idp: RunningIdp, make_authz: MakeAuthz, headers: Mapping[str, str], path: str
 ) -> None:
-    answer = await house(**READS_QUERIES).ask(headers, path=path)
+    answer = await make_authz(**READS_QUERIES).ask(headers, path=path)
 
     assert said(answer) == (400, "credential_ambiguous")
     assert idp.counters == NOBODY_ASKED
 
 
 async def test_CP_27_an_argument_that_the_file_does_not_read_is_the_upstreams(
-    house: House,
+    make_authz: MakeAuthz,
 ) -> None:
-    answer = await house().basic(path="/?access_token=theirs")
+    answer = await make_authz().basic(path="/?access_token=theirs")
 
     assert answer.allowed
     assert answer.removed_query == ()
@@ -434,22 +436,22 @@ async def test_CP_27_an_argument_that_the_file_does_not_read_is_the_upstreams(
 
 @pytest.mark.parametrize("name", ["access-token", "x-access-token"])
 async def test_a_token_header_is_read_and_taken_away(
-    idp: RunningIdp, house: House, name: str
+    idp: RunningIdp, make_authz: MakeAuthz, name: str
 ) -> None:
     token = idp.issue()
 
-    answer = await house().ask({name: token})
+    answer = await make_authz().ask({name: token})
 
     assert answer.header("authorization") == f"Bearer {token}"
     assert name in answer.removed
 
 
 async def test_an_authorization_header_of_another_scheme_does_not_hide_a_token_header(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     token = idp.issue()
 
-    answer = await house().ask({"authorization": "Digest x", "access-token": token})
+    answer = await make_authz().ask({"authorization": "Digest x", "access-token": token})
 
     assert answer.header("authorization") == f"Bearer {token}"
 
@@ -458,9 +460,9 @@ async def test_an_authorization_header_of_another_scheme_does_not_hide_a_token_h
 
 
 async def test_a_pair_in_the_query_is_exchanged_and_taken_away(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    answer = await house(**READS_QUERIES).ask(path=f"/get?a=1&{QUERY_PAIR}&b=2")
+    answer = await make_authz(**READS_QUERIES).ask(path=f"/get?a=1&{QUERY_PAIR}&b=2")
 
     assert answer.header("x-consumer-username") == KONG_ID
     assert answer.removed_query == ("client_id", "client_secret")
@@ -468,28 +470,30 @@ async def test_a_pair_in_the_query_is_exchanged_and_taken_away(
 
 
 async def test_a_token_in_the_query_is_verified_and_taken_away(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     token = idp.issue()
 
-    answer = await house(**READS_QUERIES).ask(path=f"/get?access_token={token}")
+    answer = await make_authz(**READS_QUERIES).ask(path=f"/get?access_token={token}")
 
     assert answer.header("authorization") == f"Bearer {token}"
     assert answer.removed_query == ("access_token", "client_secret")
     assert idp.counters["token"] == 0
 
 
-async def test_without_hide_credentials_the_query_stays_as_it_is(house: House) -> None:
-    answer = await house(**READS_QUERIES, hide_credentials=False).ask(path=f"/get?{QUERY_PAIR}")
+async def test_without_hide_credentials_the_query_stays_as_it_is(make_authz: MakeAuthz) -> None:
+    answer = await make_authz(**READS_QUERIES, hide_credentials=False).ask(
+        path=f"/get?{QUERY_PAIR}"
+    )
 
     assert answer.allowed
     assert answer.removed_query == ()
 
 
-async def test_values_in_the_query_are_form_decoded(idp: RunningIdp, house: House) -> None:
+async def test_values_in_the_query_are_form_decoded(idp: RunningIdp, make_authz: MakeAuthz) -> None:
     idp.clients = {"a+b": "c d&é"}
 
-    answer = await house(**READS_QUERIES, consumer_claims=()).ask(
+    answer = await make_authz(**READS_QUERIES, consumer_claims=()).ask(
         path="/?client_id=a%2Bb&client_secret=c+d%26%C3%A9"
     )
 
@@ -526,20 +530,20 @@ async def test_values_in_the_query_are_form_decoded(idp: RunningIdp, house: Hous
     ],
 )
 async def test_a_query_that_holds_no_good_credential_is_refused_unasked(
-    idp: RunningIdp, house: House, query: str, expected: tuple[int, str]
+    idp: RunningIdp, make_authz: MakeAuthz, query: str, expected: tuple[int, str]
 ) -> None:
-    assert said(await house(**READS_QUERIES).ask(path=f"/?{query}")) == expected
+    assert said(await make_authz(**READS_QUERIES).ask(path=f"/?{query}")) == expected
     assert idp.counters == NOBODY_ASKED
 
 
-async def test_G_10_a_query_that_nobody_reads_may_be_as_it_likes(house: House) -> None:
-    assert (await house().basic(path=f"/?{'&' * 5_000}")).allowed
+async def test_G_10_a_query_that_nobody_reads_may_be_as_it_likes(make_authz: MakeAuthz) -> None:
+    assert (await make_authz().basic(path=f"/?{'&' * 5_000}")).allowed
 
 
 async def test_G_10_too_many_arguments_are_refused_beside_a_known_credential_too(
-    house: House,
+    make_authz: MakeAuthz,
 ) -> None:
-    authz = house(**READS_QUERIES)
+    authz = make_authz(**READS_QUERIES)
 
     assert (await authz.basic(path="/")).allowed
     assert said(await authz.basic(path=f"/?{'&' * 1_000}")) == (400, "request_malformed")
@@ -655,9 +659,9 @@ JSON_PAIR = json.dumps({"client_id": KONG_ID, "client_secret": KONG_SECRET})
     ],
 )
 async def test_a_pair_in_the_body_is_exchanged_and_stays_there(
-    idp: RunningIdp, house: House, content_type: str, body: str
+    idp: RunningIdp, make_authz: MakeAuthz, content_type: str, body: str
 ) -> None:
-    answer = await house(**READS_BODIES).ask(
+    answer = await make_authz(**READS_BODIES).ask(
         {"content-type": content_type}, method="POST", body=body.encode()
     )
 
@@ -666,10 +670,10 @@ async def test_a_pair_in_the_body_is_exchanged_and_stays_there(
     assert idp.counters["token"] == 1
 
 
-async def test_a_token_in_the_body_is_verified(idp: RunningIdp, house: House) -> None:
+async def test_a_token_in_the_body_is_verified(idp: RunningIdp, make_authz: MakeAuthz) -> None:
     token = idp.issue()
 
-    answer = await house(**READS_BODIES).ask(
+    answer = await make_authz(**READS_BODIES).ask(
         {"content-type": FORM}, body=f"access_token={token}".encode()
     )
 
@@ -742,14 +746,18 @@ CUT = {"x_envoy_auth_partial_body": "true"}
     ],
 )
 async def test_HS_11_a_body_that_holds_no_good_credential_is_refused_unasked(
-    idp: RunningIdp, house: House, request_: dict[str, Any], expected: tuple[int, str]
+    idp: RunningIdp, make_authz: MakeAuthz, request_: dict[str, Any], expected: tuple[int, str]
 ) -> None:
-    assert said(await house(**READS_BODIES).ask(**request_)) == expected
+    assert said(await make_authz(**READS_BODIES).ask(**request_)) == expected
     assert idp.counters == NOBODY_ASKED
 
 
-async def test_a_body_cut_off_does_not_matter_to_a_credential_in_the_header(house: House) -> None:
-    answer = await house(**READS_BODIES).ask(**body(QUERY_PAIR, FORM, authorization=PAIR, **CUT))
+async def test_a_body_cut_off_does_not_matter_to_a_credential_in_the_header(
+    make_authz: MakeAuthz,
+) -> None:
+    answer = await make_authz(**READS_BODIES).ask(
+        **body(QUERY_PAIR, FORM, authorization=PAIR, **CUT)
+    )
 
     assert answer.header("x-consumer-username") == KONG_CONSUMER.username
 

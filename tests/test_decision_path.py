@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from support.house import KONG_ID, KONG_SECRET, basic
+from support.running import KONG_ID, KONG_SECRET, basic
 
 from authz.kong import state
 from authz.kong.files import Sources
@@ -14,14 +14,14 @@ from authz.kong.files import Sources
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support.house import RunningHouse
     from support.idp import RunningIdp
+    from support.running import RunningAuthz
 
 
 async def test_CP_02_a_known_client_passes_with_a_verified_token(
-    idp: RunningIdp, house: Callable[..., RunningHouse]
+    idp: RunningIdp, make_authz: Callable[..., RunningAuthz]
 ) -> None:
-    answer = await house().basic()
+    answer = await make_authz().basic()
 
     assert answer.allowed
     assert answer.header("x-consumer-username") == "kong_id"
@@ -30,9 +30,9 @@ async def test_CP_02_a_known_client_passes_with_a_verified_token(
 
 
 async def test_CP_02_a_second_request_is_answered_from_memory(
-    idp: RunningIdp, house: Callable[..., RunningHouse]
+    idp: RunningIdp, make_authz: Callable[..., RunningAuthz]
 ) -> None:
-    authz = house()
+    authz = make_authz()
     first = await authz.basic()
 
     assert (await authz.basic()).wire == first.wire
@@ -41,9 +41,9 @@ async def test_CP_02_a_second_request_is_answered_from_memory(
 
 
 async def test_DS_01_a_thousand_cold_callers_cost_one_exchange(
-    idp: RunningIdp, house: Callable[..., RunningHouse]
+    idp: RunningIdp, make_authz: Callable[..., RunningAuthz]
 ) -> None:
-    authz = house()
+    authz = make_authz()
     answers = await asyncio.gather(*(authz.basic(seconds=5) for _ in range(1000)))
 
     assert all(answer.allowed for answer in answers)
@@ -68,11 +68,11 @@ routes:
     "methods", ["[authorization_code]", "[session]", "[authorization_code, session]"]
 )
 async def test_D_08_a_route_for_browsers_is_shut_to_every_machine_and_the_file_loads(
-    idp: RunningIdp, house: Callable[..., RunningHouse], methods: str
+    idp: RunningIdp, make_authz: Callable[..., RunningAuthz], methods: str
 ) -> None:
     text = BROWSERS_ONLY.format(issuer=idp.issuer, methods=methods)
     gateway = state.parse(Sources((("kong.yaml", text.encode()),)), {})
-    authz = house(gateway)
+    authz = make_authz(gateway)
     token = (await authz.basic(path="/machines")).header("authorization") or ""
 
     for named in ({}, {"route": "people"}):

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from authz import errors
-from authz.decision import ANSWERS
+from authz.decision import ERROR_ROWS
 from authz.errors import Reason
 from authz.telemetry import Telemetry
 from authz.workers.metrics import WorkerTelemetry
@@ -26,7 +26,7 @@ def raised() -> dict[str, set[int]]:
             if not isinstance(reason, ast.Attribute) or reason.attr not in Reason.__members__:
                 continue
             if isinstance(kind, type):
-                status = next(ANSWERS[k].status for k in kind.__mro__ if k in ANSWERS)
+                status = next(ERROR_ROWS[k].status for k in kind.__mro__ if k in ERROR_ROWS)
                 found.setdefault(Reason[reason.attr], set()).add(status)
     return found
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from google.protobuf import message_factory
-from support.house import (
+from support.running import (
     KONG_CONSUMER,
     KONG_ID,
     KONG_SECRET,
-    PLACE,
+    POSITION,
     check_request,
     gateway,
     plugin,
@@ -25,14 +25,14 @@ from authz.model import Consumer, Gateway, Route, Service
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from support.house import Answer, RunningHouse
     from support.idp import RunningIdp
+    from support.running import Answer, RunningAuthz
 
-    House = Callable[..., RunningHouse]
+    MakeAuthz = Callable[..., RunningAuthz]
 
-SERVICE = Service("s1", "orders", PLACE, host="orders.internal")
-OPEN = Route("r1", "open", PLACE, SERVICE, paths=("/open",))
-GUARDED = Route("r2", "guarded", PLACE, SERVICE, paths=("/guarded",))
+SERVICE = Service("s1", "orders", POSITION, host="orders.internal")
+OPEN = Route("r1", "open", POSITION, SERVICE, paths=("/open",))
+GUARDED = Route("r2", "guarded", POSITION, SERVICE, paths=("/guarded",))
 BLOB = base64.b64encode(f"{KONG_ID}:{KONG_SECRET}".encode()).decode()
 
 
@@ -57,8 +57,8 @@ def twins(name: str) -> set[str]:
 # --- On the way in --------------------------------------------------------------------
 
 
-async def test_HS_01_a_spoofed_consumer_is_overwritten(house: House) -> None:
-    authz = house()
+async def test_HS_01_a_spoofed_consumer_is_overwritten(make_authz: MakeAuthz) -> None:
+    authz = make_authz()
     spoofed = {"x-consumer-id": "admin", "x-consumer-username": "admin"}
     plain = await authz.basic()
 
@@ -69,15 +69,15 @@ async def test_HS_01_a_spoofed_consumer_is_overwritten(house: House) -> None:
     assert answer.wire == plain.wire
 
 
-async def test_HS_02_what_the_consumer_does_not_have_is_removed(house: House) -> None:
-    answer = await house().basic()
+async def test_HS_02_what_the_consumer_does_not_have_is_removed(make_authz: MakeAuthz) -> None:
+    answer = await make_authz().basic()
 
     assert "x-consumer-custom-id" in answer.removed
 
 
-async def test_HS_02_what_the_consumer_has_is_set(idp: RunningIdp, house: House) -> None:
-    named = Consumer("c1", None, "kong_id", PLACE)
-    authz = house(gateway(idp, consumers=[named], consumer_by=("custom_id",)))
+async def test_HS_02_what_the_consumer_has_is_set(idp: RunningIdp, make_authz: MakeAuthz) -> None:
+    named = Consumer("c1", None, "kong_id", POSITION)
+    authz = make_authz(gateway(idp, consumers=[named], consumer_by=("custom_id",)))
 
     answer = await authz.basic()
 
@@ -87,18 +87,18 @@ async def test_HS_02_what_the_consumer_has_is_set(idp: RunningIdp, house: House)
 
 @pytest.mark.parametrize("name", [*IDENTITY, "authorization", "access-token", "x-access-token"])
 async def test_HS_03_06_every_managed_name_is_set_or_removed_in_every_spelling(
-    house: House, name: str
+    make_authz: MakeAuthz, name: str
 ) -> None:
-    answer = await house().basic()
+    answer = await make_authz().basic()
 
     assert twins(name) <= answer.removed | set(answer.headers)
     assert twins(name) - {name} <= answer.removed
 
 
 async def test_HS_03_the_configured_token_header_is_guarded_in_every_spelling(
-    house: House,
+    make_authz: MakeAuthz,
 ) -> None:
-    answer = await house(upstream_access_token_header="x-upstream-token").basic()
+    answer = await make_authz(upstream_access_token_header="x-upstream-token").basic()
 
     assert (answer.header("x-upstream-token") or "").startswith("ey")
     assert twins("x-upstream-token") - {"x-upstream-token"} <= answer.removed
@@ -113,12 +113,12 @@ async def test_HS_03_the_configured_token_header_is_guarded_in_every_spelling(
     ],
 )
 async def test_HS_04_a_denial_says_nothing_of_anybody(
-    idp: RunningIdp, house: House, client_id: str, client_secret: str, status: int
+    idp: RunningIdp, make_authz: MakeAuthz, client_id: str, client_secret: str, status: int
 ) -> None:
     if status == 503:
         idp.stop()
 
-    answer = await house().basic(client_id, client_secret)
+    answer = await make_authz().basic(client_id, client_secret)
 
     assert answer.status == status
     assert set(answer.headers) <= {
@@ -131,9 +131,9 @@ async def test_HS_04_a_denial_says_nothing_of_anybody(
 
 
 async def test_HS_05_a_route_without_a_plugin_announces_nobody_and_keeps_authorization(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    answer = await house(routed(idp)).basic(context={"route": "open"})
+    answer = await make_authz(routed(idp)).basic(context={"route": "open"})
 
     assert said(answer) == (200, "unprotected")
     assert not answer.headers
@@ -143,9 +143,9 @@ async def test_HS_05_a_route_without_a_plugin_announces_nobody_and_keeps_authori
 
 
 async def test_HS_05_a_preflight_that_is_not_asked_announces_nobody(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house(run_on_preflight=False, upstream_access_token_header="x-token")
+    authz = make_authz(run_on_preflight=False, upstream_access_token_header="x-token")
 
     answer = await authz.ask({"x-consumer-id": "admin"}, method="OPTIONS")
 
@@ -156,8 +156,8 @@ async def test_HS_05_a_preflight_that_is_not_asked_announces_nobody(
     assert said(await authz.ask(method="GET")) == (401, "credential_missing")
 
 
-async def test_HS_05_a_preflight_is_asked_by_default(house: House) -> None:
-    assert said(await house().ask(method="OPTIONS")) == (401, "credential_missing")
+async def test_HS_05_a_preflight_is_asked_by_default(make_authz: MakeAuthz) -> None:
+    assert said(await make_authz().ask(method="OPTIONS")) == (401, "credential_missing")
 
 
 # --- Names that an upstream folds onto ours ----------------------------------------------
@@ -180,9 +180,9 @@ CALLS: list[Any] = [
 def guarded_open_and_preflight(idp: RunningIdp) -> Gateway:
     """As ``routed``, and a route whose preflights are not asked."""
     before = routed(idp)
-    late = Route("r3", "preflight", PLACE, SERVICE, paths=("/preflight",))
+    late = Route("r3", "preflight", POSITION, SERVICE, paths=("/preflight",))
     lenient = replace(
-        plugin(idp.issuer, run_on_preflight=False), route=late, place=replace(PLACE, line=2)
+        plugin(idp.issuer, run_on_preflight=False), route=late, position=replace(POSITION, line=2)
     )
     return replace(before, routes=(*before.routes, late), plugins=(*before.plugins, lenient))
 
@@ -204,9 +204,9 @@ def raw(headers: Mapping[str, str], **request: Any) -> bytes:
 @pytest.mark.parametrize("encoding", ["headers", "header_map"])
 @pytest.mark.parametrize("request_", CALLS)
 async def test_G_01_what_folds_onto_a_name_of_ours_is_removed_by_its_own_name(
-    idp: RunningIdp, house: House, request_: dict[str, Any], encoding: str
+    idp: RunningIdp, make_authz: MakeAuthz, request_: dict[str, Any], encoding: str
 ) -> None:
-    authz = house(guarded_open_and_preflight(idp))
+    authz = make_authz(guarded_open_and_preflight(idp))
     sent = {"authorization": f"Basic {BLOB}", **dict.fromkeys(TWINS, "admin")}
     wire = check_request(sent, **request_) if encoding == "headers" else raw(sent, **request_)
 
@@ -216,8 +216,8 @@ async def test_G_01_what_folds_onto_a_name_of_ours_is_removed_by_its_own_name(
         assert set(TWINS) <= answer.removed
 
 
-async def test_G_01_a_twin_of_the_configured_header_is_removed(house: House) -> None:
-    authz = house(upstream_access_token_header="x.upstream-token")
+async def test_G_01_a_twin_of_the_configured_header_is_removed(make_authz: MakeAuthz) -> None:
+    authz = make_authz(upstream_access_token_header="x.upstream-token")
 
     answer = await authz.ask({"authorization": f"Basic {BLOB}", "x~upstream~token": "theirs"})
 
@@ -225,14 +225,14 @@ async def test_G_01_a_twin_of_the_configured_header_is_removed(house: House) -> 
     assert {"x~upstream~token", "x-upstream-token", "x_upstream_token"} <= answer.removed
 
 
-async def test_G_01_what_cannot_be_named_to_envoy_lets_nobody_pass(house: House) -> None:
-    answer = await house().ask({"authorization": f"Basic {BLOB}", "x consumer id": "admin"})
+async def test_G_01_what_cannot_be_named_to_envoy_lets_nobody_pass(make_authz: MakeAuthz) -> None:
+    answer = await make_authz().ask({"authorization": f"Basic {BLOB}", "x consumer id": "admin"})
 
     assert said(answer) == (400, "request_malformed")
 
 
-async def test_G_01_a_pseudo_header_is_no_twin(house: House) -> None:
-    authz = house(upstream_access_token_header="-path")
+async def test_G_01_a_pseudo_header_is_no_twin(make_authz: MakeAuthz) -> None:
+    authz = make_authz(upstream_access_token_header="-path")
 
     assert (
         ":path" not in (await authz.ask({"authorization": f"Basic {BLOB}", ":path": "/"})).removed
@@ -257,9 +257,9 @@ async def test_G_01_a_pseudo_header_is_no_twin(house: House) -> None:
 )
 @pytest.mark.parametrize("request_", CALLS)
 async def test_E_01_connection_names_nothing_of_ours_away(
-    idp: RunningIdp, house: House, request_: dict[str, Any], connection: str
+    idp: RunningIdp, make_authz: MakeAuthz, request_: dict[str, Any], connection: str
 ) -> None:
-    authz = house(guarded_open_and_preflight(idp))
+    authz = make_authz(guarded_open_and_preflight(idp))
     sent = {"authorization": f"Basic {BLOB}"}
     await authz.ask(sent, **request_)
 
@@ -270,9 +270,9 @@ async def test_E_01_connection_names_nothing_of_ours_away(
 
 @pytest.mark.parametrize("name", ["authorization", "access-token", "x-token"])
 async def test_E_01_where_a_plugin_reads_or_sets_a_header_connection_may_not_name_it(
-    house: House, name: str
+    make_authz: MakeAuthz, name: str
 ) -> None:
-    authz = house(upstream_access_token_header="x-token")
+    authz = make_authz(upstream_access_token_header="x-token")
 
     answer = await authz.ask(
         {"authorization": f"Basic {BLOB}", "connection": f"Upgrade, {name.title()}"}
@@ -286,9 +286,9 @@ async def test_E_01_where_a_plugin_reads_or_sets_a_header_connection_may_not_nam
 )
 @pytest.mark.parametrize("request_", CALLS)
 async def test_E_01_any_other_connection_is_the_callers_business(
-    idp: RunningIdp, house: House, request_: dict[str, Any], connection: str
+    idp: RunningIdp, make_authz: MakeAuthz, request_: dict[str, Any], connection: str
 ) -> None:
-    authz = house(guarded_open_and_preflight(idp))
+    authz = make_authz(guarded_open_and_preflight(idp))
 
     answer = await authz.ask(
         {"authorization": f"Basic {BLOB}", "connection": connection}, **request_
@@ -298,9 +298,9 @@ async def test_E_01_any_other_connection_is_the_callers_business(
 
 
 async def test_E_01_the_authorization_of_an_open_route_is_the_callers_to_name(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    answer = await house(routed(idp)).ask({"connection": "authorization"}, path="/open")
+    answer = await make_authz(routed(idp)).ask({"connection": "authorization"}, path="/open")
 
     assert answer.allowed
 
@@ -327,9 +327,9 @@ async def test_E_01_the_authorization_of_an_open_route_is_the_callers_to_name(
     ],
 )
 async def test_HS_07_08_09_a_claim_that_fits_in_no_header_lets_nobody_pass(
-    idp: RunningIdp, house: House, value: object
+    idp: RunningIdp, make_authz: MakeAuthz, value: object
 ) -> None:
-    authz = house(credential_claim=("nickname",))
+    authz = make_authz(credential_claim=("nickname",))
 
     answer = await authz.bearer(idp.issue(nickname=value))
 
@@ -340,9 +340,9 @@ async def test_HS_07_08_09_a_claim_that_fits_in_no_header_lets_nobody_pass(
     "name", [pytest.param("é", id="not ASCII"), pytest.param("a" * 4_097, id="too long")]
 )
 async def test_HS_07_a_consumers_name_that_fits_in_no_header_lets_nobody_pass(
-    idp: RunningIdp, house: House, name: str
+    idp: RunningIdp, make_authz: MakeAuthz, name: str
 ) -> None:
-    authz = house(gateway(idp, consumers=[Consumer("c1", name, None, PLACE)]))
+    authz = make_authz(gateway(idp, consumers=[Consumer("c1", name, None, POSITION)]))
 
     answer = await authz.bearer(idp.issue(client_id=name))
 
@@ -350,23 +350,25 @@ async def test_HS_07_a_consumers_name_that_fits_in_no_header_lets_nobody_pass(
 
 
 async def test_HS_07_a_claim_with_a_line_break_names_no_consumer(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    answer = await house().bearer(idp.issue(client_id="kong_id\r\nx-admin: 1"))
+    answer = await make_authz().bearer(idp.issue(client_id="kong_id\r\nx-admin: 1"))
 
     assert said(answer) == (403, "consumer_unknown")
 
 
 async def test_HS_07_visible_ascii_with_spaces_inside_is_announced_as_it_is(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    answer = await house(credential_claim=("nickname",)).bearer(idp.issue(nickname='a b,"~'))
+    answer = await make_authz(credential_claim=("nickname",)).bearer(idp.issue(nickname='a b,"~'))
 
     assert answer.header("x-credential-identifier") == 'a b,"~'
 
 
-async def test_an_absent_credential_claim_is_no_header(idp: RunningIdp, house: House) -> None:
-    answer = await house(credential_claim=("nickname",)).basic()
+async def test_an_absent_credential_claim_is_no_header(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    answer = await make_authz(credential_claim=("nickname",)).basic()
 
     assert answer.allowed
     assert "x-credential-identifier" in answer.removed
@@ -388,9 +390,9 @@ NO_BYPASS: list[Any] = [
 
 @pytest.mark.parametrize("headers", NO_BYPASS)
 async def test_HS_10_11_12_21_no_header_lets_a_caller_pass(
-    idp: RunningIdp, house: House, headers: Mapping[str, str]
+    idp: RunningIdp, make_authz: MakeAuthz, headers: Mapping[str, str]
 ) -> None:
-    authz = house(routed(idp))
+    authz = make_authz(routed(idp))
 
     answer = await authz.ask(headers, path="/guarded", context={"route": "guarded"})
 
@@ -400,9 +402,9 @@ async def test_HS_10_11_12_21_no_header_lets_a_caller_pass(
 
 @pytest.mark.parametrize("headers", NO_BYPASS)
 async def test_HS_10_11_12_21_no_header_changes_what_the_upstream_hears(
-    idp: RunningIdp, house: House, headers: Mapping[str, str]
+    idp: RunningIdp, make_authz: MakeAuthz, headers: Mapping[str, str]
 ) -> None:
-    authz = house(routed(idp))
+    authz = make_authz(routed(idp))
     plain = await authz.basic(context={"route": "guarded"})
 
     answer = await authz.ask(
@@ -414,11 +416,11 @@ async def test_HS_10_11_12_21_no_header_changes_what_the_upstream_hears(
 
 
 async def test_HS_13_a_forwarded_certificate_proves_no_bound_token(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     token = idp.issue(cnf={"x5t#S256": "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"})
 
-    answer = await house().ask(
+    answer = await make_authz().ask(
         {"authorization": f"Bearer {token}", "x-forwarded-client-cert": "Hash=6f070ad1eb1cdc00"}
     )
 
@@ -429,8 +431,8 @@ async def test_HS_13_a_forwarded_certificate_proves_no_bound_token(
     "host",
     ["evil.com,for=127.0.0.1", "", "LOCALHOST:8080", "localhost.", "[::1]:80", "a b"],
 )
-async def test_HS_18_the_host_is_no_identity(house: House, host: str) -> None:
-    authz = house()
+async def test_HS_18_the_host_is_no_identity(make_authz: MakeAuthz, host: str) -> None:
+    authz = make_authz()
     plain = await authz.basic()
 
     assert (await authz.basic(host=host)).wire == plain.wire
@@ -448,9 +450,9 @@ async def test_HS_18_the_host_is_no_identity(house: House, host: str) -> None:
     ],
 )
 async def test_HS_19_no_spelling_of_a_path_opens_a_guarded_route(
-    idp: RunningIdp, house: House, path: str, expected: tuple[int, str]
+    idp: RunningIdp, make_authz: MakeAuthz, path: str, expected: tuple[int, str]
 ) -> None:
-    assert said(await house(routed(idp)).ask(path=path)) == expected
+    assert said(await make_authz(routed(idp)).ask(path=path)) == expected
 
 
 @pytest.mark.parametrize(
@@ -465,13 +467,13 @@ async def test_HS_19_no_spelling_of_a_path_opens_a_guarded_route(
     ],
 )
 async def test_HS_19_an_odd_path_is_answered_as_kong_reads_it(
-    idp: RunningIdp, house: House, path: str, expected: tuple[int, str]
+    idp: RunningIdp, make_authz: MakeAuthz, path: str, expected: tuple[int, str]
 ) -> None:
-    assert said(await house(routed(idp)).ask(path=path)) == expected
+    assert said(await make_authz(routed(idp)).ask(path=path)) == expected
 
 
 async def test_HS_20_claims_that_another_filter_left_are_no_identity(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     kind: Any = message_factory.GetMessageClass(
         POOL.FindMessageTypeByName("envoy.service.auth.v3.CheckRequest")
@@ -480,13 +482,13 @@ async def test_HS_20_claims_that_another_filter_left_are_no_identity(
     payload = left.attributes.metadata_context.filter_metadata["envoy.filters.http.jwt_authn"]
     payload.fields["client_id"].string_value = KONG_ID
 
-    answer = await house().ask_wire(check_request() + left.SerializeToString())
+    answer = await make_authz().ask_wire(check_request() + left.SerializeToString())
 
     assert said(answer) == (401, "credential_missing")
 
 
-async def test_HS_21_only_envoys_word_names_a_route(idp: RunningIdp, house: House) -> None:
-    authz = house(routed(idp))
+async def test_HS_21_only_envoys_word_names_a_route(idp: RunningIdp, make_authz: MakeAuthz) -> None:
+    authz = make_authz(routed(idp))
     headers = {"route": "open", "x-route": "open"}
 
     assert (await authz.ask(headers, path="/open", context={"route": "guarded"})).status == 401
@@ -502,9 +504,9 @@ async def test_HS_21_only_envoys_word_names_a_route(idp: RunningIdp, house: Hous
 
 @pytest.mark.parametrize("header", ["authorization:bearer", "x-token", "x-token:bearer", None])
 async def test_HS_14_16_the_callers_secret_is_overwritten_or_removed(
-    house: House, header: str | None
+    make_authz: MakeAuthz, header: str | None
 ) -> None:
-    authz = house(upstream_access_token_header=header)
+    authz = make_authz(upstream_access_token_header=header)
 
     for answer in (await authz.basic(), await authz.basic()):
         overwritten = (answer.header("authorization") or "").startswith("Bearer ey")
@@ -514,8 +516,10 @@ async def test_HS_14_16_the_callers_secret_is_overwritten_or_removed(
         assert KONG_SECRET.encode() not in answer.wire
 
 
-async def test_HS_16_a_secret_in_the_query_is_removed_by_its_literal_name(house: House) -> None:
-    authz = house(client_credentials_param_type=("query",))
+async def test_HS_16_a_secret_in_the_query_is_removed_by_its_literal_name(
+    make_authz: MakeAuthz,
+) -> None:
+    authz = make_authz(client_credentials_param_type=("query",))
 
     answer = await authz.ask(path=f"/?client_id={KONG_ID}&client_secret={KONG_SECRET}")
 
@@ -525,9 +529,9 @@ async def test_HS_16_a_secret_in_the_query_is_removed_by_its_literal_name(house:
 
 
 async def test_HS_16_authorization_is_taken_away_though_the_token_goes_elsewhere(
-    house: House,
+    make_authz: MakeAuthz,
 ) -> None:
-    answer = await house(upstream_access_token_header="x-token").basic()
+    answer = await make_authz(upstream_access_token_header="x-token").basic()
 
     assert "authorization" in answer.removed
 
@@ -541,9 +545,9 @@ async def test_HS_16_authorization_is_taken_away_though_the_token_goes_elsewhere
     ],
 )
 async def test_D_14_a_token_header_is_the_applications_where_no_method_reads_it(
-    house: House, parameters: dict[str, Any], whose: str
+    make_authz: MakeAuthz, parameters: dict[str, Any], whose: str
 ) -> None:
-    authz = house(**parameters)
+    authz = make_authz(**parameters)
 
     answer = await authz.basic()
 
@@ -552,27 +556,27 @@ async def test_D_14_a_token_header_is_the_applications_where_no_method_reads_it(
 
 
 async def test_D_14_a_token_header_of_the_application_is_answered_from_memory(
-    house: House,
+    make_authz: MakeAuthz,
 ) -> None:
-    authz = house(auth_methods=("client_credentials",))
+    authz = make_authz(auth_methods=("client_credentials",))
     wire = check_request({"authorization": f"Basic {BLOB}", "x-access-token": "the application's"})
     await authz.ask_wire(wire)
 
-    assert authz.service.cached(wire) is not None
+    assert authz.authorizer.cached(wire) is not None
 
 
 async def test_D_14_an_open_route_leaves_the_token_headers_alone(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    answer = await house(routed(idp)).ask(path="/open")
+    answer = await make_authz(routed(idp)).ask(path="/open")
 
     assert answer.removed == spellings(IDENTITY)
 
 
 async def test_half_a_pair_in_the_query_goes_to_no_upstream(
-    idp: RunningIdp, house: Callable[..., RunningHouse]
+    idp: RunningIdp, make_authz: Callable[..., RunningAuthz]
 ) -> None:
-    authz = house(client_credentials_param_type=("header", "query"))
+    authz = make_authz(client_credentials_param_type=("header", "query"))
 
     answer = await authz.basic(path=f"/get?client_secret={KONG_SECRET}")
 

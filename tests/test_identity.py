@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.house import KONG_ID, KONG_SECRET
+from support.running import KONG_ID, KONG_SECRET
 from support.scenes import OTHER_ID, verdict
 
 from authz.cache.guesses import GUESSES_MAX
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from support.clock import Clock
-    from support.house import Answer, RunningHouse
     from support.idp import RunningIdp
+    from support.running import Answer, RunningAuthz
 
-    House = Callable[..., RunningHouse]
+    MakeAuthz = Callable[..., RunningAuthz]
 
 GUID = "b3f0c1de-7a44-4a3e-9d57-0a6c2f8e11ab"
 
@@ -48,7 +48,7 @@ def told(answer: Answer) -> tuple[Any, ...]:
 @pytest.mark.parametrize("display_errors", [True, False])
 async def test_G_13_the_right_secret_of_an_id_in_another_case_is_as_wrong_as_any(
     idp: RunningIdp,
-    house: House,
+    make_authz: MakeAuthz,
     clock: Clock,
     caplog: pytest.LogCaptureFixture,
     spelling: str,
@@ -56,7 +56,7 @@ async def test_G_13_the_right_secret_of_an_id_in_another_case_is_as_wrong_as_any
 ) -> None:
     idp.now = clock.now
     ignoring_case(idp, [spelling])
-    authz = house(clock=clock, display_errors=display_errors)
+    authz = make_authz(clock=clock, display_errors=display_errors)
     await authz.bearer(idp.issue())  # the keys are there
     calls = []
     answers = []
@@ -79,14 +79,14 @@ async def test_G_13_the_right_secret_of_an_id_in_another_case_is_as_wrong_as_any
 
 
 async def test_G_13_spellings_of_one_id_are_limited_together(
-    idp: RunningIdp, house: House, clock: Clock
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock
 ) -> None:
     idp.now = clock.now
     letters = ((c.lower(), c.upper()) for c in KONG_ID.replace("_", ""))
     joined = ("".join(chosen) for chosen in itertools.product(*letters))
     spellings = [f"{text[:4]}_{text[4:]}" for text in joined][1 : GUESSES_MAX + 2]
     ignoring_case(idp, spellings)
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
     for spelling in spellings[:GUESSES_MAX]:
         assert verdict(await authz.basic(spelling, KONG_SECRET)) == "401 secret_rejected"
 
@@ -96,11 +96,11 @@ async def test_G_13_spellings_of_one_id_are_limited_together(
 
 
 async def test_G_13_another_clients_token_is_asked_for_once_in_a_while(
-    idp: RunningIdp, house: House, clock: Clock, caplog: pytest.LogCaptureFixture
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     idp.now = clock.now
     idp.claims |= {"client_id": OTHER_ID}
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
     for _ in range(5):
         assert verdict(await authz.basic()) == "503 identity_mismatch"
     assert idp.counters["token"] == 1
@@ -124,11 +124,11 @@ async def test_G_13_another_clients_token_is_asked_for_once_in_a_while(
     ],
 )
 async def test_G_13_guids_are_compared_without_case(
-    idp: RunningIdp, house: House, presented: str, owner: str, is_one: bool
+    idp: RunningIdp, make_authz: MakeAuthz, presented: str, owner: str, is_one: bool
 ) -> None:
     idp.clients[presented] = KONG_SECRET
     idp.claims |= {"client_id": owner, "azp": owner}
-    authz = house(consumer_optional=True)
+    authz = make_authz(consumer_optional=True)
 
     assert (await authz.basic(presented, KONG_SECRET)).allowed is is_one
     assert (await authz.basic(presented, KONG_SECRET)).allowed is is_one

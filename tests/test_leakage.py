@@ -12,19 +12,20 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.house import (
+from support.idp import key
+from support.running import (
     KONG_ID,
-    PLACE,
-    RunningHouse,
+    POSITION,
+    RunningAuthz,
     basic,
     check_request,
     gateway,
     read,
 )
-from support.idp import key
 
 from authz import logs
-from authz.cache.decisions import ReadyAnswers
+from authz.authorizer import Authorizer
+from authz.cache.decisions import CachedAnswers
 from authz.clock import SystemClock
 from authz.decision import Allow
 from authz.demo.script import Answer as Scripted
@@ -34,25 +35,24 @@ from authz.model import (
     AccessToken,
     BearerCredential,
     ClientCredential,
+    CredentialLocation,
     Gateway,
-    Location,
     OpenIDConnect,
     Plugin,
     Request,
     Secret,
 )
-from authz.pipeline import Pipeline, Trail
-from authz.service import Service
+from authz.pipeline import Pipeline, Trace
 from authz.settings import Settings
 from authz.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from support.house import Answer
     from support.idp import RunningIdp
+    from support.running import Answer
 
-    House = Callable[..., RunningHouse]
+    MakeAuthz = Callable[..., RunningAuthz]
 
 CANARY = "canary-5f1d0c3a"
 HOSTILE = 'a\nERROR fake=1 \x1b[31m"' + "x" * 4_000
@@ -78,9 +78,9 @@ def lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
 
 
 async def test_LG_01_all_that_happens_at_debug_is_told_without_a_secret(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house(display_errors=True, settings={"log_decisions": "all"})
+    authz = make_authz(display_errors=True, settings={"log_decisions": "all"})
     stranger = idp.issue("stranger")
 
     # The fixture compares logs, metrics, bodies and metadata with all that was presented.
@@ -94,8 +94,8 @@ async def test_LG_01_all_that_happens_at_debug_is_told_without_a_secret(
     await authz.basic("new", CANARY)
 
 
-async def test_LG_01_the_fixture_finds_what_was_told(house: House) -> None:
-    authz = house()
+async def test_LG_01_the_fixture_finds_what_was_told(make_authz: MakeAuthz) -> None:
+    authz = make_authz()
     await authz.basic(client_secret=CANARY)
 
     authz.check_nothing_leaked("all is well")
@@ -111,16 +111,16 @@ class Exploding(Pipeline):
     def __init__(self) -> None:
         """No router, no policies: nothing is ever reached."""
 
-    async def decide(self, trail: Trail) -> Allow:
-        secret = trail.request.headers["authorization"]
+    async def decide(self, trace: Trace) -> Allow:
+        secret = trace.request.headers["authorization"]
         raise KeyError(secret)
 
 
 async def test_LG_01_07_a_fault_of_ours_is_told_by_type_and_place_and_never_by_its_text() -> None:
-    service = Service(
+    service = Authorizer(
         Exploding(),
-        lanes={},
-        answers=ReadyAnswers(entries_max=1, bytes_max=1),
+        fast_paths={},
+        answers=CachedAnswers(entries_max=1, bytes_max=1),
         clock=SystemClock(),
         telemetry=Telemetry(),
     )
@@ -139,9 +139,9 @@ async def test_LG_01_07_a_fault_of_ours_is_told_by_type_and_place_and_never_by_i
 
 
 async def test_LG_04_what_the_caller_names_is_no_line_of_the_log(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house()
+    authz = make_authz()
     with lines() as written:
         await authz.ask({"authorization": basic(HOSTILE, "x"), "x-request-id": HOSTILE})
         await authz.ask(
@@ -161,12 +161,12 @@ async def test_LG_04_what_the_caller_names_is_no_line_of_the_log(
 
 
 async def test_LG_09_a_name_is_logged_only_once_it_is_verified(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house(
+    authz = make_authz(
         gateway(idp, scopes_required=("admin", "openid")), settings={"log_decisions": "all"}
     )
-    strict = house(gateway(idp, scopes_required=("admin",)))
+    strict = make_authz(gateway(idp, scopes_required=("admin",)))
     with lines() as written:
         await authz.basic()
         await authz.basic()
@@ -184,8 +184,8 @@ async def test_LG_09_a_name_is_logged_only_once_it_is_verified(
     ]
 
 
-async def test_LG_09_a_tokens_id_is_not_logged(idp: RunningIdp, house: House) -> None:
-    authz = house(settings={"log_decisions": "all"})
+async def test_LG_09_a_tokens_id_is_not_logged(idp: RunningIdp, make_authz: MakeAuthz) -> None:
+    authz = make_authz(settings={"log_decisions": "all"})
     with lines() as written:
         await authz.bearer(idp.issue(jti=CANARY))
         await authz.bearer(idp.issue(jti=CANARY, exp=1))
@@ -198,14 +198,14 @@ async def test_LG_09_a_tokens_id_is_not_logged(idp: RunningIdp, house: House) ->
 # --- Metrics ---------------------------------------------------------------------------
 
 
-def series(authz: RunningHouse) -> set[str]:
+def series(authz: RunningAuthz) -> set[str]:
     """Names and labels of all that is measured, without values."""
     samples = (line for line in authz.metrics().splitlines() if not line.startswith("#"))
     return {sample.rpartition(" ")[0] for sample in samples}
 
 
-async def test_LG_05_no_caller_adds_a_series(idp: RunningIdp, house: House) -> None:
-    authz = house()
+async def test_LG_05_no_caller_adds_a_series(idp: RunningIdp, make_authz: MakeAuthz) -> None:
+    authz = make_authz()
 
     async def ask(new: str) -> None:
         await authz.basic(new, f"{new}\n")
@@ -229,8 +229,8 @@ async def test_LG_05_no_caller_adds_a_series(idp: RunningIdp, house: House) -> N
     assert series(authz) == before
 
 
-async def test_LG_05_labels_come_from_closed_sets(idp: RunningIdp, house: House) -> None:
-    authz = house()
+async def test_LG_05_labels_come_from_closed_sets(idp: RunningIdp, make_authz: MakeAuthz) -> None:
+    authz = make_authz()
     await authz.basic()
     await authz.basic("stranger", CANARY)
 
@@ -254,7 +254,7 @@ async def test_LG_05_labels_come_from_closed_sets(idp: RunningIdp, house: House)
 # --- Values ----------------------------------------------------------------------------
 
 SECRET = Secret(CANARY)
-PAIR = ClientCredential("id", SECRET, Location.HEADER, ("authorization",))
+PAIR = ClientCredential("id", SECRET, CredentialLocation.HEADER, ("authorization",))
 CONFIG = OpenIDConnect(
     issuer="https://idp.test", client_secret=(SECRET,), cache_tokens_salt=Secret(CANARY)
 )
@@ -270,12 +270,14 @@ REQUEST = Request(
     [
         pytest.param(SECRET, id="a secret"),
         pytest.param(PAIR, id="a pair"),
-        pytest.param(BearerCredential(SECRET, Location.HEADER, ("authorization",)), id="a token"),
+        pytest.param(
+            BearerCredential(SECRET, CredentialLocation.HEADER, ("authorization",)), id="a token"
+        ),
         pytest.param(AccessToken(SECRET, expires_in=1.0), id="an access token"),
         pytest.param(CONFIG, id="a plugin's parameters"),
-        pytest.param(Gateway(plugins=(Plugin(PLACE, CONFIG),)), id="a gateway"),
+        pytest.param(Gateway(plugins=(Plugin(POSITION, CONFIG),)), id="a gateway"),
         pytest.param(REQUEST, id="a request"),
-        pytest.param(Trail(REQUEST, token=AccessToken(SECRET)), id="a trail"),
+        pytest.param(Trace(REQUEST, token=AccessToken(SECRET)), id="a trail"),
         pytest.param(Allow(headers={"authorization": f"Bearer {CANARY}"}), id="an allow"),
         pytest.param(Settings(), id="the settings"),
     ],
@@ -341,8 +343,10 @@ def test_LG_03_a_providers_url_with_a_password_is_refused_without_printing_it(na
 # --- Answers ---------------------------------------------------------------------------
 
 
-async def test_LG_08_a_refused_caller_cannot_tell_why(idp: RunningIdp, house: House) -> None:
-    authz = house()
+async def test_LG_08_a_refused_caller_cannot_tell_why(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    authz = make_authz()
     disabled = b'{"error":"invalid_client","error_description":"Client disabled"}'
     good = idp.issue()
 

@@ -122,8 +122,8 @@ def test_LG_04_a_hostile_identifier_stays_one_short_visible_line(
 
 def test_a_long_place_keeps_its_line(output: Output) -> None:
     with logging_to(output):
-        place = f"/{'very/' * 60}long.yaml:12:3"
-        logging.getLogger("a").info("denied", extra={"fields": {"plugin": place}})
+        position = f"/{'very/' * 60}long.yaml:12:3"
+        logging.getLogger("a").info("denied", extra={"fields": {"plugin": position}})
 
     assert output.events[0]["plugin"].endswith("long.yaml:12:3")
 

@@ -17,11 +17,11 @@ from authz.model import (
     ClientCredential,
     Consumer,
     Credential,
-    Location,
+    CredentialLocation,
     OpenIDConnect,
-    Place,
     Request,
     Secret,
+    SourcePosition,
 )
 from authz.policy.authorization import Authorization
 from authz.policy.claims import walk, words
@@ -31,11 +31,11 @@ from authz.policy.headers import (
     UpstreamHeaders,
 )
 
-PLACE = Place("kong.yaml", 1, 1)
-ALICE = Consumer("11111111-1111-1111-1111-111111111111", "alice", "A-1", PLACE)
-BOB = Consumer("22222222-2222-2222-2222-222222222222", "Bob", None, PLACE)
-KATE = Consumer("44444444-4444-4444-4444-444444444444", "kate", None, PLACE)
-NAMELESS = Consumer("33333333-3333-3333-3333-333333333333", None, "alice", PLACE)
+POSITION = SourcePosition("kong.yaml", 1, 1)
+ALICE = Consumer("11111111-1111-1111-1111-111111111111", "alice", "A-1", POSITION)
+BOB = Consumer("22222222-2222-2222-2222-222222222222", "Bob", None, POSITION)
+KATE = Consumer("44444444-4444-4444-4444-444444444444", "kate", None, POSITION)
+NAMELESS = Consumer("33333333-3333-3333-3333-333333333333", None, "alice", POSITION)
 
 
 def config(**parameters: Any) -> OpenIDConnect:
@@ -236,12 +236,12 @@ def test_usernames_may_ignore_case_and_nothing_else_does() -> None:
 # --- Headers ----------------------------------------------------------------------------------
 
 TOKEN = AccessToken(Secret("header.claims.signature"))
-PAIR = ClientCredential("id", Secret("s"), Location.HEADER, ("authorization",))
+PAIR = ClientCredential("id", Secret("s"), CredentialLocation.HEADER, ("authorization",))
 QUERY_NAMES = ("client_id", "client_secret")
 HALF = ("client_secret",)  # of a pair: no credential, and nobody else's business
 
 
-def bearer(location: Location, *names: str) -> BearerCredential:
+def bearer(location: CredentialLocation, *names: str) -> BearerCredential:
     return BearerCredential(TOKEN.value, location, names)
 
 
@@ -283,22 +283,34 @@ def test_the_access_token_may_stay_here(parameter: str | None) -> None:
     [
         pytest.param(PAIR, {"authorization"}, HALF, id="Basic"),
         pytest.param(
-            bearer(Location.HEADER, "authorization"), {"authorization"}, HALF, id="a bearer token"
+            bearer(CredentialLocation.HEADER, "authorization"),
+            {"authorization"},
+            HALF,
+            id="a bearer token",
         ),
         pytest.param(
-            bearer(Location.HEADER, "x-access-token"), {"x-access-token"}, HALF, id="X-Access-Token"
+            bearer(CredentialLocation.HEADER, "x-access-token"),
+            {"x-access-token"},
+            HALF,
+            id="X-Access-Token",
         ),
         pytest.param(
-            ClientCredential("id", Secret("s"), Location.QUERY, QUERY_NAMES),
+            ClientCredential("id", Secret("s"), CredentialLocation.QUERY, QUERY_NAMES),
             set(),
             QUERY_NAMES,
             id="a pair in the query",
         ),
         pytest.param(
-            bearer(Location.QUERY, "access_token"), set(), ("access_token", *HALF), id="a token"
+            bearer(CredentialLocation.QUERY, "access_token"),
+            set(),
+            ("access_token", *HALF),
+            id="a token",
         ),
         pytest.param(
-            ClientCredential("id", Secret("s"), Location.BODY, QUERY_NAMES), set(), HALF, id="body"
+            ClientCredential("id", Secret("s"), CredentialLocation.BODY, QUERY_NAMES),
+            set(),
+            HALF,
+            id="body",
         ),
     ],
 )
@@ -365,12 +377,16 @@ consumers = st.none() | st.sampled_from([ALICE, BOB, NAMELESS])
 token_headers = st.none() | st.sampled_from(
     ["authorization:bearer", "x-token", "X_Token:bearer", "access-token", "x-access-token"]
 )
-places = st.sampled_from(
-    [PAIR, bearer(Location.HEADER, "access-token"), bearer(Location.QUERY, "access_token")]
+positions = st.sampled_from(
+    [
+        PAIR,
+        bearer(CredentialLocation.HEADER, "access-token"),
+        bearer(CredentialLocation.QUERY, "access_token"),
+    ]
 )
 
 
-@given(token_headers, st.booleans(), consumers, places, st.sampled_from([{}, {"sub": "s"}]))
+@given(token_headers, st.booleans(), consumers, positions, st.sampled_from([{}, {"sub": "s"}]))
 def test_HS_14_every_managed_name_is_set_or_removed_and_never_both(
     token_header: str | None,
     hide: bool,
@@ -385,7 +401,7 @@ def test_HS_14_every_managed_name_is_set_or_removed_and_never_both(
     )
 
     removed, written = set(allow.headers_to_remove), set(allow.headers)
-    kept = () if hide or credential.location is not Location.HEADER else credential.names
+    kept = () if hide or credential.location is not CredentialLocation.HEADER else credential.names
     assert removed.isdisjoint(written)
     assert removed | written >= spellings((*IDENTITY, AUTHORIZATION, *TOKENS)) - set(kept)
     assert len(removed) == len(allow.headers_to_remove)

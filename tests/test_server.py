@@ -1,4 +1,4 @@
-"""The life of a server, on real sockets, around houses that the test builds."""
+"""The life of a server, on real sockets, around configurations that the test builds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.checks import CHECK, Echo, ask, channel, health, unary, watch
 
 from authz.control import ask_for_reload
 from authz.errors import ConfigurationError, RouteOpened
-from authz.model import Diagnostic, Gateway, Place, Route
+from authz.model import Diagnostic, Gateway, Route, SourcePosition
 from authz.server import RELOADS_WAITING_MAX, STOPPING, Server
 from authz.settings import Settings, TcpAddress, UnixAddress
 from authz.telemetry import Telemetry
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - the case is that it is refused, or asked for
 LOOPBACK = TcpAddress("127.0.0.1", 0)
 SETTINGS = Settings(listen=(LOOPBACK,), admin=None, reflection=False)
-HERE = Place("kong.yaml", 4, 2)
+HERE = SourcePosition("kong.yaml", 4, 2)
 NOTICE = Diagnostic(HERE, "audience", "tokens for any audience are accepted")
 GATEWAY = Gateway(routes=(Route("1", "orders", HERE, None),), notices=(NOTICE,))
 
 
 @dataclass(frozen=True)
-class Provider:
+class IdpStatus:
     issuer: str = "http://keycloak.test"
     ready: bool = False
     detail: str = "connection refused"
 
 
 @dataclass
-class House:
-    """A house that is ready when the test says so."""
+class StubConfiguration:
+    """A configuration that is ready when the test says so."""
 
-    service: Echo
+    authorizer: Echo
     gateway: Gateway = GATEWAY
     keys: asyncio.Event = field(default_factory=asyncio.Event)
     started: bool = False
@@ -64,27 +64,29 @@ class House:
     async def wait_ready(self) -> None:
         await self.keys.wait()
 
-    def status(self) -> list[Provider]:
-        return [Provider(ready=self.ready)]
+    def status(self) -> list[IdpStatus]:
+        return [IdpStatus(ready=self.ready)]
 
     async def aclose(self) -> None:
         self.closed.set()
 
 
-def house(name: bytes = b"", *, ready: bool = True) -> House:
-    made = House(Echo(name))
+def stub(name: bytes = b"", *, ready: bool = True) -> StubConfiguration:
+    made = StubConfiguration(Echo(name))
     if ready:
         made.keys.set()
     return made
 
 
 class Run:
-    """A running server, its signals, and the houses that its reloads will get."""
+    """A running server, its signals, and the configurations that its reloads will get."""
 
-    def __init__(self, settings: Settings, first: House, patience_seconds: float) -> None:
+    def __init__(
+        self, settings: Settings, first: StubConfiguration, patience_seconds: float
+    ) -> None:
         self.telemetry = Telemetry()
         self.signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
-        self.reloads: asyncio.Queue[House | Exception] = asyncio.Queue()
+        self.reloads: asyncio.Queue[StubConfiguration | Exception] = asyncio.Queue()
         self.may_open: list[frozenset[str]] = []
         self.making = asyncio.Event()
         self.server = Server(
@@ -92,7 +94,9 @@ class Run:
         )
         self.ended = asyncio.create_task(self.server.run(self.signals))
 
-    async def _make(self, _previous: House, may_open: frozenset[str]) -> House:
+    async def _make(
+        self, _previous: StubConfiguration, may_open: frozenset[str]
+    ) -> StubConfiguration:
         self.may_open.append(may_open)
         self.making.set()
         made = await self.reloads.get()
@@ -107,7 +111,7 @@ class Run:
     def send(self, number: signal.Signals) -> None:
         self.signals.put_nowait(number)
 
-    def reload(self, outcome: House | Exception) -> None:
+    def reload(self, outcome: StubConfiguration | Exception) -> None:
         self.reloads.put_nowait(outcome)
         self.send(signal.SIGHUP)
 
@@ -152,7 +156,11 @@ async def lines() -> AsyncIterator[Lines]:
 
 @asynccontextmanager
 async def running(
-    lines: Lines, first: House, settings: Settings = SETTINGS, *, patience_seconds: float = 20
+    lines: Lines,
+    first: StubConfiguration,
+    settings: Settings = SETTINGS,
+    *,
+    patience_seconds: float = 20,
 ) -> AsyncIterator[Run]:
     run = Run(settings, first, patience_seconds)
     try:
@@ -166,14 +174,14 @@ async def running(
 
 
 async def test_a_server_whose_keys_are_there_serves(lines: Lines) -> None:
-    async with running(lines, house(b"hello ")) as run:
+    async with running(lines, stub(b"hello ")) as run:
         assert await health(run.address) == "SERVING"
         assert await ask(run.address, b"caller") == b"hello caller"
         assert run.server.ready
 
 
 async def test_one_line_says_what_is_served_and_each_notice_has_its_own(lines: Lines) -> None:
-    run = Run(SETTINGS, house(), 20)
+    run = Run(SETTINGS, stub(), 20)
     notice = await lines.until("notice")
     serving = await lines.until("serving")
     run.send(signal.SIGTERM)
@@ -192,7 +200,7 @@ async def test_one_line_says_what_is_served_and_each_notice_has_its_own(lines: L
 
 
 async def test_RL_06_a_server_without_keys_listens_says_why_and_heals(lines: Lines) -> None:
-    first = house(ready=False)
+    first = stub(ready=False)
     run = Run(SETTINGS, first, 0)
     why = await lines.until("listening, not ready")
     status = await health(run.address)
@@ -210,7 +218,7 @@ async def test_RL_06_a_server_without_keys_listens_says_why_and_heals(lines: Lin
 async def test_a_signal_to_stop_ends_with_zero_and_closes_the_house(
     lines: Lines, number: signal.Signals
 ) -> None:
-    first = house()
+    first = stub()
     async with running(lines, first) as run:
         run.send(number)
         assert await run.ended == 0
@@ -220,7 +228,7 @@ async def test_a_signal_to_stop_ends_with_zero_and_closes_the_house(
 
 async def test_RL_10_a_drain_says_not_serving_before_it_refuses_calls(lines: Lines) -> None:
     settings = replace(SETTINGS, drain_delay_seconds=3600)
-    async with running(lines, house(), settings) as run, aclosing(watch(run.address)) as statuses:
+    async with running(lines, stub(), settings) as run, aclosing(watch(run.address)) as statuses:
         assert await anext(statuses) == "SERVING"
         run.send(signal.SIGTERM)
 
@@ -230,27 +238,27 @@ async def test_RL_10_a_drain_says_not_serving_before_it_refuses_calls(lines: Lin
 
 
 async def test_RL_10_calls_in_flight_end_before_the_server_does(lines: Lines) -> None:
-    first = house(b"answered ")
-    first.service.hold()
+    first = stub(b"answered ")
+    first.authorizer.hold()
     async with running(lines, first) as run, channel(run.address) as opened:
         call = unary(opened, CHECK)(b"call")
-        await first.service.arrived.wait()
+        await first.authorizer.arrived.wait()
         run.send(signal.SIGTERM)
         await lines.until("stopping")
         assert not first.closed.is_set()
-        first.service.release()
+        first.authorizer.release()
 
         assert await call == b"answered call"
         assert await run.ended == 0
 
 
 async def test_RL_10_a_second_signal_ends_the_drain_at_once(lines: Lines) -> None:
-    first = house()
-    first.service.hold()
+    first = stub()
+    first.authorizer.hold()
     settings = replace(SETTINGS, grace_seconds=3600)
     async with running(lines, first, settings) as run, channel(run.address) as opened:
         call = unary(opened, CHECK)(b"call")
-        await first.service.arrived.wait()
+        await first.authorizer.arrived.wait()
         run.send(signal.SIGTERM)
         await lines.until("stopping")
         run.send(signal.SIGHUP)  # is not one to stop
@@ -262,7 +270,7 @@ async def test_RL_10_a_second_signal_ends_the_drain_at_once(lines: Lines) -> Non
 
 
 async def test_RL_12_a_reload_puts_the_new_house_in_force_and_closes_the_old(lines: Lines) -> None:
-    first, second = house(b"old "), house(b"new ")
+    first, second = stub(b"old "), stub(b"new ")
     async with running(lines, first) as run:
         run.reload(second)
         await lines.until("serving")
@@ -274,17 +282,17 @@ async def test_RL_12_a_reload_puts_the_new_house_in_force_and_closes_the_old(lin
 
 
 async def test_RL_12_calls_in_the_old_house_end_there_before_it_is_closed(lines: Lines) -> None:
-    first = house(b"old ")
-    first.service.hold()
+    first = stub(b"old ")
+    first.authorizer.hold()
     async with running(lines, first) as run, channel(run.address) as opened:
         call = unary(opened, CHECK)(b"call")
-        await first.service.arrived.wait()
-        run.reload(house(b"new "))
+        await first.authorizer.arrived.wait()
+        run.reload(stub(b"new "))
         await lines.until("serving")
 
         assert await ask(run.address, b"") == b"new "
         assert not first.closed.is_set()
-        first.service.release()
+        first.authorizer.release()
         assert await call == b"old call"
         await asyncio.wait_for(first.closed.wait(), 20)
 
@@ -292,11 +300,11 @@ async def test_RL_12_calls_in_the_old_house_end_there_before_it_is_closed(lines:
 async def test_RL_12_a_cached_answer_of_the_old_house_is_not_given_after_a_reload(
     lines: Lines,
 ) -> None:
-    first = house(b"old ")
-    first.service.memory[b"known"] = b"old, remembered"
+    first = stub(b"old ")
+    first.authorizer.memory[b"known"] = b"old, remembered"
     async with running(lines, first) as run:
         assert await ask(run.address, b"known") == b"old, remembered"
-        run.reload(house(b"new "))
+        run.reload(stub(b"new "))
         await lines.until("serving")
 
         assert await ask(run.address, b"known") == b"new known"
@@ -310,7 +318,7 @@ async def test_RL_12_a_cached_answer_of_the_old_house_is_not_given_after_a_reloa
 async def test_RL_12_a_reload_that_fails_keeps_the_old_house_and_says_why(
     lines: Lines, error: Exception
 ) -> None:
-    first = house(b"old ")
+    first = stub(b"old ")
     async with running(lines, first) as run:
         run.reload(error)
         why = await lines.until("")
@@ -322,18 +330,18 @@ async def test_RL_12_a_reload_that_fails_keeps_the_old_house_and_says_why(
         assert await health(run.address) == "SERVING"
         assert not first.closed.is_set()
 
-        run.reload(house(b"new "))
+        run.reload(stub(b"new "))
         await lines.until("serving")
         assert await ask(run.address, b"") == b"new "
 
 
 async def test_reloads_are_counted_by_outcome(lines: Lines) -> None:
-    async with running(lines, house()) as run:
+    async with running(lines, stub()) as run:
         before = _reload_samples(run)
         run.reload(OSError())
         await lines.until("the configuration of before")
         failed = _reload_samples(run)
-        run.reload(house())
+        run.reload(stub())
         await lines.until("serving")
 
         assert before != failed != _reload_samples(run)
@@ -343,7 +351,7 @@ async def test_G_02_an_opening_is_counted_apart_and_told_until_the_next_reload(
     lines: Lines,
 ) -> None:
     opening = RouteOpened([Diagnostic(HERE, "routes", "orders would be opened")])
-    async with running(lines, house(b"old ")) as run:
+    async with running(lines, stub(b"old ")) as run:
         assert run.count("would_open") == 0
         run.reload(opening)
         why = await lines.until("kong.yaml")
@@ -355,7 +363,7 @@ async def test_G_02_an_opening_is_counted_apart_and_told_until_the_next_reload(
         assert await health(run.address) == "SERVING"
         assert await ask(run.address, b"") == b"old "
         assert list(run.server.refused) == ["kong.yaml:4:2: routes: orders would be opened"]
-        run.reload(house(b"new "))
+        run.reload(stub(b"new "))
         await lines.until("serving")
         assert not run.server.refused
 
@@ -364,7 +372,7 @@ async def test_a_command_reloads_with_its_names_and_waits_for_the_outcome(
     lines: Lines, tmp_path: Path
 ) -> None:
     control = UnixAddress(str(tmp_path / "control.sock"))
-    async with running(lines, house(b"old "), replace(SETTINGS, control=control)) as run:
+    async with running(lines, stub(b"old "), replace(SETTINGS, control=control)) as run:
 
         async def command(*may_open: str) -> tuple[str, ...]:
             return await asyncio.to_thread(ask_for_reload, control, may_open, seconds=20)
@@ -374,7 +382,7 @@ async def test_a_command_reloads_with_its_names_and_waits_for_the_outcome(
             "kong.yaml:4:2: issuer: is no URL",
             "the configuration of before stays in force",
         )
-        run.reloads.put_nowait(house(b"new "))
+        run.reloads.put_nowait(stub(b"new "))
         assert await command("b", "a", "b") == ()
         assert await ask(run.address, b"") == b"new "
         assert run.may_open == [frozenset(), frozenset({"a", "b"})]
@@ -388,7 +396,7 @@ async def test_reloads_wait_for_each_other_and_not_without_bound(
     lines: Lines, tmp_path: Path
 ) -> None:
     control = UnixAddress(str(tmp_path / "control.sock"))
-    async with running(lines, house(), replace(SETTINGS, control=control)) as run:
+    async with running(lines, stub(), replace(SETTINGS, control=control)) as run:
         reloads = run.server._reloads
         first = asyncio.create_task(reloads.ask(frozenset({"0"})))
         await run.making.wait()
@@ -404,7 +412,7 @@ async def test_reloads_wait_for_each_other_and_not_without_bound(
         )
         others.pop().cancel()  # whose command has gone away
         for _ in range(RELOADS_WAITING_MAX + 2):
-            run.reloads.put_nowait(house())
+            run.reloads.put_nowait(stub())
         assert await asyncio.gather(first, *others) == [()] * RELOADS_WAITING_MAX
 
 
@@ -412,7 +420,7 @@ async def test_who_waits_for_a_reload_is_told_that_the_server_stops(
     lines: Lines, tmp_path: Path
 ) -> None:
     control = UnixAddress(str(tmp_path / "control.sock"))
-    async with running(lines, house(), replace(SETTINGS, control=control)) as run:
+    async with running(lines, stub(), replace(SETTINGS, control=control)) as run:
         asking = [
             asyncio.create_task(asyncio.to_thread(ask_for_reload, control, [], seconds=20))
             for _ in range(2)
@@ -437,8 +445,8 @@ def _reload_samples(run: Run) -> dict[str, float]:
 
 
 async def test_a_reload_to_a_provider_that_is_away_is_said_by_health_too(lines: Lines) -> None:
-    async with running(lines, house(), patience_seconds=0.001) as run:
-        second = house(ready=False)
+    async with running(lines, stub(), patience_seconds=0.001) as run:
+        second = stub(ready=False)
         run.reload(second)
         await lines.until("listening, not ready")
         assert await health(run.address) == "NOT_SERVING"
@@ -452,12 +460,12 @@ async def test_a_reload_to_a_provider_that_is_away_is_said_by_health_too(lines: 
 async def test_GR_10_plaintext_beyond_loopback_is_refused(host: str) -> None:
     settings = replace(SETTINGS, listen=(LOOPBACK, TcpAddress(host, 0)))
     with pytest.raises(ListenError, match="--allow-plaintext"):
-        Run(settings, house(), 0)
+        Run(settings, stub(), 0)
 
 
 async def test_GR_10_plaintext_beyond_loopback_can_be_meant(lines: Lines) -> None:
     settings = replace(SETTINGS, listen=(TcpAddress(EVERYWHERE, 0),), allow_plaintext=True)
-    async with running(lines, house(), settings) as run:
+    async with running(lines, stub(), settings) as run:
         assert await health(run.address) == "SERVING"
 
 
@@ -470,7 +478,7 @@ async def test_GR_10_with_tls_it_may_listen_beyond_loopback(lines: Lines, tmp_pa
         tls_cert=files.chain,
         tls_key=files.key,
     )
-    async with running(lines, house(b"safe "), settings) as run:
+    async with running(lines, stub(b"safe "), settings) as run:
         assert isinstance(run.address, TcpAddress)
         address = TcpAddress("127.0.0.1", run.address.port)
         assert await ask(address, b"call", tls=tls.client()) == b"safe call"
@@ -483,14 +491,14 @@ async def test_GR_10_with_tls_it_may_listen_beyond_loopback(lines: Lines, tmp_pa
 )
 async def test_CF_09_half_of_what_tls_needs_is_refused(given: dict[str, str]) -> None:
     with pytest.raises(ListenError, match="--tls-cert and --tls-key, both"):
-        Run(replace(SETTINGS, **given), house(), 0)  # type: ignore[arg-type] # only texts
+        Run(replace(SETTINGS, **given), stub(), 0)  # type: ignore[arg-type] # only texts
 
 
 async def test_CF_09_a_certificate_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing.pem")
     settings = replace(SETTINGS, tls_cert=missing, tls_key=missing)
     with pytest.raises(ListenError, match=r"missing\.pem: No such file"):
-        Run(settings, house(), 0)
+        Run(settings, stub(), 0)
 
 
 async def test_a_reload_says_at_once_what_is_wrong_with_a_new_certificate(
@@ -499,9 +507,9 @@ async def test_a_reload_says_at_once_what_is_wrong_with_a_new_certificate(
     files = tls.Files(tmp_path)
     files.write()
     settings = replace(SETTINGS, tls_cert=files.chain, tls_key=files.key)
-    async with running(lines, house(b"old "), settings) as run:
+    async with running(lines, stub(b"old "), settings) as run:
         files.empty()
-        run.reload(house(b"new "))
+        run.reload(stub(b"new "))
         await lines.until("serving")
 
         assert "the certificate of before stays in force" in caplog.text
@@ -510,7 +518,7 @@ async def test_a_reload_says_at_once_what_is_wrong_with_a_new_certificate(
 
 async def test_a_name_that_means_loopback_is_loopback(lines: Lines) -> None:
     settings = replace(SETTINGS, listen=(TcpAddress("localhost", 0),))
-    async with running(lines, house(), settings) as run:
+    async with running(lines, stub(), settings) as run:
         assert await health(run.address) == "SERVING"
 
 
@@ -518,12 +526,12 @@ async def test_a_name_that_means_nothing_is_refused() -> None:
     unresolvable = "a" * 64  # longer than a label may be: no resolver is asked
     settings = replace(SETTINGS, listen=(TcpAddress(unresolvable, 0),))
     with pytest.raises(ListenError, match=f"cannot resolve '{unresolvable}'"):
-        Run(settings, house(), 0)
+        Run(settings, stub(), 0)
 
 
 async def test_a_port_in_use_ends_the_run_and_closes_the_house(lines: Lines) -> None:
-    async with running(lines, house()) as run:
-        second = house()
+    async with running(lines, stub()) as run:
+        second = stub()
         twin = Run(replace(SETTINGS, listen=(run.address,)), second, 0)
         with pytest.raises(ListenError, match="Address already in use"):
             await twin.ended
@@ -533,7 +541,7 @@ async def test_a_port_in_use_ends_the_run_and_closes_the_house(lines: Lines) -> 
 
 async def test_the_operators_pages_are_served_and_end_with_the_server(lines: Lines) -> None:
     settings = replace(SETTINGS, admin=LOOPBACK)
-    async with running(lines, house(), settings) as run:
+    async with running(lines, stub(), settings) as run:
         admin = run.server._admin
         assert admin is not None
         reader, writer = await asyncio.open_connection(admin.address.host, admin.address.port)
@@ -550,7 +558,7 @@ async def test_the_operators_pages_are_served_and_end_with_the_server(lines: Lin
 
 
 async def test_RL_10_sigterm_ends_a_server_that_is_reading_its_files(lines: Lines) -> None:
-    async with running(lines, house()) as run:
+    async with running(lines, stub()) as run:
         run.send(signal.SIGHUP)  # and nothing comes of it: the files are still being read
         run.send(signal.SIGTERM)
 
@@ -558,5 +566,5 @@ async def test_RL_10_sigterm_ends_a_server_that_is_reading_its_files(lines: Line
 
 
 async def test_a_server_that_has_started_has_its_configuration(lines: Lines) -> None:
-    async with running(lines, house()) as run:
+    async with running(lines, stub()) as run:
         assert run.last_reload_ok == 1

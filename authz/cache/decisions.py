@@ -1,4 +1,4 @@
-"""Ready answers, by digest of the credential: what the hot path reads."""
+"""Cached answers, by digest of the credential: what the fast path reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadyAnswer:
+class CachedAnswer:
     """An answer that holds for the same credential on the same route.
 
     ``expires_at`` is wall time: the token's own end.  ``fresh_until`` is
@@ -24,17 +24,17 @@ class ReadyAnswer:
     log_fields: Mapping[str, Any]
 
 
-class ReadyAnswers:
+class CachedAnswers:
     """A bounded map.  ``get`` is one dict read, safe from any thread; all else is for the loop."""
 
     def __init__(self, *, entries_max: int, bytes_max: int) -> None:
         self._entries_max = entries_max
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._answers: dict[bytes, ReadyAnswer] = {}
+        self._answers: dict[bytes, CachedAnswer] = {}
         self.get = self._answers.get
 
-    def put(self, key: bytes, answer: ReadyAnswer) -> None:
+    def put(self, key: bytes, answer: CachedAnswer) -> None:
         """Remember an answer, unless it could never fit; the oldest ones make room for it.
 
         Oldest and not least recently used, so that reading changes nothing.  One

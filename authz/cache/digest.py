@@ -21,7 +21,7 @@ class Digester:
     """
 
     def __init__(self, begun: blake2b | None = None) -> None:
-        # Keyed once: a copy of this state costs the hot path less than a key.
+        # Keyed once: a copy of this state costs the fast path less than a key.
         self._begun = begun or blake2b(
             key=secrets.token_bytes(_KEY_BYTES), digest_size=_DIGEST_BYTES
         )
@@ -37,7 +37,7 @@ class Digester:
     def last(self, part: str) -> bytes:
         """Return the digest of one more part, the last: it needs no length before it.
 
-        For the hot path, whose keys are a lane's name and this.  They are in one map with
+        For the fast path, whose keys are a lane's name and this.  They are in one map with
         no keys of ``__call__``.
         """
         state = self._begun.copy()

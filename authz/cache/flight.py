@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 V = TypeVar("V")
 
 
-class Flights(Generic[V]):
+class SingleFlight(Generic[V]):
     """Calls under way, one per key.
 
     Each runs in a task of its own: a caller that is cancelled (Envoy's deadline)
@@ -21,8 +21,8 @@ class Flights(Generic[V]):
     kept of a call that has ended.
     """
 
-    def __init__(self, *, flights_max: int) -> None:
-        self._flights_max = flights_max
+    def __init__(self, *, calls_max: int) -> None:
+        self._flights_max = calls_max
         self._tasks: dict[Hashable, asyncio.Task[V]] = {}
 
     async def run(self, key: Hashable, call: Callable[[], Coroutine[Any, Any, V]]) -> V:

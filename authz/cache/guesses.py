@@ -22,7 +22,7 @@ CLIENTS_MAX: Final = 10_000
 _ENTRY_BYTES: Final = 64
 
 
-class Guesses:
+class GuessLimiter:
     """A leaking bucket per client: an exchange that may be a guess adds to it, time empties it.
 
     What an exchange adds is taken back unless the provider refuses it: the place is

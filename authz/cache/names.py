@@ -1,4 +1,4 @@
-"""Header names that the hot path need not think about."""
+"""Header names that the fast path need not think about."""
 
 from __future__ import annotations
 

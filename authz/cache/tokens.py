@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from authz.cache.flight import Flights
-from authz.cache.guesses import Guesses
+from authz.cache.flight import SingleFlight
+from authz.cache.guesses import GuessLimiter
 from authz.cache.memory import BoundedCache
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # A secret may have been set at the provider a moment after it was refused.
 REFUSED_SECONDS_MAX: Final = 5.0
 REFUSED_ENTRIES_MAX: Final = 10_000
-EXCHANGES_MAX: Final = 4_096
+GRANTS_MAX: Final = 4_096
 # A credential that was good need not take its place among the guesses.
 KNOWN_SECONDS_MAX: Final = 24 * 3_600.0
 KNOWN_ENTRIES_MAX: Final = 10_000
@@ -33,7 +33,7 @@ class Acquaintance:
     """
 
     def __init__(self, *, timer: Callable[[], float]) -> None:
-        self.guesses = Guesses(timer=timer)
+        self.guesses = GuessLimiter(timer=timer)
         self.known: BoundedCache[bool] = BoundedCache(
             entries_max=KNOWN_ENTRIES_MAX,
             bytes_max=KNOWN_ENTRIES_MAX * _DIGEST_BYTES,
@@ -58,7 +58,7 @@ class TokenStore:
     ) -> None:
         self.guesses = acquaintance.guesses
         self._known = acquaintance.known
-        self.exchanges: Flights[AccessToken] = Flights(flights_max=EXCHANGES_MAX)
+        self.exchanges: SingleFlight[AccessToken] = SingleFlight(calls_max=GRANTS_MAX)
         self._tokens: BoundedCache[AccessToken] = BoundedCache(
             entries_max=entries_max, bytes_max=bytes_max, timer=timer
         )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-START_TIMEOUT_S = 10
+START_TIMEOUT_SECONDS = 10
 
 
 class BackgroundServer:
@@ -46,7 +46,7 @@ class BackgroundServer:
             target=self._server.run, args=(sockets,), name=f"server-{self.port}"
         )
         self._thread.start()
-        if not self._server.listening.wait(START_TIMEOUT_S):
+        if not self._server.listening.wait(START_TIMEOUT_SECONDS):
             raise TimeoutError(f"nothing listens on port {self.port}")
 
     def stop(self) -> None:

@@ -47,7 +47,7 @@ CLIENTS: Final[Mapping[str, str]] = {
 }
 """The workshop's client, and one that no Kong consumer stands for."""
 
-TOKEN_LIFETIME_S = 300
+TOKEN_LIFETIME_SECONDS = 300
 RECORDED_REQUESTS_MAX = 10_000
 ENDPOINTS = ("discovery", "token", "certs")
 
@@ -79,7 +79,7 @@ class DevelopmentIdp:
 
     def reset(self) -> None:
         """Forget faults, overrides, recorded requests and counts; clients and keys stay."""
-        self.token_lifetime_s = TOKEN_LIFETIME_S
+        self.token_lifetime_s = TOKEN_LIFETIME_SECONDS
         self.claims: dict[str, Any] = {}
         self.header: dict[str, Any] = {}
         self.members: dict[str, Any] = {}

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 LOOPBACK = "127.0.0.1"
-POLL_S = 0.02
+POLL_SECONDS = 0.02
 OUTPUT_LINES_SHOWN = 30
 CHECKOUT = Path(__file__).resolve().parents[2]
 PARTS = CHECKOUT / ".parts"
@@ -163,7 +163,7 @@ class Process(ABC):
             if time.monotonic() > deadline:
                 self.stop()
                 self._fail(f"was not ready within {self.ready_within_s:g} s")
-            time.sleep(POLL_S)
+            time.sleep(POLL_SECONDS)
         return self
 
     def stop(self) -> int | None:

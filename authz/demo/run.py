@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from authz.demo.story import Reply, Step
 
 CHECK_METHOD = "envoy.service.auth.v3.Authorization/Check"
-WATCH_S = 0.5
-LOG_TIMEOUT_S = 0.5
+WATCH_SECONDS = 0.5
+LOG_TIMEOUT_SECONDS = 0.5
 INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -132,7 +132,7 @@ def _show(reply: Reply, screen: Screen, *, in_full: bool) -> None:
 
 def _show_reason(stage: Stage, heard: int, screen: Screen) -> None:
     """Show the reason that authz logged for the operator, if it logged one."""
-    deadline = time.monotonic() + LOG_TIMEOUT_S
+    deadline = time.monotonic() + LOG_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         for line in stage.authz.output()[heard:].splitlines():
             if (reason := _reason(line)) is not None:
@@ -157,7 +157,7 @@ def _stay(stage: Stage, screen: Screen, code: int) -> int:
         screen.line(f"$ {command}")
     try:
         while all(process.running for process in stage.processes):
-            time.sleep(WATCH_S)
+            time.sleep(WATCH_SECONDS)
     except KeyboardInterrupt:
         screen.line("\nstopping")
         return code

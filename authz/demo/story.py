@@ -15,7 +15,7 @@ from authz.demo.parts import LOOPBACK
 from authz.demo.stage import LATE_CLIENT
 
 PATH = "/oidc-route/get"
-TIMEOUT_S = 15
+TIMEOUT_SECONDS = 15
 
 CLAIM_NAMES: Final = frozenset(
     {
@@ -59,7 +59,7 @@ class Call:
 
     def send(self, port: int) -> Reply:
         """Make the request to Envoy's listener."""
-        connection = http.client.HTTPConnection(LOOPBACK, port, timeout=TIMEOUT_S)
+        connection = http.client.HTTPConnection(LOOPBACK, port, timeout=TIMEOUT_SECONDS)
         try:
             connection.request("GET", self.path, headers=self.headers_sent())
             response = connection.getresponse()

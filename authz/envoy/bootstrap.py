@@ -49,8 +49,8 @@ from envoy_data_plane.google.protobuf import Any as Packed
 from envoy_data_plane.google.protobuf import Struct
 
 from authz.errors import ConfigurationError
-from authz.kong.router import Router, Rule, is_regex, label, routing_table, split_host
-from authz.model import Diagnostic, Place, Route, Service
+from authz.kong.router import Router, Rule, display_name, is_regex, routing_table, split_host
+from authz.model import Diagnostic, Route, Service, SourcePosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -63,10 +63,10 @@ UPSTREAM_CLUSTER = "upstream"
 
 CHECK_TIMEOUT_SECONDS = 5  # a cold exchange with the identity provider fits in
 CONNECTION_BUFFER_BYTES = 32 * 1024
-MAX_BODY_BYTES = 8 * 1024  # of a form with a credential in it
-MAX_CONCURRENT_CHECKS = 10_000
-MAX_DOWNSTREAM_CONNECTIONS = 10_000
-MAX_STREAMS_PER_CONNECTION = 100
+BODY_BYTES_MAX = 8 * 1024  # of a form with a credential in it
+CONCURRENT_CHECKS_MAX = 10_000
+DOWNSTREAM_CONNECTIONS_MAX = 10_000
+STREAMS_PER_CONNECTION_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def problems(gateway: Gateway, options: BootstrapOptions) -> Iterator[Diagnostic
     everything = Router(gateway).certain() if not gateway.routes else None
     if everything is not None and everything.plugin is not None and options.upstream is None:
         yield Diagnostic(
-            everything.plugin.place,
+            everything.plugin.position,
             "routes",
             "the file has no routes, so it names no upstream: give one (--upstream HOST:PORT)",
         )
@@ -152,21 +152,21 @@ def problems(gateway: Gateway, options: BootstrapOptions) -> Iterator[Diagnostic
 def _service_problems(service: Service) -> Iterator[Diagnostic]:
     if service.protocol not in _PROTOCOLS:
         yield Diagnostic(
-            service.place,
+            service.position,
             "protocol",
             f"{service.protocol} cannot be written for Envoy yet: use http, https, grpc or grpcs",
         )
     for name in ("client_certificate", "ca_certificates"):
         if getattr(service, name):
-            yield Diagnostic(service.place, name, "cannot be written for Envoy yet: remove it")
+            yield Diagnostic(service.position, name, "cannot be written for Envoy yet: remove it")
 
 
 def _route_problems(route: Route, options: BootstrapOptions) -> Iterator[Diagnostic]:
-    for name, message in _unsaid(route, options):
-        yield Diagnostic(route.places.get(name, route.place), name, message)
+    for name, message in _unsupported(route, options):
+        yield Diagnostic(route.positions.get(name, route.position), name, message)
 
 
-def _unsaid(route: Route, options: BootstrapOptions) -> Iterator[tuple[str, str]]:
+def _unsupported(route: Route, options: BootstrapOptions) -> Iterator[tuple[str, str]]:
     """Yield each field of a route that Envoy would not do as Kong, and why."""
     for name in ("headers", "snis"):
         if getattr(route, name):
@@ -229,7 +229,7 @@ def _listener(
         normalize_path=True,
         merge_slashes=True,
         http2_protocol_options=core.Http2ProtocolOptions(
-            max_concurrent_streams=MAX_STREAMS_PER_CONNECTION,
+            max_concurrent_streams=STREAMS_PER_CONNECTION_MAX,
             initial_stream_window_size=64 * 1024,
             initial_connection_window_size=1024 * 1024,
         ),
@@ -331,7 +331,7 @@ def _access_log() -> accesslog.AccessLog:
 
 def _overload_manager() -> overload.OverloadManager:
     limit = downstream_connections.DownstreamConnectionsConfig(
-        max_active_downstream_connections=MAX_DOWNSTREAM_CONNECTIONS
+        max_active_downstream_connections=DOWNSTREAM_CONNECTIONS_MAX
     )
     return overload.OverloadManager(
         resource_monitors=[
@@ -505,7 +505,7 @@ def _forward(
     )
     stripped = route.strip_path and path != "/"
     return envoy_route.Route(
-        name=label(route),
+        name=display_name(route),
         match=match,
         route=action,
         request_headers_to_add=[_overwrite("x-forwarded-prefix", path)] if stripped else [],
@@ -526,15 +526,15 @@ def _retries(service: Service) -> envoy_route.RetryPolicy | None:
 def _check_settings(route: Route, router: Router) -> ext_authz.ExtAuthzPerRoute:
     """Name the route to authz, and send the body only where a plugin reads it."""
     everything = router.certain()
-    match = everything or router.certain(label(route))
+    match = everything or router.certain(display_name(route))
     plugin = None if match is None else match.plugin
     body = ext_authz.BufferSettings(
-        max_request_bytes=MAX_BODY_BYTES,
+        max_request_bytes=BODY_BYTES_MAX,
         allow_partial_message=True,  # else a longer upload would be answered with 413
     )
     return ext_authz.ExtAuthzPerRoute(
         check_settings=ext_authz.CheckSettings(
-            context_extensions={} if everything else {"route": label(route)},
+            context_extensions={} if everything else {"route": display_name(route)},
             with_request_body=body if _reads_body(plugin) else None,
         )
     )
@@ -594,7 +594,7 @@ def _authz_cluster(address: tuple[str, int] | str) -> cluster.Cluster:
         circuit_breakers=cluster.CircuitBreakers(
             thresholds=[
                 cluster.CircuitBreakersThresholds(
-                    max_pending_requests=MAX_CONCURRENT_CHECKS, max_requests=MAX_CONCURRENT_CHECKS
+                    max_pending_requests=CONCURRENT_CHECKS_MAX, max_requests=CONCURRENT_CHECKS_MAX
                 )
             ]
         ),
@@ -669,7 +669,7 @@ def _tls(service: Service, ca_file: str) -> core.TransportSocket:
 
 def _cluster_name(service: Service) -> str:
     reserved = service.name in {AUTHZ_CLUSTER, UPSTREAM_CLUSTER}
-    return service.id if reserved else label(service)
+    return service.id if reserved else display_name(service)
 
 
 def _host_header(service: Service) -> str:
@@ -678,13 +678,13 @@ def _host_header(service: Service) -> str:
     return service.host if service.port == implied else f"{service.host}:{service.port}"
 
 
-_NOWHERE = Place("", 1, 1)
+_NOWHERE = SourcePosition("", 1, 1)
 
 
 def _upstream(address: tuple[str, int]) -> Service:
     """Return the service of requests that the file has none for."""
     host, port = address
-    return Service(id=UPSTREAM_CLUSTER, name=None, place=_NOWHERE, host=host, port=port)
+    return Service(id=UPSTREAM_CLUSTER, name=None, position=_NOWHERE, host=host, port=port)
 
 
 def _address(address: tuple[str, int] | str) -> core.Address:

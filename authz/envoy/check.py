@@ -148,7 +148,7 @@ def _joined(lines: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {name: ",".join(values) for name, values in headers.items()}
 
 
-class Glance(Protocol):
+class RequestView(Protocol):
     """As much of an HTTP request as an answer from the cache depends on.
 
     ``headers`` is for lower-case names; others may be in it, which ``parse`` leaves
@@ -168,7 +168,7 @@ class Glance(Protocol):
         """The headers."""
 
 
-def glance(wire: bytes) -> tuple[Mapping[str, str], Glance] | None:
+def peek(wire: bytes) -> tuple[Mapping[str, str], RequestView] | None:
     """Return the context extensions and the request, or ``None``: leave it to ``parse``.
 
     What is returned is the parsed message itself: each value that is taken out of it

@@ -13,7 +13,7 @@ from authz import header_names
 from authz.kong.paths import abnormal, normal_prefix
 from authz.kong.regexes import Pattern, unmet
 
-MAX_MESSAGE_CHARACTERS = 1_000
+MESSAGE_CHARS_MAX = 1_000
 """Of ``unauthorized_error_message`` and ``forbidden_error_message``."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -29,7 +29,7 @@ HEADER_VALUE_BYTES_MAX = 8 * 1024
 """Of a request's header that a route asks for: regular expressions run over it."""
 
 _HOST_OR_IP = "must be a host name or an IP address, without scheme, port or path"
-_MAX_PORT = 65535
+_PORT_MAX = 65535
 
 _NAME = re.compile(r"[A-Za-z0-9.\-_~\u0080-\U0010ffff]+")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -147,8 +147,8 @@ def message(text: str) -> str | None:
     """Check the text of an answer to a caller."""
     if _CONTROL.search(text):
         return "must not hold control characters"
-    if len(text) > MAX_MESSAGE_CHARACTERS:
-        return f"must not be longer than {MAX_MESSAGE_CHARACTERS} characters"
+    if len(text) > MESSAGE_CHARS_MAX:
+        return f"must not be longer than {MESSAGE_CHARS_MAX} characters"
     return None
 
 
@@ -205,7 +205,7 @@ def route_host(text: str) -> str | None:
     bare, port = text, ""
     if re.search(r":[0-9]+$", text) and (text.count(":") == 1 or "]:" in text):
         bare, _, port = text.rpartition(":")
-        if not 0 < int(port[:_PORT_DIGITS_MAX]) <= _MAX_PORT or len(port) >= _PORT_DIGITS_MAX:
+        if not 0 < int(port[:_PORT_DIGITS_MAX]) <= _PORT_MAX or len(port) >= _PORT_DIGITS_MAX:
             return "must have a port between 1 and 65535"
         port = f":{port}"
     if ":" in bare:

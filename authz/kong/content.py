@@ -6,13 +6,13 @@ import re
 from typing import TYPE_CHECKING
 
 from authz.kong import entities, schema
-from authz.kong.document import Mapping, Node, Scalar, Sequence
+from authz.kong.document import ListNode, MappingNode, Node, Scalar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from authz.kong.problems import Problems
-    from authz.model import Place
+    from authz.model import SourcePosition
 
 _VERSION = re.compile(r"3\.[0-9]+")
 # Before 3.0 a path could be a regular expression without saying so.
@@ -46,10 +46,10 @@ _DEFAULTED = ("service", "route", "upstream", "target")
 # --- The merged content -------------------------------------------------------------
 
 
-class Content:
+class Files:
     """The top level of all files: lists appended, everything else said once."""
 
-    def __init__(self, roots: list[Mapping], problems: Problems) -> None:
+    def __init__(self, roots: list[MappingNode], problems: Problems) -> None:
         self._roots = roots
         self._problems = problems
         self._check_keys()
@@ -57,58 +57,58 @@ class Content:
         for name in _LABELS:
             self._check_agreement(name)
 
-    def entries(self, section: str) -> Iterator[Mapping]:
+    def entries(self, section: str) -> Iterator[MappingNode]:
         """Yield the entities of a section, file by file."""
         for root in self._roots:
             yield from mappings(root, section, self._problems)
 
-    def defaults(self, kind: str) -> Mapping | None:
+    def defaults(self, kind: str) -> MappingNode | None:
         """Return ``_info.defaults`` of one kind of entity."""
         found = None
         for root in self._roots:
             info = root.get("_info")
-            below = info.get("defaults") if isinstance(info, Mapping) else None
-            node = below.get(kind) if isinstance(below, Mapping) else None
+            below = info.get("defaults") if isinstance(info, MappingNode) else None
+            node = below.get(kind) if isinstance(below, MappingNode) else None
             if node is None:
                 continue
             if found is not None:
-                message = f"stands in two files, first at {found.place}"
-                self._problems.error(node.place, f"_info.defaults.{kind}", message)
+                message = f"stands in two files, first at {found.position}"
+                self._problems.error(node.position, f"_info.defaults.{kind}", message)
             found = schema.as_mapping(node, f"_info.defaults.{kind}", self._problems)
         return found
 
-    def plugin_configs(self) -> dict[str, Mapping]:
+    def plugin_configs(self) -> dict[str, MappingNode]:
         """Return the configurations that plugins share by ``_config``."""
-        found: dict[str, Mapping] = {}
+        found: dict[str, MappingNode] = {}
         for root in self._roots:
             node = root.get("_plugin_configs")
             shared = schema.as_mapping(node, "_plugin_configs", self._problems) if node else None
             for name, entry in shared.entries.items() if shared else ():
                 if name in found:
-                    message = f"stands here a second time; first at {found[name].place}"
-                    self._problems.error(entry.key.place, f"_plugin_configs.{name}", message)
+                    message = f"stands here a second time; first at {found[name].position}"
+                    self._problems.error(entry.key.position, f"_plugin_configs.{name}", message)
                 config = schema.as_mapping(entry.value, f"_plugin_configs.{name}", self._problems)
                 if config is not None:
                     found[name] = config
         return found
 
     def _check_keys(self) -> None:
-        read_past: dict[str, Place] = {}
+        read_past: dict[str, SourcePosition] = {}
         for root in self._roots:
             for name in root.entries:
                 if name not in _KNOWN:
                     schema.unknown_key(root, name, _KNOWN, self._problems)
                 elif name in _REFUSED and not schema.is_empty(root.get(name)):
-                    self._problems.error(root.key_place(name), name, _REFUSED[name])
+                    self._problems.error(root.key_position(name), name, _REFUSED[name])
                 elif name in _READ_PAST and not schema.is_empty(root.get(name)):
-                    read_past.setdefault(name, root.key_place(name))
+                    read_past.setdefault(name, root.key_position(name))
             self._check_defaults(root)
         if read_past:
-            first, place = next(iter(read_past.items()))
+            first, position = next(iter(read_past.items()))
             message = f"has no effect here and is read past: {', '.join(read_past)}"
-            self._problems.notice(place, first, message)
+            self._problems.notice(position, first, message)
 
-    def _check_defaults(self, root: Mapping) -> None:
+    def _check_defaults(self, root: MappingNode) -> None:
         info = self._written(root, "_info")
         defaults = self._written(info, "defaults", "_info.") if info else None
         if defaults is None:
@@ -118,27 +118,27 @@ class Content:
                 schema.unknown_key(defaults, name, _DEFAULTED, self._problems, "_info.defaults.")
             elif entry.value.is_null:
                 message = schema.absent("null", f"every {name} would have Kong's own defaults")
-                self._problems.error(entry.value.place, f"_info.defaults.{name}", message)
+                self._problems.error(entry.value.position, f"_info.defaults.{name}", message)
 
-    def _written(self, owner: Mapping, name: str, prefix: str = "") -> Mapping | None:
+    def _written(self, owner: MappingNode, name: str, prefix: str = "") -> MappingNode | None:
         """Return a mapping that may be absent, and may not be null."""
         entry = owner.entries.get(name)
         if entry is None:
             return None
         if entry.value.is_null:
             message = schema.absent("null", "nothing would have the defaults of this file")
-            self._problems.error(entry.value.place, prefix + name, message)
+            self._problems.error(entry.value.position, prefix + name, message)
             return None
         return schema.as_mapping(entry.value, prefix + name, self._problems)
 
     def _check_version(self) -> None:
         versions = [root.get("_format_version") for root in self._roots]
         if not any(versions):
-            place = self._roots[0].place
-            self._problems.error(place, "_format_version", 'is required: write "3.0"')
+            position = self._roots[0].position
+            self._problems.error(position, "_format_version", 'is required: write "3.0"')
         for node in versions:
             if node and not (isinstance(node, Scalar) and _VERSION.fullmatch(node.text or "")):
-                self._problems.error(node.place, "_format_version", _CONVERT)
+                self._problems.error(node.position, "_format_version", _CONVERT)
 
     def _check_agreement(self, name: str) -> None:
         """Refuse files of several workspaces or control planes: those are several gateways."""
@@ -147,29 +147,29 @@ class Content:
             node = root.get(name)
             if node is None:
                 continue
-            if first is not None and shape(node) != shape(first):
-                message = f"differs from the one at {first.place}: one gateway at a time"
-                self._problems.error(node.place, name, message)
+            if first is not None and plain_value(node) != plain_value(first):
+                message = f"differs from the one at {first.position}: one gateway at a time"
+                self._problems.error(node.position, name, message)
             first = first or node
 
 
-def mappings(owner: Mapping, name: str, problems: Problems) -> Iterator[Mapping]:
+def mappings(owner: MappingNode, name: str, problems: Problems) -> Iterator[MappingNode]:
     """Yield the entries of ``owner``'s list of entities; what is none of them is reported.
 
     Null is no empty list: with its lines lost, a list of plugins would be gone.
     """
     entry = owner.entries.get(name)
     if entry is not None and entry.value.is_null:
-        problems.error(entry.value.place, name, "is null: write [] to say that there is none")
+        problems.error(entry.value.position, name, "is null: write [] to say that there is none")
     for item in schema.as_list(owner.get(name), name, problems):
         if (mapping := schema.as_mapping(item, name, problems)) is not None:
             yield mapping
 
 
-def shape(node: Node) -> object:
+def plain_value(node: Node) -> object:
     """Return what ``node`` says, without where it says it."""
-    if isinstance(node, Mapping):
-        return {name: shape(entry.value) for name, entry in node.entries.items()}
-    if isinstance(node, Sequence):
-        return [shape(item) for item in node.items]
+    if isinstance(node, MappingNode):
+        return {name: plain_value(entry.value) for name, entry in node.entries.items()}
+    if isinstance(node, ListNode):
+        return [plain_value(item) for item in node.items]
     return node.text if isinstance(node, Scalar) else None

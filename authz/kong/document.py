@@ -15,18 +15,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import yaml
 
 from authz.kong import environment
-from authz.model import Place
+from authz.model import SourcePosition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from collections.abc import Mapping as Environ
+    from collections.abc import Callable, Mapping
 
     from authz.kong.problems import Problems
 
-MAX_FILE_BYTES = 32 * 1024 * 1024
-MAX_DEPTH = 64
+FILE_BYTES_MAX = 32 * 1024 * 1024
+DEPTH_MAX = 64
 """Levels of nesting; decK's own grammar needs about ten."""
-MAX_NODES = 2_000_000
+NODES_MAX = 2_000_000
 """Nodes of one file, an aliased tree counted at every use (billion laughs)."""
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
@@ -65,9 +64,9 @@ class Node:
         self.size = 1
 
     @property
-    def place(self) -> Place:
+    def position(self) -> SourcePosition:
         """Where the value begins.  Made when asked for: most places are never told."""
-        return Place(self._file, self._line, self._column)
+        return SourcePosition(self._file, self._line, self._column)
 
     @property
     def kind(self) -> str:
@@ -177,7 +176,7 @@ class Unresolved(Scalar):
     __slots__ = ()
 
 
-class Sequence(Node):
+class ListNode(Node):
     """A list of nodes; ``variables`` gave it, if it is the ``[a, b]`` of one's value."""
 
     __slots__ = ("items", "variables")
@@ -193,9 +192,9 @@ class Sequence(Node):
         """What the value is, for messages."""
         return "a list"
 
-    def replace(self, items: list[Node]) -> Sequence:
+    def replace(self, items: list[Node]) -> ListNode:
         """Return a list with other items at the same place."""
-        return Sequence((self._file, self._line, self._column), items, self.variables)
+        return ListNode((self._file, self._line, self._column), items, self.variables)
 
 
 class Entry(NamedTuple):
@@ -205,7 +204,7 @@ class Entry(NamedTuple):
     value: Node
 
 
-class Mapping(Node):
+class MappingNode(Node):
     """Keys, each of them once, with their values."""
 
     __slots__ = ("entries",)
@@ -224,37 +223,37 @@ class Mapping(Node):
         entry = self.entries.get(name)
         return None if entry is None or entry.value.is_null else entry.value
 
-    def place_of(self, name: str) -> Place:
+    def position_of(self, name: str) -> SourcePosition:
         """Return the place of the value of ``name``; of the mapping if it has none."""
         entry = self.entries.get(name)
-        return self.place if entry is None else entry.value.place
+        return self.position if entry is None else entry.value.position
 
-    def key_place(self, name: str) -> Place:
+    def key_position(self, name: str) -> SourcePosition:
         """Return the place of the key ``name``; of the mapping if it has none."""
         entry = self.entries.get(name)
-        return self.place if entry is None else entry.key.place
+        return self.position if entry is None else entry.key.position
 
-    def replace(self, values: dict[str, Node]) -> Mapping:
+    def replace(self, values: dict[str, Node]) -> MappingNode:
         """Return a mapping with other values for some of its keys."""
         entries = {
             name: Entry(entry.key, values.get(name, entry.value))
             for name, entry in self.entries.items()
         }
-        return Mapping((self._file, self._line, self._column), entries)
+        return MappingNode((self._file, self._line, self._column), entries)
 
-    def emptied(self) -> Mapping:
+    def emptied(self) -> MappingNode:
         """Return a mapping without keys at the same place."""
-        return Mapping((self._file, self._line, self._column), {})
+        return MappingNode((self._file, self._line, self._column), {})
 
-    def with_defaults(self, defaults: Mapping | None) -> Mapping:
+    def with_defaults(self, defaults: MappingNode | None) -> MappingNode:
         """Return the mapping with ``defaults`` for keys that are absent or null."""
         if defaults is None:
             return self
         own = {name: entry for name, entry in self.entries.items() if not entry.value.is_null}
         at = (self._file, self._line, self._column)
-        return Mapping(at, {**self.entries, **defaults.entries, **own})
+        return MappingNode(at, {**self.entries, **defaults.entries, **own})
 
-    def merged_over(self, base: Mapping) -> Mapping:
+    def merged_over(self, base: MappingNode) -> MappingNode:
         """Return ``base`` with this mapping's keys over it, mappings merged in depth.
 
         An explicit null of ours stays: it takes the base's value back.
@@ -262,29 +261,33 @@ class Mapping(Node):
         entries = dict(base.entries)
         for name, entry in self.entries.items():
             below = entries.get(name)
-            if below and isinstance(below.value, Mapping) and isinstance(entry.value, Mapping):
+            if (
+                below
+                and isinstance(below.value, MappingNode)
+                and isinstance(entry.value, MappingNode)
+            ):
                 entries[name] = Entry(entry.key, entry.value.merged_over(below.value))
             else:
                 entries[name] = entry
-        return Mapping((self._file, self._line, self._column), entries)
+        return MappingNode((self._file, self._line, self._column), entries)
 
 
 class _UnusableError(Exception):
     """The document breaks a bound or its syntax; there is no tree to go on with."""
 
-    def __init__(self, place: Place, message: str) -> None:
+    def __init__(self, position: SourcePosition, message: str) -> None:
         super().__init__(message)
-        self.place = place
+        self.position = position
 
 
-def parse(data: bytes, file: str, environ: Environ[str, str], problems: Problems) -> Node | None:
+def parse(data: bytes, file: str, environ: Mapping[str, str], problems: Problems) -> Node | None:
     """Read one document; None if there is none, or if it cannot be read, which is reported."""
     try:
         text = _decode(data, file)
         templates = environment.extract(text, file, environ, problems)
         return _Composer(templates, file, problems).compose()
     except _UnusableError as error:
-        problems.error(error.place, "file", str(error))
+        problems.error(error.position, "file", str(error))
         return None
 
 
@@ -350,7 +353,7 @@ def _values_in(text: str) -> list[Any] | None:
     lists: list[list[Any]] = [[]]
     try:
         for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-            if isinstance(event, yaml.AliasEvent) or _is_marked(event) or len(lists) > MAX_DEPTH:
+            if isinstance(event, yaml.AliasEvent) or _is_marked(event) or len(lists) > DEPTH_MAX:
                 return None
             if isinstance(event, yaml.ScalarEvent):
                 lists[-1].append(event.value)
@@ -376,23 +379,25 @@ def _is_marked(event: yaml.Event) -> bool:
 
 
 def _decode(data: bytes, file: str) -> str:
-    if len(data) > MAX_FILE_BYTES:
-        raise _UnusableError(Place(file, 1, 1), f"is larger than {MAX_FILE_BYTES} bytes")
+    if len(data) > FILE_BYTES_MAX:
+        raise _UnusableError(SourcePosition(file, 1, 1), f"is larger than {FILE_BYTES_MAX} bytes")
     try:
         # Editors on Windows begin a file with a byte order mark; it says nothing.
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = data[: error.start]
-        place = Place(file, before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
-        raise _UnusableError(place, "is not UTF-8 from here on") from None
+        position = SourcePosition(file, before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
+        raise _UnusableError(position, "is not UTF-8 from here on") from None
     if bad := _UNPRINTABLE.search(text):
         start = bad.start()
-        place = Place(file, text.count("\n", 0, start) + 1, start - text.rfind("\n", 0, start))
-        raise _UnusableError(place, f"the character U+{ord(bad[0]):04X} cannot stand in YAML")
+        position = SourcePosition(
+            file, text.count("\n", 0, start) + 1, start - text.rfind("\n", 0, start)
+        )
+        raise _UnusableError(position, f"the character U+{ord(bad[0]):04X} cannot stand in YAML")
     return text
 
 
-_Collection = TypeVar("_Collection", Sequence, Mapping)
+_Collection = TypeVar("_Collection", ListNode, MappingNode)
 
 
 class _Composer:
@@ -416,14 +421,16 @@ class _Composer:
             if self._templates.is_broken:  # a line of its own, as ${{ if … }}: said already
                 return None
             mark = error.problem_mark or error.context_mark
-            place = Place(self._file, mark.line + 1, mark.column + 1) if mark else self._start
+            position = (
+                SourcePosition(self._file, mark.line + 1, mark.column + 1) if mark else self._start
+            )
             said = ", ".join(filter(None, (error.context, error.problem)))
-            hint = self._templates.foreign_hint(place.line)
-            raise _UnusableError(place, f"is no YAML: {said}{hint}") from None
+            hint = self._templates.foreign_hint(position.line)
+            raise _UnusableError(position, f"is no YAML: {said}{hint}") from None
 
     @property
-    def _start(self) -> Place:
-        return Place(self._file, 1, 1)
+    def _start(self) -> SourcePosition:
+        return SourcePosition(self._file, 1, 1)
 
     def _document(self) -> Node | None:
         self._next()  # the stream's start
@@ -433,8 +440,8 @@ class _Composer:
         self._next()  # the document's end
         further = self._next()
         if not isinstance(further, yaml.StreamEndEvent):
-            place = Place(*self._at(further))
-            raise _UnusableError(place, "a second document begins here: one file, one document")
+            position = SourcePosition(*self._at(further))
+            raise _UnusableError(position, "a second document begins here: one file, one document")
         return None if node.is_null else node
 
     def _at(self, event: yaml.Event) -> tuple[str, int, int]:
@@ -454,9 +461,9 @@ class _Composer:
             self._anchors[event.anchor] = None  # open: an alias in here would be a cycle
         is_list = isinstance(event, yaml.SequenceStartEvent)
         self._open.append((is_list, bool(event.flow_style)))
-        if len(self._open) > MAX_DEPTH:
+        if len(self._open) > DEPTH_MAX:
             raise _UnusableError(
-                Place(*self._at(event)), f"is nested deeper than {MAX_DEPTH} levels"
+                SourcePosition(*self._at(event)), f"is nested deeper than {DEPTH_MAX} levels"
             )
         self._check_tag(event)
         node: Node = self._sequence(event) if is_list else self._mapping(event)
@@ -468,15 +475,15 @@ class _Composer:
         return node
 
     def _alias(self, event: yaml.AliasEvent) -> Node:
-        place = Place(*self._at(event))
+        position = SourcePosition(*self._at(event))
         if event.anchor not in self._anchors:
-            raise _UnusableError(place, _ALIAS)
+            raise _UnusableError(position, _ALIAS)
         node = self._anchors[event.anchor]
         if node is None:
-            raise _UnusableError(place, f"the anchor '{event.anchor}' stands inside itself")
+            raise _UnusableError(position, f"the anchor '{event.anchor}' stands inside itself")
         return node
 
-    def _scalar(self, event: yaml.ScalarEvent) -> Scalar | Sequence:
+    def _scalar(self, event: yaml.ScalarEvent) -> Scalar | ListNode:
         plain = event.implicit[0]
         if event.tag is not None:
             self._check_tag(event)
@@ -490,7 +497,7 @@ class _Composer:
                 Scalar(self._at(event), item, plain=False, variables=filled.variables)
                 for item in items
             ]
-            return Sequence(self._at(event), texts, filled.variables)
+            return ListNode(self._at(event), texts, filled.variables)
         pasted = _as_pasted(event, filled, in_list=in_list, in_flow=in_flow)
         return Scalar(
             self._at(event), filled.text, plain=plain, variables=filled.variables, pasted=pasted
@@ -499,18 +506,18 @@ class _Composer:
     def _check_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
         # A tag names a type to build (!!python/object …); decK's files have no use for one.
         if event.tag is not None and event.tag != "!" and not _STANDARD_TAG.fullmatch(event.tag):
-            self._problems.error(Place(*self._at(event)), "file", _TAG)
+            self._problems.error(SourcePosition(*self._at(event)), "file", _TAG)
 
-    def _sequence(self, start: yaml.Event) -> Sequence:
-        node = Sequence(self._at(start), [])
+    def _sequence(self, start: yaml.Event) -> ListNode:
+        node = ListNode(self._at(start), [])
         while not isinstance(event := self._next(), yaml.SequenceEndEvent):
             item = self._node(event)
             node.items.append(item)
             self._count(node, item)
         return node
 
-    def _mapping(self, start: yaml.Event) -> Mapping:
-        node = Mapping(self._at(start), {})
+    def _mapping(self, start: yaml.Event) -> MappingNode:
+        node = MappingNode(self._at(start), {})
         merge: Scalar | None = None
         merged: dict[str, Entry] = {}
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
@@ -518,10 +525,10 @@ class _Composer:
             value = self._node(self._next())
             self._count(node, value)
             if not isinstance(key, Scalar):
-                hint = self._templates.foreign_hint(key.place.line)
-                self._problems.error(key.place, "file", f"a key must be text{hint}")
+                hint = self._templates.foreign_hint(key.position.line)
+                self._problems.error(key.position, "file", f"a key must be text{hint}")
             elif key.variables:
-                self._problems.error(key.place, "env", "a key cannot come from the environment")
+                self._problems.error(key.position, "env", "a key cannot come from the environment")
             elif key.text == "<<" and key.plain:
                 self._check_merge(key, merge)
                 merge = key
@@ -537,12 +544,12 @@ class _Composer:
     def _check_merge(self, key: Scalar, first: Scalar | None) -> None:
         if first is not None:
             message = (
-                f"stands here a second time; first on line {first.place.line}: write one, "
+                f"stands here a second time; first on line {first.position.line}: write one, "
                 "<<: [*a, *b], of which the first wins"
             )
-            self._problems.error(key.place, "<<", message)
+            self._problems.error(key.position, "<<", message)
 
-    def _check_written_before(self, node: Mapping, merged: dict[str, Entry]) -> None:
+    def _check_written_before(self, node: MappingNode, merged: dict[str, Entry]) -> None:
         """Refuse an own key that stands before a ``<<`` that has it too.
 
         YAML's merge type lets the own key win wherever it stands; decK's reader
@@ -553,24 +560,24 @@ class _Composer:
                 "stands before a << that has it too: decK lets << win here, YAML lets this line "
                 "win; write << first and both read this line"
             )
-            self._problems.error(node.key_place(name), name, message)
+            self._problems.error(node.key_position(name), name, message)
 
-    def _merge_sources(self, value: Node) -> list[Mapping]:
-        candidates = value.items if isinstance(value, Sequence) else [value]
-        sources = [source for source in candidates if isinstance(source, Mapping)]
+    def _merge_sources(self, value: Node) -> list[MappingNode]:
+        candidates = value.items if isinstance(value, ListNode) else [value]
+        sources = [source for source in candidates if isinstance(source, MappingNode)]
         if len(sources) != len(candidates):
-            self._problems.error(value.place, "<<", "must name one mapping, or a list of them")
+            self._problems.error(value.position, "<<", "must name one mapping, or a list of them")
         return sources
 
-    def _enter(self, node: Mapping, key: Scalar, name: str, value: Node) -> None:
+    def _enter(self, node: MappingNode, key: Scalar, name: str, value: Node) -> None:
         first = node.entries.get(name)
         if first is None:
             node.entries[name] = Entry(key, value)
             return
-        line = first.key.place.line
-        self._problems.error(key.place, name, f"stands here a second time; first on line {line}")
+        line = first.key.position.line
+        self._problems.error(key.position, name, f"stands here a second time; first on line {line}")
 
     def _count(self, node: _Collection, member: Node) -> None:
         node.size += member.size
-        if node.size > MAX_NODES:
-            raise _UnusableError(node.place, f"grows beyond {MAX_NODES} values, aliases counted")
+        if node.size > NODES_MAX:
+            raise _UnusableError(node.position, f"grows beyond {NODES_MAX} values, aliases counted")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from authz.kong import checks
-from authz.kong.document import Mapping, Scalar
+from authz.kong.document import MappingNode, Scalar
 from authz.kong.plugins import PROTOCOLS
 from authz.kong.schema import (
     Anything,
@@ -28,8 +28,7 @@ from authz.kong.schema import (
 from authz.model import Consumer, Route, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from collections.abc import Mapping as Table
+    from collections.abc import Iterable, Iterator, Mapping
 
     from authz.kong.document import Node
     from authz.kong.problems import Problems
@@ -40,11 +39,11 @@ NAMESPACE = uuid.UUID("6f1c2a0e-3f0b-5e55-9d0c-8a2b6f6a7d11")
 X-Consumer-ID, and an Envoy that is already running names routes by their ids."""
 
 STREAMS = frozenset({"tcp", "tls", "tls_passthrough", "udp"})
-_MAX_MILLISECONDS = 2_147_483_646
-_MAX_RETRIES = 32_767
+_MILLISECONDS_MAX = 2_147_483_646
+_RETRIES_MAX = 32_767
 
 _PORT = Number(minimum=1, maximum=65_535, whole=True)
-_MILLISECONDS = Number(minimum=1, maximum=_MAX_MILLISECONDS, whole=True)
+_MILLISECONDS = Number(minimum=1, maximum=_MILLISECONDS_MAX, whole=True)
 _TEXT = Text(check=checks.filled)
 _ANYTHING = Field(Anything())
 
@@ -53,12 +52,12 @@ FILTER_CHAINS = (
     "remove the chain once nothing depends on it"
 )
 
-_COMMON: Table[str, Field] = {
+_COMMON: Mapping[str, Field] = {
     "id": Field(Text(check=checks.uuid), absence="the id would be made from the name"),
     **dict.fromkeys(("tags", "created_at", "updated_at", "_comment", "_ignore"), _ANYTHING),
 }
 
-SERVICE: Table[str, Field] = {
+SERVICE: Mapping[str, Field] = {
     **_COMMON,
     "name": Field(Text(check=checks.name)),
     "url": Field(Text(check=checks.service_url)),
@@ -68,7 +67,7 @@ SERVICE: Table[str, Field] = {
     "host": Field(Text(check=checks.host)),
     "port": Field(_PORT, 80),
     "path": Field(Text(check=checks.service_path)),
-    "retries": Field(Number(minimum=0, maximum=_MAX_RETRIES, whole=True), 5),
+    "retries": Field(Number(minimum=0, maximum=_RETRIES_MAX, whole=True), 5),
     "connect_timeout": Field(_MILLISECONDS, 60_000),
     "read_timeout": Field(_MILLISECONDS, 60_000),
     "write_timeout": Field(_MILLISECONDS, 60_000),
@@ -92,7 +91,7 @@ def _route_path(text: str) -> str | None:
 
 _ADDRESS = Object({"ip": Field(_TEXT), "port": Field(_PORT)})
 
-ROUTE: Table[str, Field] = {
+ROUTE: Mapping[str, Field] = {
     **_COMMON,
     "name": Field(Text(check=checks.name)),
     "protocols": Field(
@@ -124,7 +123,7 @@ ROUTE: Table[str, Field] = {
     **dict.fromkeys(("expression", "priority", "service", "plugins", "filter_chains"), _ANYTHING),
 }
 
-_ROUTE_ABSENCES: Table[str, str] = {
+_ROUTE_ABSENCES: Mapping[str, str] = {
     "hosts": "the route would take every host",
     "paths": "the route would take every path",
     "methods": "the route would take every method",
@@ -133,7 +132,7 @@ _ROUTE_ABSENCES: Table[str, str] = {
     "service": "the route would have no service, and no service's plugin would guard it",
 }
 
-CONSUMER: Table[str, Field] = {
+CONSUMER: Mapping[str, Field] = {
     **_COMMON,
     "username": Field(_TEXT),
     "custom_id": Field(_TEXT),
@@ -150,7 +149,7 @@ CONSUMER: Table[str, Field] = {
     ),
 }  # fmt: skip
 
-CONSUMER_GROUP: Table[str, Field] = {
+CONSUMER_GROUP: Mapping[str, Field] = {
     **_COMMON,
     "name": Field(_TEXT),
     "consumers": _ANYTHING,
@@ -158,12 +157,12 @@ CONSUMER_GROUP: Table[str, Field] = {
 }
 
 
-def identity(kind: str, name: str) -> str:
+def derived_id(kind: str, name: str) -> str:
     """Return the id of an entity whose file gives none: the same on every replica."""
     return str(uuid.uuid5(NAMESPACE, f"{kind}:{name}"))
 
 
-class Contents:
+class GeneratedNames:
     """Names, out of what they say, for the entities of one file that have no name.
 
     Never out of where they stand: an Envoy that was configured yesterday would
@@ -181,15 +180,17 @@ class Contents:
         return f"{text}#{self._counts[text]}"
 
 
-def _refuse_filters(mapping: Mapping, problems: Problems) -> None:
+def _refuse_filters(mapping: MappingNode, problems: Problems) -> None:
     if not is_empty(mapping.get("filter_chains")):
-        problems.error(mapping.key_place("filter_chains"), "filter_chains", FILTER_CHAINS)
+        problems.error(mapping.key_position("filter_chains"), "filter_chains", FILTER_CHAINS)
 
 
 # --- Services -------------------------------------------------------------------
 
 
-def read_service(mapping: Mapping, contents: Contents, problems: Problems) -> Service | None:
+def read_service(
+    mapping: MappingNode, contents: GeneratedNames, problems: Problems
+) -> Service | None:
     """Read a service; None if it has no host, which has been reported."""
     values = read_fields(mapping, SERVICE, problems)
     _refuse_filters(mapping, problems)
@@ -204,8 +205,8 @@ def read_service(mapping: Mapping, contents: Contents, problems: Problems) -> Se
     return Service(
         **chosen,
         name=name,
-        id=values.get("id") or identity("services", name or contents.name(*content)),
-        place=mapping.place,
+        id=values.get("id") or derived_id("services", name or contents.name(*content)),
+        position=mapping.position,
         client_certificate=None if certificate is None else _id_of(certificate, problems),
     )
 
@@ -230,21 +231,21 @@ def _from_url(url: str | None) -> dict[str, Any]:
     return values
 
 
-def _check_service(mapping: Mapping, values: dict[str, Any], problems: Problems) -> None:
+def _check_service(mapping: MappingNode, values: dict[str, Any], problems: Problems) -> None:
     if mapping.get("host") is None and mapping.get("url") is None:
-        problems.error(mapping.place, "host", "is required, or url as a shorthand")
+        problems.error(mapping.position, "host", "is required, or url as a shorthand")
     if values.get("path") and values.get("protocol") in STREAMS:
         message = f"cannot be set for the protocol {values['protocol']}"
-        problems.error(mapping.place_of("path"), "path", message)
+        problems.error(mapping.position_of("path"), "path", message)
 
 
 def _id_of(node: Node, problems: Problems) -> str | None:
     """Read a reference by id: the id, or a mapping that holds it."""
-    if isinstance(node, Mapping):
+    if isinstance(node, MappingNode):
         node = node.get("id") or node
     if isinstance(node, Scalar):
         return Text(check=checks.uuid).read(node, "client_certificate", problems)
-    problems.error(node.place, "client_certificate", "must be the id of a certificate")
+    problems.error(node.position, "client_certificate", "must be the id of a certificate")
     return None
 
 
@@ -252,7 +253,7 @@ def _id_of(node: Node, problems: Problems) -> str | None:
 
 
 def read_route(
-    mapping: Mapping, service: Service | None, contents: Contents, problems: Problems
+    mapping: MappingNode, service: Service | None, contents: GeneratedNames, problems: Problems
 ) -> Route:
     """Read a route of ``service``."""
     values = read_fields(mapping, ROUTE, problems)
@@ -267,10 +268,10 @@ def read_route(
     return Route(
         **chosen,
         name=name,
-        id=values.get("id") or identity("routes", name or contents.name(*content)),
-        place=mapping.place,
+        id=values.get("id") or derived_id("routes", name or contents.name(*content)),
+        position=mapping.position,
         service=service,
-        places={name: mapping.place_of(name) for name in mapping.entries},
+        positions={name: mapping.position_of(name) for name in mapping.entries},
     )
 
 
@@ -299,12 +300,14 @@ def _conditions(values: dict[str, Any], protocols: tuple[str, ...]) -> Iterator[
 
 
 def _check_route(
-    mapping: Mapping, values: dict[str, Any], protocols: tuple[str, ...], problems: Problems
+    mapping: MappingNode, values: dict[str, Any], protocols: tuple[str, ...], problems: Problems
 ) -> None:
     named = set(protocols)
     if not any(named <= family for family in _FAMILIES):
         problems.error(
-            mapping.place_of("protocols"), "protocols", "mixes HTTP, gRPC and streams; choose one"
+            mapping.position_of("protocols"),
+            "protocols",
+            "mixes HTTP, gRPC and streams; choose one",
         )
     for field in ("expression", "priority"):
         if mapping.get(field) is not None:
@@ -312,10 +315,10 @@ def _check_route(
                 "routes by expression are not done here: write the same with paths, hosts, "
                 "methods, headers, snis"
             )
-            problems.error(mapping.key_place(field), field, message)
+            problems.error(mapping.key_position(field), field, message)
             return
     for field, message in _complaints(values, named):
-        problems.error(mapping.place_of(field), field, message)
+        problems.error(mapping.position_of(field), field, message)
     if not refuse_absence(mapping, _ROUTE_ABSENCES, problems):
         _check_conditions(mapping, named, problems)
 
@@ -352,7 +355,7 @@ def _header_complaints(headers: Iterable[str]) -> Iterator[tuple[str, str]]:
             yield "headers", f"{name} and {first} are one header: write its values in one list"
 
 
-def _check_conditions(mapping: Mapping, named: set[str], problems: Problems) -> None:
+def _check_conditions(mapping: MappingNode, named: set[str], problems: Problems) -> None:
     """Refuse a route that asks for nothing, as Kong does: it would take every request."""
     if named <= STREAMS:
         fields = ["sources", "destinations", "snis"]
@@ -361,29 +364,31 @@ def _check_conditions(mapping: Mapping, named: set[str], problems: Problems) -> 
         fields += [] if named <= {"grpc", "grpcs"} else ["methods"]
         fields += ["snis"] if named & _TLS else []
     if all(is_empty(mapping.get(field)) for field in fields):
-        problems.error(mapping.place, "paths", f"at least one is required of {', '.join(fields)}")
+        problems.error(
+            mapping.position, "paths", f"at least one is required of {', '.join(fields)}"
+        )
 
 
 # --- Consumers --------------------------------------------------------------------
 
 
-def read_consumer(mapping: Mapping, problems: Problems) -> Consumer | None:
+def read_consumer(mapping: MappingNode, problems: Problems) -> Consumer | None:
     """Read a consumer; None if nothing tells who it is, which has been reported."""
     values = read_fields(mapping, CONSUMER, problems)
     username, custom_id = values.get("username"), values.get("custom_id")
     if username is None and custom_id is None:
         written = {"username", "custom_id"} & mapping.entries.keys()
         if not written:
-            problems.error(mapping.place, "username", "is required, or custom_id")
+            problems.error(mapping.position, "username", "is required, or custom_id")
         for field in filter(lambda field: mapping.get(field) is None, written):
             message = "is null: nobody would be this consumer; write a value"
-            problems.error(mapping.place_of(field), field, message)
+            problems.error(mapping.position_of(field), field, message)
         return None
     # By the name: what Kong draws by lot differs from replica to replica.
     kind, name = ("custom_ids", custom_id) if username is None else ("consumers", username)
     return Consumer(
-        id=values.get("id") or identity(kind, name or ""),
+        id=values.get("id") or derived_id(kind, name or ""),
         username=username,
         custom_id=custom_id,
-        place=mapping.place,
+        position=mapping.position,
     )

@@ -14,14 +14,14 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from authz.model import Place
+from authz.model import SourcePosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from authz.kong.problems import Problems
 
-MAX_VALUES_CHARACTERS = 32 * 1024 * 1024
+VALUES_CHARS_MAX = 32 * 1024 * 1024
 """Of all values that one file takes in, each counted at every use."""
 
 # A placeholder is OPEN, the template's number, and PADs up to the template's
@@ -110,25 +110,25 @@ def extract(text: str, file: str, environ: Mapping[str, str], problems: Problems
     """
     for number, column in _find(_RESERVED, text):
         problems.error(
-            Place(file, number, column), "file", "U+E000 and U+E001 cannot stand in a file"
+            SourcePosition(file, number, column), "file", "U+E000 and U+E001 cannot stand in a file"
         )
     if "${{" not in text:
         return Templates(text, [])
     values: list[tuple[str, str | None]] = []
     lines = text.split("\n")
-    left = MAX_VALUES_CHARACTERS
+    left = VALUES_CHARS_MAX
     for number, line in enumerate(lines):
         if "${{" not in line or line.lstrip().startswith("#"):
             continue
 
         def take(match: re.Match[str], number: int = number) -> str:
-            place = Place(file, number + 1, match.start() + 1)
+            position = SourcePosition(file, number + 1, match.start() + 1)
             action = match["action"] if match["end"] else None
-            name, value = _evaluate(action, place, environ, problems)
+            name, value = _evaluate(action, position, environ, problems)
             nonlocal left
             if 0 <= left < len(value or ""):
-                message = f"the values grow beyond {MAX_VALUES_CHARACTERS} characters here"
-                problems.error(place, "env", message)
+                message = f"the values grow beyond {VALUES_CHARS_MAX} characters here"
+                problems.error(position, "env", message)
             left -= len(value or "")
             values.append((name, value if left >= 0 else None))
             return f"{_OPEN}{len(values) - 1}".ljust(len(match[0]), _PAD)
@@ -144,30 +144,32 @@ def _find(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
 
 
 def _evaluate(
-    action: str | None, place: Place, environ: Mapping[str, str], problems: Problems
+    action: str | None, position: SourcePosition, environ: Mapping[str, str], problems: Problems
 ) -> tuple[str, str | None]:
     """Return the variable's name and its value; None if that has been reported."""
     match = _ACTION.fullmatch(action or "")
     if match is None:
-        problems.error(place, "env", f"this template is not understood: {_USAGE}")
+        problems.error(position, "env", f"this template is not understood: {_USAGE}")
         return "", None
     name = match["quoted"] or match["raw"] or ""
     if not name.startswith(_PREFIX):
         problems.error(
-            place, "env", f"'{name}' must start with {_PREFIX}, as decK wants it: {_PREFIX}{name}"
+            position,
+            "env",
+            f"'{name}' must start with {_PREFIX}, as decK wants it: {_PREFIX}{name}",
         )
         return name, None
     if name not in environ:
-        problems.error(place, "env", f"the environment variable {name} is not set")
+        problems.error(position, "env", f"the environment variable {name} is not set")
         return name, None
     value = environ[name]
     if not _is_text(value):
-        problems.error(place, "env", f"the value of {name} is no UTF-8")
+        problems.error(position, "env", f"the value of {name} is no UTF-8")
         return name, None
     for pipe in match["pipes"].split("|")[1:]:
         converted = _pipe(pipe.strip(), value)
         if converted is None:
-            problems.error(place, "env", f"the value of {name} does not fit {pipe.strip()}")
+            problems.error(position, "env", f"the value of {name} does not fit {pipe.strip()}")
             return name, None
         value = converted
     return name, value

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EXAMPLES_MAX = 4
 _TRIES_MAX = 64
-EXAMPLE_CHARACTERS_MAX = 4096
+EXAMPLE_CHARS_MAX = 4096
 """A longer one would be no request that a server takes."""
 _DEPTH_MAX = 200
 
@@ -40,7 +40,7 @@ def examples(pattern: str, fits: Callable[[str], bool]) -> tuple[str, ...]:
     except _NotUnderstoodError:
         return ()
     tried = dict.fromkeys(islice(_texts(tree), _TRIES_MAX))
-    short = (text for text in tried if len(text) <= EXAMPLE_CHARACTERS_MAX)
+    short = (text for text in tried if len(text) <= EXAMPLE_CHARS_MAX)
     return tuple(islice(filter(fits, short), EXAMPLES_MAX))
 
 
@@ -135,7 +135,7 @@ class _Repeated(_Node):
         if once is None:
             return "" if not self.least else None
         # Nested repetitions multiply: what is too long is not even made.
-        return once * times if len(once) * times <= EXAMPLE_CHARACTERS_MAX else None
+        return once * times if len(once) * times <= EXAMPLE_CHARS_MAX else None
 
 
 # --- Reading it -------------------------------------------------------------------

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from authz.kong.document import MAX_FILE_BYTES
+from authz.kong.document import FILE_BYTES_MAX
 from authz.kong.problems import Problems
-from authz.model import Diagnostic, Place
+from authz.model import Diagnostic, SourcePosition
 from authz.settings import STDIN
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Sources:
 
 def read_stdin() -> bytes:
     """Read standard input, as far as a configuration may be long, and a byte to know by."""
-    return sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+    return sys.stdin.buffer.read(FILE_BYTES_MAX + 1)
 
 
 def read(
@@ -181,7 +181,7 @@ class _Look:
             others = len(unread) - _UNREAD_NAMED
             more = f" and {others} more" if others > 0 else ""
             self._problems.notice(
-                _place(top),
+                _position(top),
                 "file",
                 "these look like configuration and are not read, being backups, unfinished copies "
                 f"or locks by their names: {', '.join(unread[:_UNREAD_NAMED])}{more}",
@@ -262,14 +262,14 @@ class _Look:
         # A state of its own: what is missing for a moment, while an editor puts a new file
         # in the place of the old one, is there at the next look.
         self.states[str(path)] = (message,)
-        self._problems.error(_place(path), "file", message)
+        self._problems.error(_position(path), "file", message)
 
 
 def _first_bytes(path: Path) -> tuple[bytes, os.stat_result]:
     """Return the content, and its file's state afterwards: of the same file, also if renamed."""
     with path.open("rb") as stream:
         # One byte more than allowed is enough to know.
-        data = stream.read(MAX_FILE_BYTES + 1)
+        data = stream.read(FILE_BYTES_MAX + 1)
         return data, os.fstat(stream.fileno())
 
 
@@ -288,8 +288,8 @@ def _moving(before: States, now: States) -> Iterable[Diagnostic]:
     )
     for path in sorted(before.keys() | now.keys()):
         if before.get(path) != now.get(path):
-            yield Diagnostic(_place(Path(path)), "file", message)
+            yield Diagnostic(_position(Path(path)), "file", message)
 
 
-def _place(path: Path) -> Place:
-    return Place(str(path), 1, 1)
+def _position(path: Path) -> SourcePosition:
+    return SourcePosition(str(path), 1, 1)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from authz.errors import Reason
 from authz.kong import checks, environment, schema
-from authz.kong.document import Mapping, Node, Scalar, Sequence, Unresolved
-from authz.kong.parameters import LEGACY, METHODS, PARAMETERS, PLACES, Status
+from authz.kong.document import ListNode, MappingNode, Node, Scalar, Unresolved
+from authz.kong.parameters import AUTH_METHODS, CREDENTIAL_LOCATIONS, LEGACY, PARAMETERS, Status
 from authz.model import OpenIDConnect, Secret
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from authz.kong.parameters import Parameter
     from authz.kong.problems import Problems
-    from authz.model import Place
+    from authz.model import SourcePosition
 
 METHODS_DONE = ("bearer", "client_credentials")
 """In the order in which Kong looks for their credentials."""
@@ -28,7 +28,7 @@ METHODS_DONE = ("bearer", "client_credentials")
 _BROWSER_METHODS = frozenset({"authorization_code", "session"})
 _CLIENT_AUTH_DONE = frozenset({"client_secret_basic", "client_secret_post"})
 _OUR_CLIENT = frozenset({"client_id", "client_secret"})
-_DEFAULT_PLACES = ("header", "query")
+_DEFAULT_LOCATIONS = ("header", "query")
 _ENDPOINTS = ("issuer", "token_endpoint", "jwks_endpoint", "extra_jwks_uris")
 # Parameters whose explicit null is a value: "none", not "Kong's default".
 _NULL_IS_NONE = frozenset({"scopes", "upstream_access_token_header"})
@@ -46,8 +46,8 @@ _VERBATIM = (
 
 
 def read(
-    config: Mapping,
-    place: Place,
+    config: MappingNode,
+    position: SourcePosition,
     vaults: environment.Vaults,
     problems: Problems,
     *,
@@ -61,25 +61,28 @@ def read(
     acting = _acting_methods(config) if enabled else None
     config = _with_references(config, acting, vaults, problems)
     values = schema.read_fields(config, PARAMETERS, problems)
-    return _Reading(config, values, place, problems).result() if enabled else None
+    return _Reading(config, values, position, problems).result() if enabled else None
 
 
 # --- {vault://…} ------------------------------------------------------------------
 
 
-def _acting_methods(config: Mapping) -> frozenset[str]:
+def _acting_methods(config: MappingNode) -> frozenset[str]:
     """Return the methods that are done here and that ``config`` does not leave out."""
     node = config.get("auth_methods")
     if node is None:
         return frozenset(METHODS_DONE)
-    items = node.items if isinstance(node, Sequence) else [node]
+    items = node.items if isinstance(node, ListNode) else [node]
     named = {item.text for item in items if isinstance(item, Scalar)}
     return frozenset(method for method in METHODS_DONE if method in named)
 
 
 def _with_references(
-    config: Mapping, acting: frozenset[str] | None, vaults: environment.Vaults, problems: Problems
-) -> Mapping:
+    config: MappingNode,
+    acting: frozenset[str] | None,
+    vaults: environment.Vaults,
+    problems: Problems,
+) -> MappingNode:
     """Resolve the references that take effect, where Kong resolves them; mark the others.
 
     One that takes no effect is never followed: its vault may be one that cannot
@@ -107,9 +110,9 @@ def _takes_effect(parameter: Parameter, acting: frozenset[str] | None) -> bool:
 
 def _each_reference(node: Node, change: Callable[[Scalar], Node]) -> Node:
     """Return ``node`` with each reference in it changed."""
-    if isinstance(node, Sequence):
+    if isinstance(node, ListNode):
         return node.replace([_each_reference(item, change) for item in node.items])
-    if isinstance(node, Mapping):
+    if isinstance(node, MappingNode):
         return node.replace(
             {name: _each_reference(e.value, change) for name, e in node.entries.items()}
         )
@@ -122,7 +125,7 @@ def _resolved(node: Scalar, *, name: str, vaults: environment.Vaults, problems: 
     try:
         variable, value = vaults.value(node.text or "")
     except LookupError as error:
-        problems.error(node.place, name, str(error))
+        problems.error(node.position, name, str(error))
         return node.filled(None, "")
     return node.filled(value, variable)
 
@@ -134,11 +137,15 @@ class _Reading:
     """The parameters of one plugin, and what is to be said about them."""
 
     def __init__(
-        self, config: Mapping, values: dict[str, Any], place: Place, problems: Problems
+        self,
+        config: MappingNode,
+        values: dict[str, Any],
+        position: SourcePosition,
+        problems: Problems,
     ) -> None:
         self._config = config
         self._values = values
-        self._place = place
+        self._position = position
         self._problems = problems
         # Of those for browsers it has been said that they are not done.
         self._named_methods = frozenset(self._get("auth_methods")) - _BROWSER_METHODS
@@ -159,8 +166,8 @@ class _Reading:
         self._values = {n: v for n, v in self._values.items() if not self._is_unresolved(n)}
         built: dict[str, Any] = {
             "auth_methods": self._methods,
-            "bearer_token_param_type": self._places("bearer"),
-            "client_credentials_param_type": self._places("client_credentials"),
+            "bearer_token_param_type": self._locations("bearer"),
+            "client_credentials_param_type": self._locations("client_credentials"),
             "consumer_claims": self._consumer_claims(),
             **self._scopes(),
             **self._upstream_access_token_header(),
@@ -181,13 +188,13 @@ class _Reading:
     def _notice(self, name: str, message: str) -> None:
         self._problems.notice(self._where(name), name, message)
 
-    def _where(self, name: str) -> Place:
+    def _where(self, name: str) -> SourcePosition:
         entry = self._config.entries.get(name)
-        return self._place if entry is None else entry.value.place
+        return self._position if entry is None else entry.value.position
 
     def _items(self, name: str) -> list[Scalar]:
         node = self._config.entries[name].value
-        items = node.items if isinstance(node, Sequence) else [node]
+        items = node.items if isinstance(node, ListNode) else [node]
         return [item for item in items if isinstance(item, Scalar)]
 
     def _is_unresolved(self, name: str) -> bool:
@@ -222,7 +229,7 @@ class _Reading:
             legacy = sum(name in LEGACY for name in browser)
             more = f" and {legacy} of older versions" if legacy and legacy < len(browser) else ""
             self._problems.notice(
-                self._config.key_place(browser[0]),
+                self._config.key_position(browser[0]),
                 browser[0],
                 f"of logins and sessions, changes nothing for machine callers: {names}{more}",
             )
@@ -246,7 +253,7 @@ class _Reading:
                 f"Kong's default is all of its methods; here it means {' and '.join(METHODS_DONE)}",
             )
             return METHODS_DONE
-        browser = [name for name in METHODS if name in named and name in _BROWSER_METHODS]
+        browser = [name for name in AUTH_METHODS if name in named and name in _BROWSER_METHODS]
         if browser and _BROWSER_METHODS.issuperset(named):
             self._notice(
                 "auth_methods",
@@ -257,18 +264,18 @@ class _Reading:
             self._notice("auth_methods", f"{', '.join(browser)}: for browsers, not done here")
         for item in self._items("auth_methods"):
             name = item.text
-            if name in METHODS and name not in METHODS_DONE and name not in _BROWSER_METHODS:
+            if name in AUTH_METHODS and name not in METHODS_DONE and name not in _BROWSER_METHODS:
                 message = (
                     f"'{name}' is not done here. Without it, callers who prove who they are that "
                     "way get 401: remove it only if that is right"
                 )
-                self._problems.error(item.place, "auth_methods", message)
+                self._problems.error(item.position, "auth_methods", message)
         methods = tuple(name for name in METHODS_DONE if name in named)
         if not methods and not browser:
             self._error("auth_methods", f"lets nobody in: name {' or '.join(METHODS_DONE)}")
         return methods
 
-    def _places(self, method: str) -> tuple[str, ...]:
+    def _locations(self, method: str) -> tuple[str, ...]:
         """Return where the credentials of ``method`` may stand.
 
         Kong's default reads the body too.  Envoy sends bodies only when told
@@ -278,15 +285,15 @@ class _Reading:
         name = f"{'bearer_token' if method == 'bearer' else method}_param_type"
         named: tuple[str, ...] | None = self._values.get(name)
         if method not in self._methods:
-            return _DEFAULT_PLACES
+            return _DEFAULT_LOCATIONS
         hidden = self._get("hide_credentials")
-        if named is None or (hidden and set(named) == set(PLACES)):
+        if named is None or (hidden and set(named) == set(CREDENTIAL_LOCATIONS)):
             self._notice(
                 name,
                 "header and query are read, not the body; "
                 f"write {name}: [header] to say where callers put it",
             )
-            return _DEFAULT_PLACES
+            return _DEFAULT_LOCATIONS
         if not named:
             self._error(name, "must name a place: header or query")
         if "cookie" in named:

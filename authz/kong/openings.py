@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from authz.errors import Refusal, RouteOpened
 from authz.kong.problems import Problems
-from authz.kong.router import PluginScopes, Router, label
+from authz.kong.router import PluginScopes, Router, display_name
 from authz.kong.witness import anyone, witnesses
-from authz.model import Diagnostic, Place, Request, Route
+from authz.model import Diagnostic, Request, Route, SourcePosition
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -48,20 +48,20 @@ class Opening:
 
     def told(self) -> Diagnostic:
         """Return the line for the operator."""
-        name = label(self.answering)
+        name = display_name(self.answering)
         is_route = isinstance(self.answering, Route)
         tagged = f"the route {name}" if is_route else f"each route of the service {name}"
-        guarded = "" if self.guarded is None else f" on {label(self.guarded)}"
+        guarded = "" if self.guarded is None else f" on {display_name(self.guarded)}"
         what = (
             f"{_request_line(self.witness)} would pass without authentication"
             if self.witness
             else "it may take requests whose path or header no example could be made for"
         )
         return Diagnostic(
-            self.answering.place,
+            self.answering.position,
             "routes",
             f"{name} would be opened: {what}, and was guarded{guarded} by the plugin at "
-            f"{self.guard.place}; if that is meant, give {tagged} the tag {OPEN_TAG}, or say "
+            f"{self.guard.position}; if that is meant, give {tagged} the tag {OPEN_TAG}, or say "
             f"authz reload --may-open {name}",
         )
 
@@ -90,10 +90,10 @@ def require_plugins(gateway: Gateway) -> None:
         stated = {(route.id, service), (route.id, None), (None, service)} - {(None, None)}
         if OPEN_TAG not in route.tags and not off & stated:
             problems.error(
-                route.place,
+                route.position,
                 "routes",
-                f"{label(route)} has no openid-connect plugin, and --require-plugin wants one; if "
-                f"it is meant to be open, give it the tag {OPEN_TAG}",
+                f"{display_name(route)} has no openid-connect plugin, and --require-plugin wants "
+                f"one; if it is meant to be open, give it the tag {OPEN_TAG}",
             )
     problems.raise_errors()
 
@@ -109,7 +109,7 @@ def refuse_openings(before: Gateway, after: Gateway, may_open: Collection[str] =
     if told:
         others = len(told) - OPENINGS_TOLD
         more = f"and {others} more would be opened"
-        rest = [Diagnostic(told[OPENINGS_TOLD].place, "routes", more)] if others > 0 else []
+        rest = [Diagnostic(told[OPENINGS_TOLD].position, "routes", more)] if others > 0 else []
         raise RouteOpened((*told[:OPENINGS_TOLD], *rest))
 
 
@@ -122,7 +122,7 @@ def openings(before: Gateway, after: Gateway, may_open: Collection[str] = ()) ->
     # A service that Envoy names is open by its routes, which say more.
     by_routes = {_id(o.answering.service) for o in found.values() if isinstance(o.answering, Route)}
     told = (opening for opening in found.values() if opening.answering.id not in by_routes)
-    return sorted(told, key=lambda opening: opening.answering.place)
+    return sorted(told, key=lambda opening: opening.answering.position)
 
 
 def _check_names(gateway: Gateway, may_open: Collection[str]) -> None:
@@ -132,7 +132,7 @@ def _check_names(gateway: Gateway, may_open: Collection[str]) -> None:
     for name in sorted(set(may_open) - known):
         hint = problems.did_you_mean(name, known)
         message = f"'{name}' is no route or service of the file{hint}"
-        problems.error(Place("reload", 1, 1), "--may-open", message)
+        problems.error(SourcePosition("reload", 1, 1), "--may-open", message)
     problems.raise_errors()
 
 
@@ -199,7 +199,7 @@ class _Comparison:
                 yield from self._shown(router, _of_service(request, route.service))
         if unknown and self._suspects and not self._is_as_before(route):
             yield Opening(self._suspects[0], route, guard, None)
-        yield from self._shown(router, Request(context_extensions={"route": label(route)}))
+        yield from self._shown(router, Request(context_extensions={"route": display_name(route)}))
 
     def _fallen(self, router: Router, requests: Iterable[Request]) -> Iterator[Opening]:
         """Yield openings by the rest of a combination, which a route may let go of by itself.
@@ -301,7 +301,7 @@ def _match(router: Router, request: Request) -> Match | None:
 
 
 def _of_service(request: Request, service: Service) -> Request:
-    return replace(request, context_extensions={"service": label(service)})
+    return replace(request, context_extensions={"service": display_name(service)})
 
 
 def _conditions(route: Route) -> tuple[object, ...]:

@@ -44,11 +44,11 @@ class Parameter(Field):
     without: str = ""
 
 
-METHODS = (
+AUTH_METHODS = (
     "authorization_code", "bearer", "client_credentials", "introspection", "kong_oauth2",
     "password", "refresh_token", "session", "userinfo",
 )  # fmt: skip
-PLACES = ("header", "query", "body")
+CREDENTIAL_LOCATIONS = ("header", "query", "body")
 _CLIENT_AUTH = (
     "client_secret_basic", "client_secret_post", "client_secret_jwt", "private_key_jwt",
     "tls_client_auth", "self_signed_tls_client_auth", "none",
@@ -62,11 +62,11 @@ _SESSION_HEADERS = (
     "absolute-timeout",
 )  # fmt: skip
 
-MAX_SECONDS = 315_360_000
+SECONDS_MAX = 315_360_000
 """Ten years: a longer time is a mistake in the unit."""
-MAX_LEEWAY_SECONDS = 120
-_MAX_MILLISECONDS = 2_147_483_646
-_MAX_PORT = 65535
+LEEWAY_SECONDS_MAX = 120
+_MILLISECONDS_MAX = 2_147_483_646
+_PORT_MAX = 65535
 
 _TEXT = Text()
 _TEXTS = Array(_TEXT)
@@ -77,10 +77,10 @@ _URL = Text(check=checks.url)
 _FLAG = Boolean()
 _NUMBER = Number()
 _WHOLE = Number(whole=True)
-_MILLISECONDS = Number(minimum=0, maximum=_MAX_MILLISECONDS, whole=True)
-_SECONDS = Number(minimum=0, maximum=MAX_SECONDS)
-_LIFETIME = Number(above=0, maximum=MAX_SECONDS)
-_PORT = Number(minimum=0, maximum=_MAX_PORT, whole=True)
+_MILLISECONDS = Number(minimum=0, maximum=_MILLISECONDS_MAX, whole=True)
+_SECONDS = Number(minimum=0, maximum=SECONDS_MAX)
+_LIFETIME = Number(above=0, maximum=SECONDS_MAX)
+_PORT = Number(minimum=0, maximum=_PORT_MAX, whole=True)
 _CLAIM = Array(Text(check=checks.filled), at_least=1)
 
 
@@ -226,8 +226,10 @@ _DONE: Mapping[str, Parameter] = {
     "audience": _done(_FILLED),
     "audience_claim": _done(_CLAIM, ("aud",)),
     "audience_required": _done(_FILLED),
-    "auth_methods": _done(_choices(*METHODS), METHODS),
-    "bearer_token_param_type": _done(_choices(*PLACES, "cookie"), PLACES),
+    "auth_methods": _done(_choices(*AUTH_METHODS), AUTH_METHODS),
+    "bearer_token_param_type": _done(
+        _choices(*CREDENTIAL_LOCATIONS, "cookie"), CREDENTIAL_LOCATIONS
+    ),
     "by_username_ignore_case": _done(_FLAG, default=False),
     "cache_tokens": _done(_FLAG, default=True),
     "cache_tokens_salt": _done(Text(check=checks.filled, secret=True)),
@@ -237,7 +239,7 @@ _DONE: Mapping[str, Parameter] = {
     "cache_ttl_neg": _done(_LIFETIME),
     "cache_ttl_resurrect": _done(_SECONDS),
     "client_auth": _done(_choices(*_CLIENT_AUTH)),
-    "client_credentials_param_type": _done(_choices(*PLACES), PLACES),
+    "client_credentials_param_type": _done(_choices(*CREDENTIAL_LOCATIONS), CREDENTIAL_LOCATIONS),
     "client_id": _done(_FILLED, referenceable=True),
     "client_secret": _done(Array(Text(check=checks.filled, secret=True)), referenceable=True),
     "consumer_by": _done(
@@ -255,14 +257,14 @@ _DONE: Mapping[str, Parameter] = {
     "issuer": _done(_URL, referenceable=True),
     "issuers_allowed": _done(_FILLED, referenceable=True),
     "jwks_endpoint": _done(_URL),
-    "leeway": _done(Number(minimum=0, maximum=MAX_LEEWAY_SECONDS), 0),
+    "leeway": _done(Number(minimum=0, maximum=LEEWAY_SECONDS_MAX), 0),
     "rediscovery_lifetime": _done(_SECONDS, 30),
     "run_on_preflight": _done(_FLAG, default=True),
     "scopes": _done(Array(Text(check=checks.scopes)), ("openid",), referenceable=True),
     "scopes_claim": _done(_CLAIM, ("scope",)),
     "scopes_required": _done(_FILLED),
     "ssl_verify": _done(_FLAG, default=True),
-    "timeout": _done(Number(minimum=1, maximum=_MAX_MILLISECONDS, whole=True), 10_000),
+    "timeout": _done(Number(minimum=1, maximum=_MILLISECONDS_MAX, whole=True), 10_000),
     "token_cache_key_include_scope": _done(_FLAG, default=False),
     "token_endpoint": _done(_URL),
     "token_endpoint_auth_method": _done(_choice(*_CLIENT_AUTH)),
@@ -281,9 +283,9 @@ _BROWSER: Mapping[str, Parameter] = {
     "authorization_cookie_path": _browser(_TEXT, "/"),
     "authorization_cookie_same_site": _browser(_choice(*_SAME_SITE), "Default"),
     "authorization_rolling_timeout": _browser(_NUMBER, 600),
-    "disable_session": _browser(_choices(*METHODS)),
+    "disable_session": _browser(_choices(*AUTH_METHODS)),
     "login_action": _browser(_choice("upstream", "response", "redirect"), "upstream"),
-    "login_methods": _browser(_choices(*METHODS), ("authorization_code",)),
+    "login_methods": _browser(_choices(*AUTH_METHODS), ("authorization_code",)),
     "login_redirect_mode": _browser(_choice("fragment", "query"), "fragment"),
     "login_tokens": _browser(
         _choices("id_token", "access_token", "refresh_token", "tokens", "introspection"),
@@ -374,7 +376,7 @@ _REFUSED: Mapping[str, Parameter] = {
     "groups_claim": _refused(_TEXTS, ("groups",)),
     "http_version": _refused(_NUMBER, 1.1),
     "ignore_signature": _refused(
-        _choices(*(name for name in METHODS if name not in {"bearer", "kong_oauth2"})), ()
+        _choices(*(name for name in AUTH_METHODS if name not in {"bearer", "kong_oauth2"})), ()
     ),
     "introspection_accept": _refused(
         _choice("application/json", "application/token-introspection+jwt", "application/jwt"),
@@ -399,7 +401,7 @@ _REFUSED: Mapping[str, Parameter] = {
     "upstream_headers": _refused(Array(Object(_HEADER_FROM_CLAIM))),
     "userinfo_accept": _refused(_choice("application/json", "application/jwt"), "application/json"),
     **_each(
-        _refused(_choices(*PLACES), PLACES),
+        _refused(_choices(*CREDENTIAL_LOCATIONS), CREDENTIAL_LOCATIONS),
         "id_token_param_type", "password_param_type", "refresh_token_param_type",
     ),
     **_each(
@@ -488,7 +490,7 @@ _LEGACY: Mapping[str, Parameter] = {
 _EXCHANGE = frozenset(
     {"authorization_code", "client_credentials", "password", "refresh_token"}
 )  # those that ask the token endpoint
-_OUR_CLIENT = frozenset(METHODS) - {"bearer", "client_credentials", "kong_oauth2", "session"}
+_OUR_CLIENT = frozenset(AUTH_METHODS) - {"bearer", "client_credentials", "kong_oauth2", "session"}
 
 _USED_BY: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-ODD_PATH_CHARACTERS_MAX: Final = 1024
+ODD_PATH_CHARS_MAX: Final = 1024
 """Of a path that can be read in more than one way: each of them is looked at."""
 
 # RFC 3986 section 2.2: decoding one of these would change what the URI means

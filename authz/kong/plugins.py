@@ -61,7 +61,7 @@ UNRESOLVED: Mapping[str, str] = {
 """Fields that are refused on an openid-connect plugin, with the reason."""
 
 
-class Standing(Enum):
+class PluginRole(Enum):
     """What a plugin's name means for who gets in."""
 
     OPENID_CONNECT = "openid-connect"
@@ -123,15 +123,15 @@ _READ_PAST = frozenset(
 )  # fmt: skip
 
 
-def standing(name: str) -> Standing:
+def role(name: str) -> PluginRole:
     """Return what the plugin ``name`` means for who gets in."""
     if name == OPENID_CONNECT:
-        return Standing.OPENID_CONNECT
+        return PluginRole.OPENID_CONNECT
     if name in _DECIDES:
-        return Standing.DECIDES
-    return Standing.READ_PAST if name in _READ_PAST else Standing.UNKNOWN
+        return PluginRole.DECIDES
+    return PluginRole.READ_PAST if name in _READ_PAST else PluginRole.UNKNOWN
 
 
-def known() -> frozenset[str]:
+def kong_plugin_names() -> frozenset[str]:
     """Return the names of all plugins that Kong ships, for did-you-mean."""
     return _DECIDES | _READ_PAST | {OPENID_CONNECT}

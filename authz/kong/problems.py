@@ -11,9 +11,9 @@ from authz.model import Diagnostic
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from authz.model import Place
+    from authz.model import SourcePosition
 
-MAX_SUGGESTIONS = 20
+SUGGESTIONS_MAX = 20
 """Of one load: each looks at every known name, and a wrong file can have thousands."""
 
 
@@ -29,15 +29,15 @@ class Problems:
     ) -> None:
         self._errors: dict[Diagnostic, None] = dict.fromkeys(errors)
         self._notices: dict[Diagnostic, None] = dict.fromkeys(notices)
-        self._suggestions_left = MAX_SUGGESTIONS
+        self._suggestions_left = SUGGESTIONS_MAX
 
-    def error(self, place: Place, parameter: str, message: str) -> None:
+    def error(self, position: SourcePosition, parameter: str, message: str) -> None:
         """Record something that keeps the configuration from being used."""
-        self._errors[Diagnostic(place, parameter, message)] = None
+        self._errors[Diagnostic(position, parameter, message)] = None
 
-    def notice(self, place: Place, parameter: str, message: str) -> None:
+    def notice(self, position: SourcePosition, parameter: str, message: str) -> None:
         """Record something that the operator should know and may leave as it is."""
-        self._notices[Diagnostic(place, parameter, message)] = None
+        self._notices[Diagnostic(position, parameter, message)] = None
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:

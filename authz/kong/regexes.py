@@ -13,9 +13,9 @@ import re2
 
 from authz.kong.paths import abnormal, normal_triplets
 
-MAX_PATTERN_BYTES = 256 * 1024
+PATTERN_BYTES_MAX = 256 * 1024
 """Of one compiled regular expression, and of what RE2 remembers while it matches."""
-_MAX_PREFIX_BYTES = 64
+_PREFIX_BYTES_MAX = 64
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _EDGE = re.compile(r"\\[bB]|\(\?[a-zA-Z]*m")
@@ -36,7 +36,7 @@ class Pattern:
         options = re2.Options()
         options.case_sensitive = not ignore_case
         options.log_errors = False  # RE2's own log is standard error, with the text
-        options.max_mem = MAX_PATTERN_BYTES
+        options.max_mem = PATTERN_BYTES_MAX
         options.never_capture = True
         try:
             self._regex = re2.compile(text, options)
@@ -67,7 +67,7 @@ class Pattern:
             return ""  # RE2 takes what is next to the edge of a word for the whole match
         try:
             # Every match lies between these two, so it starts as both of them do.
-            low, high = self._regex.possiblematchrange(_MAX_PREFIX_BYTES)
+            low, high = self._regex.possiblematchrange(_PREFIX_BYTES_MAX)
         except re2.error:  # a match may be anything
             return ""
         same = takewhile(lambda pair: pair[0] == pair[1], zip(low, high, strict=False))

@@ -34,7 +34,7 @@ from authz.errors import (
     Unavailable,
 )
 from authz.kong.checks import HEADER_VALUE_BYTES_MAX
-from authz.kong.paths import ODD_PATH_CHARACTERS_MAX, is_odd, normalise, readings
+from authz.kong.paths import ODD_PATH_CHARS_MAX, is_odd, normalise, readings
 from authz.kong.regexes import Pattern
 from authz.model import Diagnostic, Match
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     Condition = Callable[["_Facts"], bool]
     Entries = Mapping[str, Mapping[str, list["_Entry"]]]
 
-MAX_PATH_CHARACTERS = 8 * 1024
+PATH_CHARS_MAX = 8 * 1024
 """A longer path (without its query) is refused, as Kong refuses a longer request line."""
 
 HEADER_LINES_MAX = 64
@@ -56,13 +56,13 @@ SEARCH_STEPS_MAX = 256 * 1024
 """Of all regular expressions over one request: a step is one instruction over one character.
 
 About a millisecond where RE2 can do no better.  What the file's own expressions take
-for texts of an ordinary length (``ORDINARY_TEXT_CHARACTERS``) comes on top of it.
+for texts of an ordinary length (``ORDINARY_TEXT_CHARS``) comes on top of it.
 """
-ORDINARY_TEXT_CHARACTERS = 256
+ORDINARY_TEXT_CHARS = 256
 _CALL_STEPS = 512  # what it costs to start one
 
 _STREAMS = frozenset({"tcp", "tls", "tls_passthrough", "udp"})
-_MAX_HEADER_WEIGHT = 255  # Kong's field for the number of headers has eight bits
+_HEADER_WEIGHT_MAX = 255  # Kong's field for the number of headers has eight bits
 
 # --- Kong's order -------------------------------------------------------------
 
@@ -88,7 +88,7 @@ def is_regex(path: str) -> bool:
     return path.startswith("~")
 
 
-def label(entity: Route | Service) -> str:
+def display_name(entity: Route | Service) -> str:
     """Return the name that a person gave, else the id: what messages and Envoy use."""
     return entity.name or entity.id
 
@@ -133,7 +133,7 @@ def _priority(rule: Rule) -> tuple[int, bool, int, bool, int, int, bool]:
     return (
         sum(map(bool, kinds)),
         bool(route.hosts) and not any("*" in host for host in route.hosts),
-        min(len(route.headers), _MAX_HEADER_WEIGHT),
+        min(len(route.headers), _HEADER_WEIGHT_MAX),
         rule.is_regex,
         route.regex_priority if rule.is_regex else 0,
         0 if rule.is_regex or not rule.paths else _octets(rule.paths[0]),
@@ -267,9 +267,9 @@ def _facts(request: Request, asked: _Asked, search: _Search) -> Iterator[_Facts]
     MalformedRequest: it has none that is worth a look.
     """
     path = request.path.partition("?")[0]
-    if len(path) > MAX_PATH_CHARACTERS:
+    if len(path) > PATH_CHARS_MAX:
         raise MalformedRequest(
-            Reason.REQUEST_MALFORMED, f"the path is longer than {MAX_PATH_CHARACTERS} characters"
+            Reason.REQUEST_MALFORMED, f"the path is longer than {PATH_CHARS_MAX} characters"
         )
     if "#" in path:  # RFC 9112 section 3.2: a fragment is never sent
         raise MalformedRequest(Reason.REQUEST_MALFORMED, "the path has a fragment (#)")
@@ -309,11 +309,11 @@ def _ports(request: Request, port: int | None, asked: _Asked) -> Iterator[tuple[
 def _paths(path: str) -> tuple[str, ...]:
     if not is_odd(path):
         return (normalise(path),)
-    if len(path) > ODD_PATH_CHARACTERS_MAX:
+    if len(path) > ODD_PATH_CHARS_MAX:
         raise MalformedRequest(
             Reason.REQUEST_MALFORMED,
             "the path can be read in several ways (//, /., escaped slashes or letters …) and is "
-            f"longer than {ODD_PATH_CHARACTERS_MAX} characters",
+            f"longer than {ODD_PATH_CHARS_MAX} characters",
         )
     return readings(path)
 
@@ -366,7 +366,7 @@ class _Patterns:
     @property
     def steps(self) -> int:
         """How many steps all of them take for texts of an ordinary length."""
-        return sum(_steps(pattern, ORDINARY_TEXT_CHARACTERS) for pattern in self._known.values())
+        return sum(_steps(pattern, ORDINARY_TEXT_CHARS) for pattern in self._known.values())
 
 
 def _conditions(route: Route, patterns: _Patterns) -> Iterator[Condition]:
@@ -460,8 +460,8 @@ def _speaks(route: Route, request: Request) -> bool:
 
 
 def _unreadable(route: Route, field: str, message: str) -> ConfigurationError:
-    place = route.places.get(field, route.place)
-    return ConfigurationError([Diagnostic(place, field, message)])
+    position = route.positions.get(field, route.position)
+    return ConfigurationError([Diagnostic(position, field, message)])
 
 
 # --- The index ----------------------------------------------------------------
@@ -689,11 +689,12 @@ class Router:
         if match.route is not None and not _speaks(match.route, request):
             raise RouteNotFound(
                 Reason.ROUTE_UNMATCHED,
-                f"route {label(match.route)} is for {', '.join(match.route.protocols)} only",
+                f"route {display_name(match.route)} is for {', '.join(match.route.protocols)} only",
             )
         if service is not None and match.service != service:
             raise RouteNotFound(
-                Reason.ROUTE_UNMATCHED, f"the request fits no route of service {label(service)}"
+                Reason.ROUTE_UNMATCHED,
+                f"the request fits no route of service {display_name(service)}",
             )
         return match
 
@@ -738,7 +739,9 @@ def _is_harmless(other: Match | None, match: Match | None) -> bool:
 
 
 def _route_label(match: Match | None) -> str:
-    return "no route" if match is None or match.route is None else f"route {label(match.route)}"
+    return (
+        "no route" if match is None or match.route is None else f"route {display_name(match.route)}"
+    )
 
 
 class PluginScopes:

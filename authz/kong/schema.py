@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from authz.kong import environment
-from authz.kong.document import Mapping, Node, Pasted, Scalar, Sequence, Unresolved
+from authz.kong.document import ListNode, MappingNode, Node, Pasted, Scalar, Unresolved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-    from collections.abc import Mapping as Table
+    from collections.abc import Callable, Collection, Mapping
 
     from authz.kong.problems import Problems
 
 _BARE_VARIABLE = re.compile(r"\$\{([^{}]*)\}")
-_QUOTED_CHARACTERS = 60
+_QUOTED_CHARS_MAX = 60
 
 
 class Type(Protocol):
@@ -47,7 +46,7 @@ class Text:
             return None if scalar is None else scalar.text
         wrong = self._wrong(scalar, scalar.text, problems)
         if wrong is not None:
-            problems.error(node.place, name, wrong)
+            problems.error(node.position, name, wrong)
             return None
         return scalar.text
 
@@ -75,7 +74,7 @@ class Text:
         if self.secret or scalar.variables:
             return choice
         hint = problems.did_you_mean(text, self.allowed)
-        return f"{choice}, not '{text[:_QUOTED_CHARACTERS]}'{hint}"
+        return f"{choice}, not '{text[:_QUOTED_CHARS_MAX]}'{hint}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class Boolean:
             return None if scalar is None else scalar.text
         if scalar.boolean is None:
             without = "" if scalar.plain else ", without quotes"
-            problems.error(node.place, name, f"must be true or false{without}")
+            problems.error(node.position, name, f"must be true or false{without}")
         return scalar.boolean
 
 
@@ -113,13 +112,13 @@ class Number:
             return None if scalar is None else scalar.text
         number = scalar.number
         if scalar.deck_integer is not None and scalar.deck_integer != number:
-            problems.error(node.place, name, _other_number(scalar, scalar.deck_integer))
+            problems.error(node.position, name, _other_number(scalar, scalar.deck_integer))
             return None
         if number is None:
-            problems.error(node.place, name, f"must be {wanted}, without quotes or unit")
+            problems.error(node.position, name, f"must be {wanted}, without quotes or unit")
             return None
         if wrong := self._wrong(number, wanted):
-            problems.error(node.place, name, wrong)
+            problems.error(node.position, name, wrong)
             return None
         return int(number) if number == int(number) else number
 
@@ -143,7 +142,7 @@ def _other_number(scalar: Scalar, number: int) -> str:
         return f"decK reads the value of {scalar.variables[0]} {why} another number: write digits"
     plain = re.sub("_|^[+]|(?<![1-9])0+(?=[1-9])", "", text)
     also = f", or {plain} if you mean that" if "eight" in why else ""
-    return f"decK reads {text[:_QUOTED_CHARACTERS]} {why} {number}: write {number}{also}"
+    return f"decK reads {text[:_QUOTED_CHARS_MAX]} {why} {number}: write {number}{also}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +154,13 @@ class Array:
 
     def read(self, node: Node, name: str, problems: Problems) -> tuple[Any, ...] | None:
         """Return the items, those left out that have been reported."""
-        items = node.items if isinstance(node, Sequence) else [node]
+        items = node.items if isinstance(node, ListNode) else [node]
         if len(items) < self.at_least:
-            problems.error(node.place, name, "must not be empty")
+            problems.error(node.position, name, "must not be empty")
         values = []
         for item in items:
             if item.is_null:
-                problems.error(item.place, name, "a list cannot hold null")
+                problems.error(item.position, name, "a list cannot hold null")
             elif (value := self.of.read(item, name, problems)) is not None:
                 values.append(value)
         return tuple(values)
@@ -171,7 +170,7 @@ class Array:
 class Object:
     """A mapping with fields of its own."""
 
-    fields: Table[str, Field]
+    fields: Mapping[str, Field]
 
     def read(self, node: Node, name: str, problems: Problems) -> dict[str, Any] | None:
         """Return the values that are set."""
@@ -194,9 +193,9 @@ class MapOf:
         values = {}
         for key, entry in mapping.entries.items():
             if wrong := self.key(key):
-                problems.error(entry.key.place, f"{name}.{key}", wrong)
+                problems.error(entry.key.position, f"{name}.{key}", wrong)
             elif entry.value.is_null:
-                problems.error(entry.key.place, f"{name}.{key}", "must have a value")
+                problems.error(entry.key.position, f"{name}.{key}", "must have a value")
             else:
                 values[key] = self.of.read(entry.value, f"{name}.{key}", problems)
         return values
@@ -242,7 +241,7 @@ def _same(value: object, default: object) -> bool:
 
 
 def read_fields(
-    mapping: Mapping, fields: Table[str, Field], problems: Problems, prefix: str = ""
+    mapping: MappingNode, fields: Mapping[str, Field], problems: Problems, prefix: str = ""
 ) -> dict[str, Any]:
     """Return the values that are set and not null, and report the keys that are unknown."""
     values: dict[str, Any] = {}
@@ -251,7 +250,7 @@ def read_fields(
         if field is None:
             unknown_key(mapping, name, fields, problems, prefix)
         elif entry.value.is_null and field.absence:
-            problems.error(entry.value.place, prefix + name, absent("null", field.absence))
+            problems.error(entry.value.position, prefix + name, absent("null", field.absence))
         elif not entry.value.is_null:
             value = field.type.read(entry.value, prefix + name, problems)
             if value is not None:
@@ -264,7 +263,7 @@ def absent(found: str, meaning: str) -> str:
     return f"is {found}: {meaning}; write a value, or remove the line if you mean that"
 
 
-def refuse_absence(mapping: Mapping, meanings: Table[str, str], problems: Problems) -> bool:
+def refuse_absence(mapping: MappingNode, meanings: Mapping[str, str], problems: Problems) -> bool:
     """Report the fields that are null or empty, whose absence means what ``meanings`` say.
 
     Not where all of them are written: that is how ``kong config db_export`` says
@@ -277,19 +276,19 @@ def refuse_absence(mapping: Mapping, meanings: Table[str, str], problems: Proble
         entry = mapping.entries.get(name)
         if entry is not None and (entry.value.is_null or is_empty(entry.value)):
             said = "null" if entry.value.is_null else "empty"
-            problems.error(entry.value.place, name, absent(said, meaning))
+            problems.error(entry.value.position, name, absent(said, meaning))
             found = True
     return found
 
 
 def is_empty(node: Node | None) -> bool:
     """Tell whether there is nothing: no value, or one without anything in it."""
-    if isinstance(node, Sequence):
+    if isinstance(node, ListNode):
         return not node.items
-    return node is None or (isinstance(node, Mapping) and not node.entries)
+    return node is None or (isinstance(node, MappingNode) and not node.entries)
 
 
-def names_set(mapping: Mapping) -> tuple[str, ...]:
+def names_set(mapping: MappingNode) -> tuple[str, ...]:
     """Return the keys whose values are neither null nor false."""
     return tuple(
         name
@@ -300,18 +299,20 @@ def names_set(mapping: Mapping) -> tuple[str, ...]:
 
 
 def unknown_key(
-    mapping: Mapping, name: str, known: Collection[str], problems: Problems, prefix: str = ""
+    mapping: MappingNode, name: str, known: Collection[str], problems: Problems, prefix: str = ""
 ) -> None:
     """Report a key that nobody knows, with the nearest that somebody does."""
-    place = mapping.key_place(name)
-    problems.error(place, prefix + name, f"is not known here{problems.did_you_mean(name, known)}")
+    position = mapping.key_position(name)
+    problems.error(
+        position, prefix + name, f"is not known here{problems.did_you_mean(name, known)}"
+    )
 
 
-def as_mapping(node: Node, name: str, problems: Problems) -> Mapping | None:
+def as_mapping(node: Node, name: str, problems: Problems) -> MappingNode | None:
     """Return ``node`` if it is a mapping, else report what it is."""
-    if isinstance(node, Mapping):
+    if isinstance(node, MappingNode):
         return node
-    problems.error(node.place, name, f"must be a mapping, not {node.kind}")
+    problems.error(node.position, name, f"must be a mapping, not {node.kind}")
     return None
 
 
@@ -319,27 +320,27 @@ def as_list(node: Node | None, name: str, problems: Problems) -> list[Node]:
     """Return the items of ``node``; nothing if it is absent or no list, which is reported."""
     if node is None or node.is_null:
         return []
-    if isinstance(node, Sequence):
+    if isinstance(node, ListNode):
         return node.items
-    problems.error(node.place, name, f"must be a list, not {node.kind}")
+    problems.error(node.position, name, f"must be a list, not {node.kind}")
     return []
 
 
 def _quotes(node: Node) -> str:
     """Return what to do about a reference without quotes, whose braces are a mapping's."""
-    names = node.entries if isinstance(node, Mapping) else ()
+    names = node.entries if isinstance(node, MappingNode) else ()
     is_reference = any(f"{{{key}".startswith(environment.REFERENCE_START) for key in names)
     return ": put {vault://…} in quotes" if is_reference else ""
 
 
 def _scalar(node: Node, wanted: str, name: str, problems: Problems) -> Scalar | None:
-    variables = node.variables if isinstance(node, Scalar | Sequence) else ()
+    variables = node.variables if isinstance(node, Scalar | ListNode) else ()
     if not isinstance(node, Scalar) and not variables:
-        problems.error(node.place, name, f"must be {wanted}, not {node.kind}{_quotes(node)}")
+        problems.error(node.position, name, f"must be {wanted}, not {node.kind}{_quotes(node)}")
         return None
     if not isinstance(node, Scalar) or node.pasted is Pasted.STRUCTURE:
         problems.error(
-            node.place,
+            node.position,
             name,
             f"the value of {variables[0]} is more than one value to decK, which pastes it "
             f"into the YAML, and {wanted} is wanted: put quotes around the template to keep it "
@@ -348,7 +349,7 @@ def _scalar(node: Node, wanted: str, name: str, problems: Problems) -> Scalar | 
         return None
     if node.pasted is Pasted.OTHER_TEXT:
         problems.notice(
-            node.place,
+            node.position,
             name,
             f"the value of {', '.join(dict.fromkeys(variables))} is taken as it stands; decK "
             "pastes it into the YAML, and reads another text or none: other quotes around the "

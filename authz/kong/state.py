@@ -17,18 +17,16 @@ from authz.kong import (
     plugins,
     schema,
 )
-from authz.kong.content import Content, mappings, shape
-from authz.kong.document import Mapping, Node, Scalar
+from authz.kong.content import Files, mappings, plain_value
+from authz.kong.document import MappingNode, Node, Scalar
 from authz.kong.openings import unguarded
-from authz.kong.plugins import Standing
+from authz.kong.plugins import PluginRole
 from authz.kong.problems import Problems
-from authz.kong.router import PluginScopes, label
-from authz.model import Consumer, DisabledPlugin, Gateway, Place, Plugin, Route, Service
+from authz.kong.router import PluginScopes, display_name
+from authz.model import Consumer, DisabledPlugin, Gateway, Plugin, Route, Service, SourcePosition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from collections.abc import Mapping as Environ
-    from collections.abc import Sequence as Paths
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from authz.kong.files import Sources
 
@@ -46,8 +44,8 @@ _WITHOUT_A_PLUGIN = (
 
 
 def load(
-    paths: Paths[str],
-    environ: Environ[str, str],
+    paths: Sequence[str],
+    environ: Mapping[str, str],
     stdin: Callable[[], bytes] = files.read_stdin,
     pause: Callable[[float], None] = time.sleep,
 ) -> Gateway:
@@ -60,15 +58,15 @@ def load(
     return parse(files.read(paths, stdin, pause), environ)
 
 
-def parse(sources: Sources, environ: Environ[str, str]) -> Gateway:
+def parse(sources: Sources, environ: Mapping[str, str]) -> Gateway:
     """Check what was read: equal sources and variables make equal gateways, in any process.
 
     Raise ``ConfigurationError`` with all problems, those of the reading first.
     """
     problems = Problems(sources.errors, sources.notices)
     if not sources.files and not sources.errors:
-        problems.error(Place("configuration", 1, 1), "file", "no configuration is named")
-    roots: list[Mapping] = []
+        problems.error(SourcePosition("configuration", 1, 1), "file", "no configuration is named")
+    roots: list[MappingNode] = []
     empty: list[str] = []
     for file, data in sources.files:
         root = document.parse(data, file, environ, problems)
@@ -77,12 +75,14 @@ def parse(sources: Sources, environ: Environ[str, str]) -> Gateway:
         elif mapping := schema.as_mapping(root, "file", problems):
             roots.append(mapping)
     for file in empty:
-        problems.notice(Place(file, 1, 1), "file", "is empty: nothing is read from it")
+        problems.notice(SourcePosition(file, 1, 1), "file", "is empty: nothing is read from it")
     if not roots:
         problems.raise_errors()
-        problems.error(Place(empty[0], 1, 1), "file", "is empty: write a configuration into it")
+        problems.error(
+            SourcePosition(empty[0], 1, 1), "file", "is empty: write a configuration into it"
+        )
         problems.raise_errors()
-    gateway = _Assembly(Content(roots, problems), environ, problems).gateway()
+    gateway = _Assembly(Files(roots, problems), environ, problems).gateway()
     problems.raise_errors()
     return gateway
 
@@ -111,7 +111,7 @@ class _Index(Generic[_Entity]):
         self._unread: list[set[str | None]] = []
         """Of each entity that could not be read, what it is called; None: not to be known."""
 
-    def add(self, entity: _Entity, mapping: Mapping) -> None:
+    def add(self, entity: _Entity, mapping: MappingNode) -> None:
         """Add an entity, reporting each of its keys that another one has."""
         self.all.append(entity)
         clash: _Entity | None = None
@@ -125,23 +125,23 @@ class _Index(Generic[_Entity]):
                 continue
             # Equal names make equal ids, of which nothing is said besides.
             if field != "id" or mapping.get("id") is not None or first is not clash:
-                message = f"another of the {self._kind} has the same, at {first.place}"
-                self._problems.error(mapping.place_of(field), field, message)
+                message = f"another of the {self._kind} has the same, at {first.position}"
+                self._problems.error(mapping.position_of(field), field, message)
             clash = first
 
-    def _check_namespace(self, entity: _Entity, mapping: Mapping, field: str) -> None:
+    def _check_namespace(self, entity: _Entity, mapping: MappingNode, field: str) -> None:
         if not self._one_namespace:
             return
         for other, known in self._by.items():
             first = known.get(getattr(entity, field))
             if first is not None and first is not entity:
                 message = (
-                    f"is the {other} of another of the {self._kind}, at {first.place}: names and "
-                    "ids, given or made from names, are one namespace; choose another"
+                    f"is the {other} of another of the {self._kind}, at {first.position}: names "
+                    "and ids, given or made from names, are one namespace; choose another"
                 )
-                self._problems.error(mapping.place_of(field), field, message)
+                self._problems.error(mapping.position_of(field), field, message)
 
-    def pass_over(self, mapping: Mapping) -> None:
+    def pass_over(self, mapping: MappingNode) -> None:
         """Note an entity that could not be read, so that nobody is told that it is missing."""
         nodes = [entry.value for f in self._by if (entry := mapping.entries.get(f)) is not None]
         self._unread.append({n.text if isinstance(n, Scalar) else None for n in nodes})
@@ -151,13 +151,15 @@ class _Index(Generic[_Entity]):
 
         None after a report: one about ``node``, or an earlier one about its entity.
         """
-        if isinstance(node, Mapping):
+        if isinstance(node, MappingNode):
             keys = {field: key for field in self._by if (key := node.get(field)) is not None}
             node = next(iter(keys.values()), node)
         else:
             keys = dict.fromkeys(self._by, node)
         if not isinstance(node, Scalar):
-            self._problems.error(node.place, name, f"must be a name or an id of the {self._kind}")
+            self._problems.error(
+                node.position, name, f"must be a name or an id of the {self._kind}"
+            )
             return None
         if node.text is None:  # of a variable that is missing
             return None
@@ -168,11 +170,11 @@ class _Index(Generic[_Entity]):
         ]
         if any(entity is not found[0] for entity in found):
             message = f"{' and '.join(keys)} are those of two {self._kind}: write one of them"
-            self._problems.error(node.place, name, message)
+            self._problems.error(node.position, name, message)
         if found:
             return found[0]
         if not any({node.text, None} & names for names in self._unread):
-            self._problems.error(node.place, name, self._unknown(node))
+            self._problems.error(node.position, name, self._unknown(node))
         return None
 
     def _unknown(self, node: Scalar) -> str:
@@ -192,7 +194,7 @@ class _Index(Generic[_Entity]):
 class _PluginEntry:
     """A plugin as it stands in the file, inside of what it applies to."""
 
-    mapping: Mapping
+    mapping: MappingNode
     service: Service | None = None
     route: Route | None = None
     owner: str = ""  # "consumer" or "consumer_group", if it stands inside of one
@@ -208,7 +210,7 @@ class _Scope(NamedTuple):
 class _Assembly:
     """Builds the gateway: services and routes first, then what refers to them."""
 
-    def __init__(self, content: Content, environ: Environ[str, str], problems: Problems) -> None:
+    def __init__(self, content: Files, environ: Mapping[str, str], problems: Problems) -> None:
         self._content = content
         self._problems = problems
         self._vaults = environment.Vaults(environ, self._read_vaults())
@@ -223,7 +225,7 @@ class _Assembly:
         self._configs = content.plugin_configs()
         self._clones: dict[str, str] = {}
         self._disabled: list[DisabledPlugin] = []
-        self._contents = entities.Contents()
+        self._contents = entities.GeneratedNames()
 
     def gateway(self) -> Gateway:
         """Read everything and put it together."""
@@ -257,7 +259,7 @@ class _Assembly:
                 continue
             if prefix in found or prefix == environment.ENVIRONMENT_VAULT:
                 message = f"'{prefix}' names a vault already; choose another prefix"
-                self._problems.error(mapping.place_of("prefix"), "prefix", message)
+                self._problems.error(mapping.position_of("prefix"), "prefix", message)
             start = self._text(settings, "prefix") if settings else None
             set_ = schema.names_set(settings) if settings else ()
             not_done = tuple(name for name in set_ if name not in _VAULT_SETTINGS)
@@ -269,7 +271,7 @@ class _Assembly:
     def _read_services(self) -> None:
         service_defaults = self._content.defaults("service")
         route_defaults = self._content.defaults("route")
-        nested: list[tuple[Mapping, Service]] = []
+        nested: list[tuple[MappingNode, Service]] = []
         for written in self._content.entries("services"):
             mapping = written.with_defaults(service_defaults)
             service = entities.read_service(mapping, self._contents, self._problems)
@@ -291,16 +293,16 @@ class _Assembly:
         for service in self._services.all:
             if service.host in names:
                 message = "names an upstream, whose targets are not read; Envoy will ask DNS for it"
-                self._problems.notice(service.place, "host", message)
+                self._problems.notice(service.position, "host", message)
 
-    def _read_route(self, mapping: Mapping, parent: Service | None) -> None:
+    def _read_route(self, mapping: MappingNode, parent: Service | None) -> None:
         service = self._reference(mapping, "service", self._services, parent)
         route = entities.read_route(mapping, service, self._contents, self._problems)
         self._routes.add(route, mapping)
         self._collect(mapping, route=route)
 
     def _reference(
-        self, mapping: Mapping, name: str, index: _Index[_Entity], parent: _Entity | None
+        self, mapping: MappingNode, name: str, index: _Index[_Entity], parent: _Entity | None
     ) -> _Entity | None:
         """Return what the field ``name`` refers to, or what the entity stands inside of."""
         node = mapping.get(name)
@@ -308,29 +310,31 @@ class _Assembly:
             return parent
         entity = index.find(node, name)
         if parent is not None and entity is not None and entity is not parent:
-            self._problems.error(node.place, name, f"differs from the {name} that this stands in")
+            self._problems.error(
+                node.position, name, f"differs from the {name} that this stands in"
+            )
         return entity
 
     def _http_routes(self) -> Iterator[Route]:
         streams = [r for r in self._routes.all if entities.STREAMS.issuperset(r.protocols)]
         if streams:
             message = f"{len(streams)} of them are of streams and take no HTTP request: left out"
-            self._problems.notice(streams[0].place, "routes", message)
+            self._problems.notice(streams[0].position, "routes", message)
         return (r for r in self._routes.all if not entities.STREAMS.issuperset(r.protocols))
 
     def _notice_unprotected(self, routes: tuple[Route, ...], found: list[Plugin]) -> None:
         """Say which routes let everybody in, as they do in Kong."""
         unprotected = unguarded(routes, PluginScopes(found))
         if unprotected:
-            names = ", ".join(map(label, unprotected[:_ROUTES_NAMED]))
+            names = ", ".join(map(display_name, unprotected[:_ROUTES_NAMED]))
             others = len(unprotected) - _ROUTES_NAMED
             more = f" and {others} more" if others > 0 else ""
             message = f"without authentication, no openid-connect plugin applies: {names}{more}"
-            self._problems.notice(unprotected[0].place, "routes", message)
+            self._problems.notice(unprotected[0].position, "routes", message)
 
     def _collect(
         self,
-        mapping: Mapping,
+        mapping: MappingNode,
         service: Service | None = None,
         route: Route | None = None,
         owner: str = "",
@@ -353,23 +357,23 @@ class _Assembly:
             self._collect(mapping, owner="consumer")
         if unsendable:
             self._problems.notice(
-                unsendable[0].place,
+                unsendable[0].position,
                 "consumers",
                 f"{len(unsendable)} of them have a username or custom_id that no header can carry: "
                 "visible ASCII, spaces only inside",
             )
 
     def _read_consumer_groups(self) -> None:
-        first: Mapping | None = None
+        first: MappingNode | None = None
         for mapping in self._content.entries("consumer_groups"):
             first = first or mapping
             values = schema.read_fields(mapping, entities.CONSUMER_GROUP, self._problems)
             if "name" not in values and mapping.get("name") is None:
-                self._problems.error(mapping.place, "name", "is required")
+                self._problems.error(mapping.position, "name", "is required")
             self._collect(mapping, owner="consumer_group")
         if first is not None:
             message = "groups of consumers have no effect here"
-            self._problems.notice(first.place, "consumer_groups", message)
+            self._problems.notice(first.position, "consumer_groups", message)
 
     def _check_consumer_names(self, found: list[Plugin]) -> None:
         """Refuse a name that stands for two consumers to a plugin, whichever it asks for first."""
@@ -395,16 +399,16 @@ class _Assembly:
                 continue
             if first_field != field:
                 message = (
-                    f"is the {first_field} of another consumer, at {first.place}, and the plugin "
-                    f"at {plugin.place} looks for both (consumer_by): who is meant?"
+                    f"is the {first_field} of another consumer, at {first.position}, and the "
+                    f"plugin at {plugin.position} looks for both (consumer_by): who is meant?"
                 )
-                self._problems.error(consumer.place, field, message)
+                self._problems.error(consumer.position, field, message)
             elif ignores_case and field == "username":
                 message = (
-                    f"differs only in case from the one at {first.place}, and the plugin at "
-                    f"{plugin.place} sets by_username_ignore_case"
+                    f"differs only in case from the one at {first.position}, and the plugin at "
+                    f"{plugin.position} sets by_username_ignore_case"
                 )
-                self._problems.error(consumer.place, field, message)
+                self._problems.error(consumer.position, field, message)
 
     # --- Plugins ---
 
@@ -413,42 +417,42 @@ class _Assembly:
             name, origin = (self._text(mapping, field) for field in ("name", "ref"))
             if origin == plugins.OPENID_CONNECT:
                 message = "clones of openid-connect are not done here; use the plugin by its name"
-                self._problems.error(mapping.place, "cloned_plugins", message)
-            if name and (name in self._clones or name in plugins.known()):
+                self._problems.error(mapping.position, "cloned_plugins", message)
+            if name and (name in self._clones or name in plugins.kong_plugin_names()):
                 message = f"'{name}' names a plugin already; choose another name"
-                self._problems.error(mapping.place_of("name"), "name", message)
+                self._problems.error(mapping.position_of("name"), "name", message)
             if name and origin:
                 self._clones[name] = origin
 
-    def _text(self, mapping: Mapping, name: str) -> str | None:
+    def _text(self, mapping: MappingNode, name: str) -> str | None:
         node = mapping.get(name)
         return schema.Text().read(node, name, self._problems) if node is not None else None
 
     def _read_plugins(self) -> list[Plugin]:
         found: list[Plugin] = []
-        read_past: dict[str, Place] = {}
-        seen: dict[tuple[object, ...], Place] = {}
-        labels: dict[str, Place] = {}
+        read_past: dict[str, SourcePosition] = {}
+        seen: dict[tuple[object, ...], SourcePosition] = {}
+        labels: dict[str, SourcePosition] = {}
         for entry in self._entries:
             values = schema.read_fields(entry.mapping, plugins.FIELDS, self._problems)
             name = values.get("name")
             if name is None:
                 if entry.mapping.get("name") is None:
-                    self._problems.error(entry.mapping.place, "name", "is required")
+                    self._problems.error(entry.mapping.position, "name", "is required")
                 continue
             schema.refuse_absence(entry.mapping, plugins.ABSENCES, self._problems)
             scope = self._scope(entry)
-            label = values.get("instance_name")
+            instance_name = values.get("instance_name")
             if scope.known:
                 key = (name, _key(scope.service), _key(scope.route), scope.owner)
                 self._check_unique(entry.mapping, key, seen, "name")
-            if label is not None:
-                self._check_unique(entry.mapping, label, labels, "instance_name")
+            if instance_name is not None:
+                self._check_unique(entry.mapping, instance_name, labels, "instance_name")
             if name == plugins.OPENID_CONNECT:
                 if plugin := self._openid_connect(entry.mapping, values, scope):
                     found.append(plugin)
             elif values.get("enabled", True) and self._is_read_past(entry.mapping, name):
-                read_past.setdefault(name, entry.mapping.place)
+                read_past.setdefault(name, entry.mapping.position)
         self._notice_read_past(read_past)
         return found
 
@@ -457,9 +461,9 @@ class _Assembly:
         for field in ("consumer", "consumer_group"):
             node = entry.mapping.get(field)
             if node is not None:
-                owner = f"{field} {shape(node)}"
+                owner = f"{field} {plain_value(node)}"
             elif owner == field:  # every consumer may have its own
-                owner = f"{field} at {entry.mapping.place}"
+                owner = f"{field} at {entry.mapping.position}"
         service = self._reference(entry.mapping, "service", self._services, entry.service)
         route = self._reference(entry.mapping, "route", self._routes, entry.route)
         known = not (
@@ -469,38 +473,42 @@ class _Assembly:
         return _Scope(service, route, owner, known)
 
     def _check_unique(
-        self, mapping: Mapping, key: _Key, seen: dict[_Key, Place], field: str
+        self, mapping: MappingNode, key: _Key, seen: dict[_Key, SourcePosition], field: str
     ) -> None:
-        place = mapping.place_of(field)
-        first = seen.setdefault(key, place)
-        if first is not place:
+        position = mapping.position_of(field)
+        first = seen.setdefault(key, position)
+        if first is not position:
             where = " with the same scope" if field == "name" else ""
-            self._problems.error(place, field, f"another plugin{where} has the same, at {first}")
+            self._problems.error(position, field, f"another plugin{where} has the same, at {first}")
 
     def _openid_connect(
-        self, mapping: Mapping, values: dict[str, object], scope: _Scope
+        self, mapping: MappingNode, values: dict[str, object], scope: _Scope
     ) -> Plugin | None:
         enabled = bool(values.get("enabled", True))
         config = openid_connect.read(
             self._config(mapping, values),
-            mapping.place,
+            mapping.position,
             self._vaults,
             self._problems,
             enabled=enabled,
         )
         if not enabled:
             if not scope.owner:
-                self._disabled.append(DisabledPlugin(mapping.place, scope.service, scope.route))
+                self._disabled.append(DisabledPlugin(mapping.position, scope.service, scope.route))
             return None
         self._check_plugin(mapping, values, scope)
         if config is None:
             return None
-        label = values.get("instance_name")
+        instance_name = values.get("instance_name")
         return Plugin(
-            mapping.place, config, scope.service, scope.route, None if label is None else str(label)
+            mapping.position,
+            config,
+            scope.service,
+            scope.route,
+            None if instance_name is None else str(instance_name),
         )
 
-    def _config(self, mapping: Mapping, values: dict[str, object]) -> Mapping:
+    def _config(self, mapping: MappingNode, values: dict[str, object]) -> MappingNode:
         """Return the plugin's ``config`` over the shared one that ``_config`` names."""
         node = mapping.get("config")
         own = schema.as_mapping(node, "config", self._problems) if node is not None else None
@@ -512,49 +520,50 @@ class _Assembly:
             message = schema.absent(
                 "null", f"only what '{source}' of _plugin_configs says would hold"
             )
-            self._problems.error(mapping.place_of("config"), "config", message)
+            self._problems.error(mapping.position_of("config"), "config", message)
         shared = self._configs.get(str(source))
         if shared is None:
             hint = self._problems.did_you_mean(str(source), self._configs)
             message = f"is none of _plugin_configs{hint}"
-            self._problems.error(mapping.place_of("_config"), "_config", message)
+            self._problems.error(mapping.position_of("_config"), "_config", message)
             return own
         return own.merged_over(shared)
 
-    def _check_plugin(self, mapping: Mapping, values: dict[str, object], scope: _Scope) -> None:
+    def _check_plugin(self, mapping: MappingNode, values: dict[str, object], scope: _Scope) -> None:
         if scope.owner:
             message = (
                 "openid-connect finds the consumer and cannot depend on one: put it on a service, "
                 "on a route, or on everything"
             )
-            self._problems.error(mapping.place, "consumer", message)
+            self._problems.error(mapping.position, "consumer", message)
         for field, message in plugins.UNRESOLVED.items():
             if not schema.is_empty(mapping.get(field)):
-                self._problems.error(mapping.key_place(field), field, message)
+                self._problems.error(mapping.key_position(field), field, message)
         protocols = values.get("protocols")
         if isinstance(protocols, tuple) and not set(plugins.HTTP_PROTOCOLS) <= set(protocols):
             self._problems.notice(
-                mapping.place_of("protocols"),
+                mapping.position_of("protocols"),
                 "protocols",
                 "the plugin applies to requests of every protocol, as in Kong",
             )
 
-    def _is_read_past(self, mapping: Mapping, name: str) -> bool:
+    def _is_read_past(self, mapping: MappingNode, name: str) -> bool:
         """Tell whether a plugin may be ignored; report it if not."""
-        standing = plugins.standing(self._clones.get(name, name))
-        place = mapping.place_of("name")
-        if standing is Standing.DECIDES:
+        role = plugins.role(self._clones.get(name, name))
+        position = mapping.position_of("name")
+        if role is PluginRole.DECIDES:
             message = f"{name} decides who gets in and is not done here: {_WITHOUT_A_PLUGIN}"
-            self._problems.error(place, "name", message)
-        elif standing is Standing.UNKNOWN:
+            self._problems.error(position, "name", message)
+        elif role is PluginRole.UNKNOWN:
+            nearest = self._problems.did_you_mean(name, plugins.kong_plugin_names())
             message = (
                 f"'{name}' is no plugin of Kong's that is known here, and may decide who gets in"
-                f"{self._problems.did_you_mean(name, plugins.known()) or f': {_WITHOUT_A_PLUGIN}'}"
+                f"{nearest or f': {_WITHOUT_A_PLUGIN}'}"
             )
-            self._problems.error(place, "name", message)
-        return standing is Standing.READ_PAST
+            self._problems.error(position, "name", message)
+        return role is PluginRole.READ_PAST
 
-    def _notice_read_past(self, read_past: dict[str, Place]) -> None:
+    def _notice_read_past(self, read_past: dict[str, SourcePosition]) -> None:
         if read_past:
             self._problems.notice(
                 next(iter(read_past.values())),

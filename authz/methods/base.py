@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Resources:
+class MethodContext:
     """What the methods of one plugin share."""
 
     config: OpenIDConnect
@@ -39,10 +39,10 @@ class Method(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def __init__(self, resources: Resources) -> None: ...
+    def __init__(self, resources: MethodContext) -> None: ...
 
     @abstractmethod
-    def extract(self, places: Places) -> Credential | None:
+    def extract(self, positions: Places) -> Credential | None:
         """Return this method's credential, ``None`` if there is none, or raise if it is bad."""
 
     @abstractmethod

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from authz.credentials import Places
-    from authz.methods.base import Resources
+    from authz.methods.base import MethodContext
     from authz.model import BearerCredential, Claims
 
 _FINDERS: Final[Mapping[str, Callable[[Places], BearerCredential | None]]] = {
@@ -29,17 +29,17 @@ class Bearer(Method):
 
     name: ClassVar[str] = "bearer"
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: MethodContext) -> None:
         config = resources.config
-        self._finders = tuple(_FINDERS[place] for place in config.bearer_token_param_type)
+        self._finders = tuple(_FINDERS[position] for position in config.bearer_token_param_type)
         self._verifier = resources.verifier
         self._clock = resources.clock
         self._leeway_s = config.leeway
         self._reuse_s_max = math.inf if config.cache_ttl_max is None else config.cache_ttl_max
 
-    def extract(self, places: Places) -> BearerCredential | None:
+    def extract(self, positions: Places) -> BearerCredential | None:
         """Find the one bearer token in the places that the plugin names."""
-        found = (find(places) for find in self._finders)
+        found = (find(positions) for find in self._finders)
         return credentials.only([token for token in found if token is not None])
 
     async def obtain(self, credential: BearerCredential) -> AccessToken:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from authz.credentials import Places
-    from authz.methods.base import Resources
+    from authz.methods.base import MethodContext
     from authz.model import AccessToken, Claims, ClientCredential, OpenIDConnect
 
 _log = logging.getLogger("authz.exchange")
@@ -54,10 +54,12 @@ class ClientCredentials(Method):
 
     name: ClassVar[str] = "client_credentials"
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: MethodContext) -> None:
         config = resources.config
         self._config = config
-        self._finders = tuple(_FINDERS[place] for place in config.client_credentials_param_type)
+        self._finders = tuple(
+            _FINDERS[position] for position in config.client_credentials_param_type
+        )
         self._endpoint = TokenEndpoint(
             config, resources.provider, clock=resources.clock, telemetry=resources.telemetry
         )
@@ -74,9 +76,9 @@ class ClientCredentials(Method):
         self._renew_not_before = 0.0
         self._anonymous_token_noticed = False
 
-    def extract(self, places: Places) -> ClientCredential | None:
+    def extract(self, positions: Places) -> ClientCredential | None:
         """Find the one pair in the places that the plugin names."""
-        found = (find(places) for find in self._finders)
+        found = (find(positions) for find in self._finders)
         return credentials.only([pair for pair in found if pair is not None])
 
     async def obtain(self, credential: ClientCredential) -> AccessToken:

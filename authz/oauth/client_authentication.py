@@ -33,7 +33,7 @@ def client_secret_post(client: ClientCredential, form: Form, _headers: Headers) 
     ]
 
 
-METHODS: Final[dict[str, Callable[[ClientCredential, Form, Headers], None]]] = {
+CLIENT_AUTH_METHODS: Final[dict[str, Callable[[ClientCredential, Form, Headers], None]]] = {
     "client_secret_basic": client_secret_basic,
     "client_secret_post": client_secret_post,
 }
@@ -50,4 +50,6 @@ def choose(config: OpenIDConnect, supported: Sequence[str]) -> str:
         return config.token_endpoint_auth_method
     if config.client_auth:
         return config.client_auth[0]
-    return next((method for method in METHODS if method in supported), "client_secret_basic")
+    return next(
+        (method for method in CLIENT_AUTH_METHODS if method in supported), "client_secret_basic"
+    )

@@ -11,7 +11,7 @@ from authz.errors import IdpOutage, Reason, Unavailable
 from authz.oauth.http import HTTP_OK
 
 if TYPE_CHECKING:
-    from authz.oauth.http import Answer, HttpClient
+    from authz.oauth.http import HttpClient, Response
 
 METADATA_BYTES_MAX: Final = 256 * 1024
 WELL_KNOWN: Final = "/.well-known/openid-configuration"
@@ -69,7 +69,7 @@ async def discover(http: HttpClient, issuer: str) -> ProviderMetadata:
     return found
 
 
-def json_object(answer: Answer, what: str) -> dict[str, Any]:
+def json_object(answer: Response, what: str) -> dict[str, Any]:
     """Return the JSON object of a successful answer; ``what`` names it in the error."""
     if answer.status in _SERVER_ERRORS:
         raise IdpOutage(Reason.IDP_UNAVAILABLE, f"{what}: HTTP status {answer.status}")

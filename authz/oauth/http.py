@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 IDLE_SECONDS_MAX: Final = 60.0
 
 # How long a call waits for one of --idp-concurrency places.
-TURN_SECONDS_MAX: Final = 1.0
+SLOT_WAIT_SECONDS_MAX: Final = 1.0
 
 HTTP_OK: Final = 200
 
@@ -48,7 +48,7 @@ _url = lru_cache(maxsize=64)(httpx.URL)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A complete answer; header names are lower-case."""
 
     status: int
@@ -78,7 +78,7 @@ class HttpClient:
         connect_to: tuple[ConnectTo, ...],
         connections_max: int,
     ) -> None:
-        self._turns = asyncio.Semaphore(connections_max)
+        self._slots = asyncio.Semaphore(connections_max)
         self._client = httpx.AsyncClient(
             transport=_Transport(tls, connect_to, connections_max),
             # One client's exchange must not carry what the provider set for another's.
@@ -88,27 +88,29 @@ class HttpClient:
             timeout=None,  # noqa: S113 - one deadline covers the exchange, see above
         )
 
-    async def get(self, url: str, *, bytes_max: int) -> Answer:
+    async def get(self, url: str, *, bytes_max: int) -> Response:
         """GET a JSON document."""
         return await self._send("GET", url, None, {}, bytes_max)
 
-    async def post_form(self, url: str, form: bytes, headers: Headers, *, bytes_max: int) -> Answer:
+    async def post_form(
+        self, url: str, form: bytes, headers: Headers, *, bytes_max: int
+    ) -> Response:
         """POST a form-encoded body and take JSON back."""
         form_type = {"content-type": "application/x-www-form-urlencoded"}
         return await self._send("POST", url, form, {**form_type, **headers}, bytes_max)
 
     async def _send(
         self, method: str, url: str, content: bytes | None, headers: Headers, bytes_max: int
-    ) -> Answer:
+    ) -> Response:
         """Send a request; raise IdpOutage for a failed transport, Unavailable for a wild answer."""
         with _our_errors():
             request = httpx.Request(
                 method, _url(url), content=content, headers={**_HEADERS, **headers}
             )
-            async with self._turn():
+            async with self._slot():
                 response = await self._client.send(request, stream=True)
                 try:
-                    return Answer(
+                    return Response(
                         response.status_code,
                         {name.lower(): value for name, value in response.headers.items()},
                         await _body(response, bytes_max),
@@ -117,17 +119,17 @@ class HttpClient:
                     await response.aclose()
 
     @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _slot(self) -> AsyncIterator[None]:
         """Wait for one of our own places, but not so long that the provider gets the blame."""
         try:
-            async with asyncio.timeout(TURN_SECONDS_MAX):
-                await self._turns.acquire()
+            async with asyncio.timeout(SLOT_WAIT_SECONDS_MAX):
+                await self._slots.acquire()
         except TimeoutError:
             raise IdpOutage(Reason.OVERLOADED, "too many calls to the provider under way") from None
         try:
             yield
         finally:
-            self._turns.release()
+            self._slots.release()
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from authz.cache.digest import Digester
-from authz.cache.flight import Flights
+from authz.cache.flight import SingleFlight
 from authz.errors import IdpOutage, Reason, Unauthenticated, Unavailable
 from authz.oauth import discovery, jwks, jwt
 from authz.oauth.discovery import ProviderMetadata, json_object
@@ -156,7 +156,7 @@ class Provider:
         self._telemetry = telemetry
         self._primary = self._key_source()
         self._extra = {url: self._key_source() for url in config.extra_jwks_uris}
-        self._flights: Flights[None] = Flights(flights_max=1 + len(self._extra))
+        self._single_flight: SingleFlight[None] = SingleFlight(calls_max=1 + len(self._extra))
         self._warm_up: asyncio.Task[None] | None = None
         self._failure: Unavailable | None = None
         # Kong's using_pseudo_issuer: nothing is discovered, the issuer is what is written.
@@ -212,7 +212,7 @@ class Provider:
                 return key
         for url, source in self._extra.items():
             if source.may_ask:
-                await self._flights.run(url, partial(self._fetch_extra, url))
+                await self._single_flight.run(url, partial(self._fetch_extra, url))
                 if key := self._held(kid, algorithm):
                     return key
         if self._primary.keys is None:
@@ -234,13 +234,13 @@ class Provider:
     def _renew_stale_keys(self) -> None:
         """Ask again in the background: the keys that are held serve until then."""
         if self._primary.is_stale:
-            self._flights.start("primary", self._fetch_primary)
+            self._single_flight.start("primary", self._fetch_primary)
         for url, source in self._extra.items():
             if source.keys is not None and source.is_stale:
-                self._flights.start(url, partial(self._fetch_extra, url))
+                self._single_flight.start(url, partial(self._fetch_extra, url))
 
     async def _refresh(self) -> None:
-        await self._flights.run("primary", self._fetch_primary)
+        await self._single_flight.run("primary", self._fetch_primary)
 
     async def _fetch_primary(self) -> None:
         """Discover, then fetch the keys; keep what is there if either fails."""
@@ -332,5 +332,5 @@ class Provider:
         if self._warm_up is not None:
             self._warm_up.cancel()
             await asyncio.gather(self._warm_up, return_exceptions=True)
-        await self._flights.aclose()
+        await self._single_flight.aclose()
         await self.http.aclose()

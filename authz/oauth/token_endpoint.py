@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from authz.clock import Clock
     from authz.model import ClientCredential, OpenIDConnect
     from authz.oauth.client_authentication import Form, Headers
-    from authz.oauth.http import Answer
+    from authz.oauth.http import Response
     from authz.oauth.provider import Provider
     from authz.telemetry import Telemetry
 
@@ -64,7 +64,7 @@ class TokenEndpoint:
         if self._config.scopes:
             form.append(("scope", " ".join(self._config.scopes)))
         form += [("audience", audience) for audience in self._config.audience]
-        client_authentication.METHODS[method](client, form, headers)
+        client_authentication.CLIENT_AUTH_METHODS[method](client, form, headers)
         with self._telemetry.idp_call("token"):
             answer = await self._provider.http.post_form(
                 url, urlencode(form).encode("ascii"), headers, bytes_max=ANSWER_BYTES_MAX
@@ -102,7 +102,7 @@ class TokenEndpoint:
             self._provider.paused_until = self._clock.monotonic() + outage.retry_after
 
 
-def _access_token(answer: Answer) -> AccessToken:
+def _access_token(answer: Response) -> AccessToken:
     """Read an answer of the token endpoint (RFC 6749 sections 5.1 and 5.2)."""
     document = _document(answer)
     # An error member wins over the status: some providers answer errors with 200.
@@ -120,7 +120,7 @@ def _access_token(answer: Answer) -> AccessToken:
     return AccessToken(Secret(token), expires_in=_expires_in(document))
 
 
-def _document(answer: Answer) -> Mapping[str, Any]:
+def _document(answer: Response) -> Mapping[str, Any]:
     """Return the JSON object of an answer; an error answer need not have one."""
     try:
         document = strict_json.loads(answer.body)
@@ -133,7 +133,7 @@ def _document(answer: Answer) -> Mapping[str, Any]:
     return {}
 
 
-def _refusal(answer: Answer, code: object) -> Refusal:
+def _refusal(answer: Response, code: object) -> Refusal:
     """Tell a verdict on the caller from a fault of the provider, or of ours."""
     status = answer.status
     if status == _TOO_MANY_REQUESTS or code == "slow_down":

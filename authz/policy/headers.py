@@ -15,7 +15,7 @@ from authz import header_names
 from authz.decision import Allow
 from authz.errors import Forbidden, MalformedRequest, Reason
 from authz.header_names import Managed
-from authz.model import Location
+from authz.model import CredentialLocation
 from authz.policy.claims import walk
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class UpstreamHeaders(Firewall):
         self._credential_claim = config.credential_claim
         self._hide_credentials = config.hide_credentials
         # Half a pair is no credential, and may be somebody's secret all the same.
-        reads_query = Location.QUERY in config.client_credentials_param_type
+        reads_query = CredentialLocation.QUERY in config.client_credentials_param_type
         self._half_pair = ("client_secret",) if reads_query and config.hide_credentials else ()
         super().__init__(
             {
@@ -123,8 +123,8 @@ class UpstreamHeaders(Firewall):
         headers = dict(self._identity(claims, consumer))
         if self._token_header:
             headers[self._token_header] = self._token_prefix + token.value.reveal()
-        stood_in_header = credential.location is Location.HEADER
-        stood_in_query = credential.location is Location.QUERY
+        stood_in_header = credential.location is CredentialLocation.HEADER
+        stood_in_query = credential.location is CredentialLocation.QUERY
         kept = credential.names if stood_in_header and not self._hide_credentials else ()
         arguments = credential.names if stood_in_query and self._hide_credentials else ()
         return Allow(
@@ -147,7 +147,10 @@ class UpstreamHeaders(Firewall):
 
 
 def _reads_token_headers(config: OpenIDConnect) -> bool:
-    return "bearer" in config.auth_methods and Location.HEADER in config.bearer_token_param_type
+    return (
+        "bearer" in config.auth_methods
+        and CredentialLocation.HEADER in config.bearer_token_param_type
+    )
 
 
 def _visible(value: object, what: str) -> str:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 HEALTH = "grpc.health.v1.Health"
 REFLECTION = "grpc.reflection.v1.ServerReflection"
 PROBE_SECONDS = 3.0
-LEAST_PING_INTERVAL_SECONDS = 5
+PING_INTERVAL_SECONDS_MIN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ class GrpcioTransport:
             for address in self._listen:
                 _refuse_if_taken(address)
         options = _options(self._limits, reuse_port=self._reuse_port)
-        self._until_stop.enter_context(_taking_turns())
+        self._until_stop.enter_context(_batch_scheduling())
         self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((_authorization(self._service), self._health.rpcs()))
         if self._pool is not None:
@@ -131,7 +131,7 @@ class GrpcioTransport:
 
 
 @contextmanager
-def _taking_turns() -> Iterator[None]:
+def _batch_scheduling() -> Iterator[None]:
     """Let this thread, and those that gRPC starts from it, not interrupt each other.
 
     gRPC wakes a thread of its own at every step of a call, and what wakes up may
@@ -320,8 +320,8 @@ def _options(limits: Limits, *, reuse_port: bool) -> tuple[tuple[str, int], ...]
         "grpc.http2.ping_timeout_ms": int(limits.ping_timeout_seconds * 1000),
         # Envoy pings an idle connection to us too: not a reason to hang up on it.
         "grpc.keepalive_permit_without_calls": 1,
-        "grpc.http2.min_ping_interval_without_data_ms": LEAST_PING_INTERVAL_SECONDS * 1000,
-        "grpc.http2.min_recv_ping_interval_without_data_ms": LEAST_PING_INTERVAL_SECONDS * 1000,
+        "grpc.http2.min_ping_interval_without_data_ms": PING_INTERVAL_SECONDS_MIN * 1000,
+        "grpc.http2.min_recv_ping_interval_without_data_ms": PING_INTERVAL_SECONDS_MIN * 1000,
     }
     if limits.connection_age_seconds:
         grace = limits.connection_age_grace_seconds

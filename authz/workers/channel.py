@@ -20,11 +20,11 @@ from authz.workers import metrics
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from authz.admin import Provider
+    from authz.admin import IdpStatus
     from authz.kong.files import Sources
     from authz.settings import Settings
 
-REPORT_BYTES = 64 * 1024 * 1024
+REPORT_BYTES_MAX = 64 * 1024 * 1024
 _HANDOVER_SECONDS = 5
 
 
@@ -78,7 +78,7 @@ class Report:
     """How a worker that listens is doing, and what it has counted."""
 
     ready: bool
-    providers: Sequence[Provider]
+    providers: Sequence[IdpStatus]
     metrics: metrics.Metrics
     number: int = 0
     """Of the configuration in force there."""

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from authz.server import OBEYED
-from authz.workers.channel import REPORT_BYTES, Report, Tell, written
+from authz.workers.channel import REPORT_BYTES_MAX, Report, Tell, written
 from authz.workers.metrics import lasting
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class WorkerProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             process = _spawn(theirs, environ)
-        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=REPORT_BYTES)
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=REPORT_BYTES_MAX)
         return cls(process, reader, writer)
 
     def begin(self, start: Start) -> None:

@@ -29,15 +29,15 @@ from authz.workers.process import REPORT_SECONDS, WorkerProcess
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
 
-    from authz.admin import Provider
+    from authz.admin import IdpStatus
     from authz.loading import Loaded
     from authz.server import Signals
     from authz.settings import Settings
     from authz.workers.channel import Order, Report
     from authz.workers.metrics import Metrics
 
-LEAST_PAUSE_SECONDS = 0.1
-MOST_PAUSE_SECONDS = 30.0
+PAUSE_SECONDS_MIN = 0.1
+PAUSE_SECONDS_MAX = 30.0
 STEADY_SECONDS = 60.0
 """A worker that has lived for so long was not part of a crash loop."""
 TAKEN_POLL_SECONDS = 0.05
@@ -252,9 +252,9 @@ class Supervisor:
         """Why the last reload was refused, if it was."""
         return self._reloads.refused
 
-    def status(self) -> Sequence[Provider]:
+    def status(self) -> Sequence[IdpStatus]:
         """Return the state of each identity provider, as the worker has it that lacks it."""
-        found: dict[str, Provider] = {}
+        found: dict[str, IdpStatus] = {}
         for report in self._asked(self._reports()):
             for provider in report.providers:
                 if provider.issuer not in found or not provider.ready:
@@ -300,5 +300,5 @@ def next_pause(before: float, lived_seconds: float) -> float:
     Doubled each time, up to a bound, unless the last one had a life.
     """
     if lived_seconds >= STEADY_SECONDS:
-        return LEAST_PAUSE_SECONDS
-    return min(MOST_PAUSE_SECONDS, max(LEAST_PAUSE_SECONDS, 2 * before))
+        return PAUSE_SECONDS_MIN
+    return min(PAUSE_SECONDS_MAX, max(PAUSE_SECONDS_MIN, 2 * before))

@@ -28,7 +28,7 @@ from authz.workers.channel import (
 from authz.workers.metrics import snapshot
 
 if TYPE_CHECKING:
-    from authz.build import House
+    from authz.build import Configuration
 
 
 def main() -> int:
@@ -75,16 +75,18 @@ class Worker:
             attendance.start()  # and not before: the first report says that it listens
         return await running
 
-    async def _make(self, previous: House | None, _may_open: frozenset[str] = frozenset()) -> House:
+    async def _make(
+        self, previous: Configuration | None, _may_open: frozenset[str] = frozenset()
+    ) -> Configuration:
         # What this opens the supervisor has allowed: to judge again might part the workers.
         wanted = self._wanted
         gateway = await asyncio.to_thread(state.parse, wanted.sources, os.environ)
-        house = build(gateway, self._settings, self._telemetry, previous=previous)
+        configuration = build(gateway, self._settings, self._telemetry, previous=previous)
         self._number = wanted.number
-        return house
+        return configuration
 
     def _attend(
-        self, server: Server[House], signals: Signals, loop: asyncio.AbstractEventLoop
+        self, server: Server[Configuration], signals: Signals, loop: asyncio.AbstractEventLoop
     ) -> None:
         def send(number: signal.Signals) -> None:
             with suppress(RuntimeError):  # the loop has ended, and the process is about to
@@ -108,6 +110,6 @@ class Worker:
         time.sleep(stop_seconds(self._settings))
         os._exit(1)
 
-    def _report(self, server: Server[House]) -> Report:
+    def _report(self, server: Server[Configuration]) -> Report:
         counted = snapshot(self._telemetry.registry)
         return Report(server.ready, server.status(), counted, self._number)

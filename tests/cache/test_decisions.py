@@ -1,22 +1,22 @@
-"""Ready answers: a plain dict to read, bounded where it is changed."""
+"""Cached answers: a plain dict to read, bounded where it is changed."""
 
 from __future__ import annotations
 
 import math
 
-from authz.cache.decisions import ReadyAnswer, ReadyAnswers
+from authz.cache.decisions import CachedAnswer, CachedAnswers
 
 
-def answer(wire: bytes) -> ReadyAnswer:
-    return ReadyAnswer(wire, math.inf, math.inf, 0, {})
+def answer(wire: bytes) -> CachedAnswer:
+    return CachedAnswer(wire, math.inf, math.inf, 0, {})
 
 
-def held(answers: ReadyAnswers, count: int) -> list[int]:
+def held(answers: CachedAnswers, count: int) -> list[int]:
     return [number for number in range(count) if answers.get(b"%d" % number)]
 
 
 def test_an_answer_is_found_by_its_key_alone() -> None:
-    answers = ReadyAnswers(entries_max=10, bytes_max=1_000)
+    answers = CachedAnswers(entries_max=10, bytes_max=1_000)
     answers.put(b"1", answer(b"wire"))
 
     found = answers.get(b"1")
@@ -26,7 +26,7 @@ def test_an_answer_is_found_by_its_key_alone() -> None:
 
 
 def test_the_oldest_answers_make_room_for_more_than_entries_max() -> None:
-    answers = ReadyAnswers(entries_max=3, bytes_max=1_000)
+    answers = CachedAnswers(entries_max=3, bytes_max=1_000)
     for number in range(5):
         answers.put(b"%d" % number, answer(b"wire"))
         answers.get(b"0")  # reading changes nothing
@@ -36,7 +36,7 @@ def test_the_oldest_answers_make_room_for_more_than_entries_max() -> None:
 
 
 def test_the_oldest_answers_make_room_for_more_than_bytes_max() -> None:
-    answers = ReadyAnswers(entries_max=100, bytes_max=1_000)
+    answers = CachedAnswers(entries_max=100, bytes_max=1_000)
     for number in range(10):
         answers.put(b"%d" % number, answer(b"x" * 400))
 
@@ -44,7 +44,7 @@ def test_the_oldest_answers_make_room_for_more_than_bytes_max() -> None:
 
 
 def test_an_answer_that_is_renewed_is_counted_once_and_young_again() -> None:
-    answers = ReadyAnswers(entries_max=2, bytes_max=1_000)
+    answers = CachedAnswers(entries_max=2, bytes_max=1_000)
     answers.put(b"0", answer(b"x" * 400))
     answers.put(b"1", answer(b"x" * 400))
     answers.put(b"0", answer(b"y" * 500))
@@ -54,7 +54,7 @@ def test_an_answer_that_is_renewed_is_counted_once_and_young_again() -> None:
 
 
 def test_an_answer_that_could_never_fit_pushes_nothing_out() -> None:
-    answers = ReadyAnswers(entries_max=10, bytes_max=1_000)
+    answers = CachedAnswers(entries_max=10, bytes_max=1_000)
     answers.put(b"0", answer(b"wire"))
     answers.put(b"1", answer(b"x" * 1_001))
 

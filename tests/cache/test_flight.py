@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from authz.cache.flight import Flights
+from authz.cache.flight import SingleFlight
 from authz.errors import IdpOutage, Reason, Unauthenticated, Unavailable
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ class Call:
         self._go.set()
 
 
-def flights(flights_max: int = 10) -> Flights[str]:
-    return Flights(flights_max=flights_max)
+def flights(calls_max: int = 10) -> SingleFlight[str]:
+    return SingleFlight(calls_max=calls_max)
 
 
-def passengers(of: Flights[str], call: Call, count: int = 1) -> list[asyncio.Task[str]]:
+def passengers(of: SingleFlight[str], call: Call, count: int = 1) -> list[asyncio.Task[str]]:
     return [asyncio.create_task(of.run("key", call)) for _ in range(count)]
 
 
@@ -148,7 +148,7 @@ async def test_an_error_that_nobody_waits_for_is_no_unheard_one(
 
 
 async def test_more_calls_than_allowed_count_as_an_outage() -> None:
-    shared, call = flights(flights_max=1), Call()
+    shared, call = flights(calls_max=1), Call()
     [waiting] = passengers(shared, call)
     await call.started.wait()
 

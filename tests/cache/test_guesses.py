@@ -12,26 +12,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.clock import Clock
 
-from authz.cache.guesses import GUESSES_MAX, Guesses, fold
+from authz.cache.guesses import GUESSES_MAX, GuessLimiter, fold
 from authz.errors import IdpOutage, Reason, Throttled, Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support.house import RunningHouse
     from support.idp import RunningIdp
+    from support.running import RunningAuthz
 
-    House = Callable[..., RunningHouse]
+    MakeAuthz = Callable[..., RunningAuthz]
 
 
-def guess(guesses: Guesses, client: bytes = b"one") -> None:
+def guess(guesses: GuessLimiter, client: bytes = b"one") -> None:
     """An exchange that the provider refuses."""
     with pytest.raises(Unauthenticated), guesses.place(client):
         raise Unauthenticated(Reason.SECRET_REJECTED)
 
 
 def test_a_full_bucket_throttles_one_client_until_it_has_leaked(clock: Clock) -> None:
-    guesses = Guesses(timer=clock.monotonic)
+    guesses = GuessLimiter(timer=clock.monotonic)
     for _ in range(GUESSES_MAX):
         guess(guesses)
 
@@ -44,7 +44,7 @@ def test_a_full_bucket_throttles_one_client_until_it_has_leaked(clock: Clock) ->
 
 
 def test_what_has_leaked_out_is_forgotten(clock: Clock) -> None:
-    guesses = Guesses(timer=clock.monotonic)
+    guesses = GuessLimiter(timer=clock.monotonic)
     for _ in range(GUESSES_MAX):
         guess(guesses)
     clock.advance(GUESSES_MAX)
@@ -54,7 +54,7 @@ def test_what_has_leaked_out_is_forgotten(clock: Clock) -> None:
 
 
 def test_G_12_who_is_turned_away_is_not_kept_out_longer_for_it(clock: Clock) -> None:
-    guesses = Guesses(timer=clock.monotonic)
+    guesses = GuessLimiter(timer=clock.monotonic)
     for _ in range(GUESSES_MAX):
         guess(guesses)
     for _ in range(1_000):
@@ -70,7 +70,7 @@ def test_G_12_who_is_turned_away_is_not_kept_out_longer_for_it(clock: Clock) -> 
 def test_G_12_a_place_is_given_back_unless_the_provider_refuses(
     clock: Clock, end: BaseException | None
 ) -> None:
-    guesses = Guesses(timer=clock.monotonic)
+    guesses = GuessLimiter(timer=clock.monotonic)
     for _ in range(3 * GUESSES_MAX):
         with contextlib.suppress(IdpOutage, KeyboardInterrupt), guesses.place(b"one"):
             if end is not None:
@@ -88,7 +88,7 @@ STEPS: Final = st.lists(st.sampled_from(["begin", "refused", "accepted", "second
 @given(steps=STEPS)
 def test_G_12_no_more_guesses_are_made_than_time_allows(steps: list[str]) -> None:
     clock = Clock()
-    guesses = Guesses(timer=clock.monotonic)
+    guesses = GuessLimiter(timer=clock.monotonic)
     begun: list[contextlib.ExitStack] = []
     started = refused = 0
     for step in steps:
@@ -134,9 +134,9 @@ def test_G_12_folding_once_is_enough(text: str) -> None:
 
 
 async def test_G_12_of_a_burst_of_guesses_twenty_reach_the_provider(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house()
+    authz = make_authz()
     ids = ("kong_id", "KONG_ID", "Kong_Id", "\uff4b\uff4f\uff4e\uff47_\uff49\uff44")
     pairs = [(ids[number % len(ids)], f"guess {number}") for number in range(200)]
     answers = await asyncio.gather(*(authz.basic(*pair) for pair in pairs))
@@ -149,8 +149,10 @@ async def test_G_12_of_a_burst_of_guesses_twenty_reach_the_provider(
     }
 
 
-async def test_G_12_equal_pairs_at_once_take_one_place(idp: RunningIdp, house: House) -> None:
-    authz = house()
+async def test_G_12_equal_pairs_at_once_take_one_place(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    authz = make_authz()
     answers = await asyncio.gather(*(authz.basic() for _ in range(100)))
 
     assert all(answer.allowed for answer in answers)
@@ -159,10 +161,10 @@ async def test_G_12_equal_pairs_at_once_take_one_place(idp: RunningIdp, house: H
 
 @pytest.mark.parametrize("cache_tokens", [True, False])
 async def test_G_12_an_established_client_is_not_locked_out(
-    idp: RunningIdp, house: House, clock: Clock, cache_tokens: bool
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, cache_tokens: bool
 ) -> None:
     idp.now = clock.now
-    authz = house(clock=clock, cache_tokens=cache_tokens)
+    authz = make_authz(clock=clock, cache_tokens=cache_tokens)
     assert (await authz.basic()).allowed
     clock.advance(400)  # its token is at its end
     for number in range(GUESSES_MAX):
@@ -173,24 +175,24 @@ async def test_G_12_an_established_client_is_not_locked_out(
 
 
 async def test_G_12_a_reload_amid_guesses_locks_nobody_out_and_lets_no_more_of_them_pass(
-    idp: RunningIdp, house: House, clock: Clock
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock
 ) -> None:
     idp.now = clock.now
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
     assert (await authz.basic()).allowed
     for number in range(GUESSES_MAX):
         assert (await authz.basic(client_secret=f"guess {number}")).status == 401
-    authz.reload(authz.house.gateway)
+    authz.reload(authz.configuration.gateway)
 
     assert (await authz.basic(client_secret="another")).status == 429
     assert (await authz.basic()).allowed
 
 
 async def test_G_12_a_secret_that_is_good_no_more_is_a_guess_like_any_other(
-    idp: RunningIdp, house: House, clock: Clock
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock
 ) -> None:
     idp.now = clock.now
-    authz = house(clock=clock, cache_tokens=False)
+    authz = make_authz(clock=clock, cache_tokens=False)
     assert (await authz.basic()).allowed
     idp.clients["kong_id"] = "rotated"
     assert (await authz.basic()).status == 401
@@ -202,10 +204,10 @@ async def test_G_12_a_secret_that_is_good_no_more_is_a_guess_like_any_other(
 
 
 async def test_DS_05_guessing_is_429_and_the_known_secret_passes(
-    idp: RunningIdp, house: Callable[..., RunningHouse], clock: Clock
+    idp: RunningIdp, make_authz: Callable[..., RunningAuthz], clock: Clock
 ) -> None:
     idp.now = clock.now
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
     assert (await authz.basic()).allowed
     for number in range(GUESSES_MAX):
         assert (await authz.basic(client_secret=f"guess {number}")).status == 401

@@ -1,4 +1,4 @@
-"""What the hot path knows of header names."""
+"""What the fast path knows of header names."""
 
 from __future__ import annotations
 

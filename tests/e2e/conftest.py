@@ -27,7 +27,7 @@ REALM = HERE / "realm-kong.json"
 ISSUER = "http://keycloak.keycloak:8080/realms/kong"
 HTTPBIN_HOST = "httpbin.kong.svc.cluster.local:8000"
 
-TIMEOUT_S = 300
+TIMEOUT_SECONDS = 300
 """Of one test, with all that it is the first to ask for: Keycloak may take two minutes."""
 
 
@@ -39,7 +39,7 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.timeout(TIMEOUT_S))
+            item.add_marker(pytest.mark.timeout(TIMEOUT_SECONDS))
 
 
 @pytest.fixture(scope="session")

@@ -23,24 +23,31 @@ from authz.envoy.bootstrap import BootstrapOptions, render
 from authz.errors import RouteNotFound
 from authz.kong.paths import normalise
 from authz.kong.router import Router
-from authz.model import Gateway, OpenIDConnect, Place, Plugin, Request, Route, Service
+from authz.model import Gateway, OpenIDConnect, Plugin, Request, Route, Service, SourcePosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ENVOY = Path(os.environ.get("AUTHZ_ENVOY", Path(__file__).parents[2] / ".parts/bin/envoy"))
-PLACE = Place("kong.yaml", 1, 1)
-PLAIN = Service(id="s1", name="plain", place=PLACE, host="plain.test", port=8000)
-BASED = Service(id="s2", name="based", place=PLACE, host="based.test", path="/base")
-VERIFIED = Service(id="s3", name="verified", place=PLACE, host="a.test", protocol="https", port=443)
+POSITION = SourcePosition("kong.yaml", 1, 1)
+PLAIN = Service(id="s1", name="plain", position=POSITION, host="plain.test", port=8000)
+BASED = Service(id="s2", name="based", position=POSITION, host="based.test", path="/base")
+VERIFIED = Service(
+    id="s3", name="verified", position=POSITION, host="a.test", protocol="https", port=443
+)
 TRUSTING = Service(
-    id="s4", name="trusting", place=PLACE, host="127.0.0.1", protocol="grpcs", tls_verify=False
+    id="s4",
+    name="trusting",
+    position=POSITION,
+    host="127.0.0.1",
+    protocol="grpcs",
+    tls_verify=False,
 )
 SERVICES = (PLAIN, BASED, VERIFIED, TRUSTING)
 
 
 def route(name: str, **fields: Any) -> Route:
-    return Route(id=f"id-of-{name}", name=name, place=PLACE, **{"service": PLAIN, **fields})
+    return Route(id=f"id-of-{name}", name=name, position=POSITION, **{"service": PLAIN, **fields})
 
 
 ROUTES = (
@@ -59,7 +66,7 @@ GATEWAY = Gateway(
     routes=ROUTES,
     plugins=(
         Plugin(
-            PLACE,
+            POSITION,
             OpenIDConnect(
                 issuer="https://idp.test",
                 client_credentials_param_type=("header", "body"),

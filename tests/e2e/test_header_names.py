@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.cgi import Lighttpd, environment, variable
-from support.curl import TIMEOUT_S, basic
+from support.curl import TIMEOUT_SECONDS, basic
 from support.deployment import Deployment, ext_authz
 from support.http2 import DATA, END_HEADERS, END_STREAM, HEADERS, connected, fields, frame
 from support.http2_upstream import Http2Upstream
@@ -100,7 +100,9 @@ def test_G_01_a_cgi_server_sees_no_identity_that_we_did_not_write(
 ) -> None:
     draw = random.Random(SEED)
     user = ("Authorization", basic(*kong_id))
-    with closing(http.client.HTTPConnection("127.0.0.1", envoy.port, timeout=TIMEOUT_S)) as caller:
+    with closing(
+        http.client.HTTPConnection("127.0.0.1", envoy.port, timeout=TIMEOUT_SECONDS)
+    ) as caller:
         for number in range(REQUESTS):
             method, path = draw.choice(
                 [("GET", "/guarded"), ("GET", "/open"), ("OPTIONS", "/preflight")]

@@ -10,22 +10,26 @@ import yaml
 
 from authz.envoy.bootstrap import EXT_AUTHZ, BootstrapOptions, build, render
 from authz.errors import ConfigurationError
-from authz.model import Gateway, OpenIDConnect, Place, Plugin, Route, Service
+from authz.model import Gateway, OpenIDConnect, Plugin, Route, Service, SourcePosition
 
-PLACE = Place("kong.yaml", 1, 1)
-FIELD = Place("kong.yaml", 9, 7)
+POSITION = SourcePosition("kong.yaml", 1, 1)
+FIELD = SourcePosition("kong.yaml", 9, 7)
 
 
 def service(name: str = "orders", **fields: Any) -> Service:
-    return Service(id=f"id-of-{name}", name=name, place=PLACE, **{"host": "orders.test", **fields})
+    return Service(
+        id=f"id-of-{name}", name=name, position=POSITION, **{"host": "orders.test", **fields}
+    )
 
 
 def route(name: str = "r", **fields: Any) -> Route:
-    return Route(id=f"id-of-{name}", name=name, place=PLACE, **{"service": service(), **fields})
+    return Route(
+        id=f"id-of-{name}", name=name, position=POSITION, **{"service": service(), **fields}
+    )
 
 
 def plugin(route: Route | None = None, **config: Any) -> Plugin:
-    return Plugin(PLACE, OpenIDConnect(issuer="https://idp.test", **config), route=route)
+    return Plugin(POSITION, OpenIDConnect(issuer="https://idp.test", **config), route=route)
 
 
 def gateway(*routes: Route, plugins: tuple[Plugin, ...] = ()) -> Gateway:
@@ -70,7 +74,7 @@ def test_authz_is_asked_and_the_filter_fails_closed() -> None:
 
 
 def test_each_route_is_named_to_authz_by_name_or_else_by_id() -> None:
-    unnamed = Route(id="77", name=None, place=PLACE, service=service(), paths=("/b",))
+    unnamed = Route(id="77", name=None, position=POSITION, service=service(), paths=("/b",))
     routes = virtual_hosts(built(route(paths=("/a",)), unnamed))["*"]
     settings = [r["typed_per_filter_config"][EXT_AUTHZ].get("check_settings") for r in routes]
     assert settings == [
@@ -377,9 +381,9 @@ def test_a_route_without_a_service_goes_to_the_given_upstream() -> None:
 )
 def test_what_envoy_cannot_do_as_kong_is_refused_at_its_place(field: str, value: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        built(route(**{field: value}, places={field: FIELD}))
+        built(route(**{field: value}, positions={field: FIELD}))
     (problem,) = caught.value.problems
-    assert (problem.place, problem.parameter) == (FIELD, field)
+    assert (problem.position, problem.parameter) == (FIELD, field)
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,7 @@ class TestGlance:
     @given(requests)
     def test_sees_what_parse_sees(self, request_: Request) -> None:
         sent = encode(request_)
-        seen, parsed = check.glance(sent), check.parse(sent)
+        seen, parsed = check.peek(sent), check.parse(sent)
         assert seen is not None
         extensions, http = seen
         assert dict(extensions) == parsed.context_extensions
@@ -275,7 +275,7 @@ class TestGlance:
 
     @given(st.binary(max_size=200))
     def test_never_raises(self, garbage: bytes) -> None:
-        check.glance(garbage)
+        check.peek(garbage)
 
     @pytest.mark.parametrize(
         "sent",
@@ -288,7 +288,7 @@ class TestGlance:
         ids=["garbage", "query apart", "raw lines", "no raw lines"],
     )
     def test_leaves_the_unusual_to_parse(self, sent: bytes) -> None:
-        assert check.glance(sent) is None
+        assert check.peek(sent) is None
 
 
 class TestRender:
@@ -348,15 +348,15 @@ class TestRender:
             check.render(Deny(16, status, (), ""))
 
     @pytest.mark.parametrize("name", ["host", ":path", "X-Name", "", "x y", "x\r\ny", "é", "x\n"])
-    @pytest.mark.parametrize("place", ["allow", "remove", "deny"])
-    def test_a_name_that_is_not_ours_to_write_is_refused(self, name: str, place: str) -> None:
+    @pytest.mark.parametrize("position", ["allow", "remove", "deny"])
+    def test_a_name_that_is_not_ours_to_write_is_refused(self, name: str, position: str) -> None:
         decision: dict[str, Decision] = {
             "allow": Allow(headers={name: "v"}),
             "remove": Allow(headers_to_remove=(name,)),
             "deny": Deny(16, 401, ((name, "v"),), ""),
         }
         with pytest.raises(ValueError, match="not a header to write or remove"):
-            check.render(decision[place])
+            check.render(decision[position])
 
     @pytest.mark.parametrize(
         "value", ["a\r\nx-admin: 1", "a\x00b", "\ud800", "é", "\x7f", "a\n"], ids=ascii

@@ -84,13 +84,13 @@ def guards(file: dict[str, Any]) -> dict[str, tuple[str, ...] | None]:
     return found
 
 
-def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def positions(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield the way to each value, but for those in a plugin's config: null is a default there."""
     items = node.items() if isinstance(node, dict) else enumerate(node)
     for key, value in items:
         yield (*path, key)
         if isinstance(value, dict | list) and key not in {"config", "_plugin_configs"}:
-            yield from places(value, (*path, key))
+            yield from positions(value, (*path, key))
 
 
 def changed(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def changed(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
 
 
 def nothings() -> Iterator[tuple[tuple[Any, ...], Any]]:
-    for path in places(FILE):
+    for path in positions(FILE):
         yield path, None
         value: Any = FILE
         for key in path:

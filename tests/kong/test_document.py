@@ -9,24 +9,24 @@ from support.configuration import FORMAT, complaints
 
 from authz.errors import ConfigurationError
 from authz.kong import document
-from authz.kong.document import Mapping, Node, Scalar, Sequence
+from authz.kong.document import ListNode, MappingNode, Node, Scalar
 from authz.kong.problems import Problems
-from authz.model import Place
+from authz.model import SourcePosition
 
 
-def parsed(text: str | bytes, **environ: str) -> Mapping:
+def parsed(text: str | bytes, **environ: str) -> MappingNode:
     problems = Problems()
     data = text if isinstance(text, bytes) else text.encode()
     node = document.parse(data, "kong.yaml", environ, problems)
     problems.raise_errors()
-    assert isinstance(node, Mapping)
+    assert isinstance(node, MappingNode)
     return node
 
 
 def plain(node: Node) -> Any:
-    if isinstance(node, Mapping):
+    if isinstance(node, MappingNode):
         return {name: plain(entry.value) for name, entry in node.entries.items()}
-    return [plain(item) for item in node.items] if isinstance(node, Sequence) else node
+    return [plain(item) for item in node.items] if isinstance(node, ListNode) else node
 
 
 def scalar(text: str) -> Scalar:
@@ -38,13 +38,13 @@ def scalar(text: str) -> Scalar:
 def test_every_key_and_value_knows_its_line_and_column() -> None:
     root = parsed("a:\n  - b: x\n    ü: [1, 22]\n")
     items = root.get("a")
-    assert isinstance(items, Sequence)
+    assert isinstance(items, ListNode)
     first = items.items[0]
-    assert isinstance(first, Mapping)
-    assert first.key_place("ü") == Place("kong.yaml", 3, 5)
+    assert isinstance(first, MappingNode)
+    assert first.key_position("ü") == SourcePosition("kong.yaml", 3, 5)
     numbers = first.get("ü")
-    assert isinstance(numbers, Sequence)
-    assert numbers.items[1].place == Place("kong.yaml", 3, 12)
+    assert isinstance(numbers, ListNode)
+    assert numbers.items[1].position == SourcePosition("kong.yaml", 3, 12)
 
 
 def test_a_number_with_more_digits_than_python_reads_is_infinite() -> None:
@@ -54,7 +54,7 @@ def test_a_number_with_more_digits_than_python_reads_is_infinite() -> None:
 def test_a_merge_key_gives_way_to_what_is_written() -> None:
     root = parsed("base: &b {x: 1, y: 2}\nuse: {<<: *b, y: 3}\n")
     use = root.get("use")
-    assert isinstance(use, Mapping)
+    assert isinstance(use, MappingNode)
     assert {
         name: e.value.text for name, e in use.entries.items() if isinstance(e.value, Scalar)
     } == {
@@ -78,7 +78,7 @@ def test_CF_01_anchors_that_multiply_are_stopped() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
     [complaint] = complaints("\n".join(lines))
-    assert f"grows beyond {document.MAX_NODES} values" in complaint
+    assert f"grows beyond {document.NODES_MAX} values" in complaint
 
 
 def test_CF_01_an_anchor_inside_itself_is_refused() -> None:
@@ -87,7 +87,7 @@ def test_CF_01_an_anchor_inside_itself_is_refused() -> None:
 
 def test_CF_01_deep_nesting_is_stopped_before_the_stack_is() -> None:
     [complaint] = complaints("[" * 100_000)
-    assert complaint == f"1:65: file: is nested deeper than {document.MAX_DEPTH} levels"
+    assert complaint == f"1:65: file: is nested deeper than {document.DEPTH_MAX} levels"
 
 
 @pytest.mark.parametrize(
@@ -119,13 +119,13 @@ def test_CF_01_bad_yaml_is_one_complaint_with_a_place(text: str) -> None:
 
 
 def test_CF_01_a_byte_order_mark_is_read_past() -> None:
-    assert parsed(b"\xef\xbb\xbfa: b").place == Place("kong.yaml", 1, 1)
+    assert parsed(b"\xef\xbb\xbfa: b").position == SourcePosition("kong.yaml", 1, 1)
 
 
 def test_CF_01_a_file_that_is_too_large_is_not_parsed() -> None:
     problems = Problems()
-    assert document.parse(b" " * (document.MAX_FILE_BYTES + 1), "f", {}, problems) is None
-    with pytest.raises(ConfigurationError, match=f"larger than {document.MAX_FILE_BYTES} bytes"):
+    assert document.parse(b" " * (document.FILE_BYTES_MAX + 1), "f", {}, problems) is None
+    with pytest.raises(ConfigurationError, match=f"larger than {document.FILE_BYTES_MAX} bytes"):
         problems.raise_errors()
 
 

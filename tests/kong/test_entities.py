@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from support.configuration import FORMAT, complaints, load, notices
 
-from authz.kong.regexes import MAX_PATTERN_BYTES, Pattern
-from authz.model import Place, Route, Service
+from authz.kong.regexes import PATTERN_BYTES_MAX, Pattern
+from authz.model import Route, Service, SourcePosition
 
 
 def service(fields: str) -> Service:
@@ -77,10 +77,10 @@ def test_two_services_cannot_share_a_name() -> None:
 
 def test_a_route_keeps_the_place_of_each_field() -> None:
     read = load(f"{FORMAT}routes:\n- name: r\n  paths: [/]\n  methods: [GET]\n").routes[0]
-    assert read.places == {
-        "name": Place("<stdin>", 3, 9),
-        "paths": Place("<stdin>", 4, 10),
-        "methods": Place("<stdin>", 5, 12),
+    assert read.positions == {
+        "name": SourcePosition("<stdin>", 3, 9),
+        "paths": SourcePosition("<stdin>", 4, 10),
+        "methods": SourcePosition("<stdin>", 5, 12),
     }
 
 
@@ -265,7 +265,7 @@ def test_DS_11_no_path_keeps_a_pattern_busy(pattern: str, text: str) -> None:
 def test_a_pattern_has_a_bound_in_memory() -> None:
     assert Pattern("|".join(f"/tenant-{n}" for n in range(500))).begins("/tenant-499")
     with pytest.raises(ValueError, match="too large"):
-        Pattern("/" + "[a-z]x" * MAX_PATTERN_BYTES)
+        Pattern("/" + "[a-z]x" * PATTERN_BYTES_MAX)
 
 
 def test_a_nested_route_cannot_name_another_service() -> None:

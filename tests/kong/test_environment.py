@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.configuration import FORMAT, PLUGIN, complaints, config, load, with_parameters
 
 from authz.kong import document
-from authz.kong.environment import MAX_VALUES_CHARACTERS, Vaults
+from authz.kong.environment import VALUES_CHARS_MAX, Vaults
 from authz.kong.problems import Problems
 from authz.model import Secret
 
@@ -44,7 +44,7 @@ def test_a_plain_template_takes_the_type_that_is_asked_for() -> None:
 
 
 # Where a template may stand, and the text in front of and behind it.
-PLACES = {
+CREDENTIAL_LOCATIONS = {
     "plain": "a: {}\n",
     "plain item": "a:\n- {}\n",
     "plain item in brackets": "a: [{}, x]\n",
@@ -55,7 +55,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("position", CREDENTIAL_LOCATIONS.values(), ids=CREDENTIAL_LOCATIONS)
 @given(value=st.text("ab0 #:,-?!&*|>'\"%@`[]{}\\\n~", max_size=6))
 @example(value="x # y")
 @example(value="a, b")
@@ -63,28 +63,28 @@ PLACES = {
 @example(value="[a, b]")
 @example(value="a\\tb")
 def test_D_06_a_value_that_decks_way_of_pasting_would_change_is_known(
-    place: str, value: str
+    position: str, value: str
 ) -> None:
     """What is called the same is the same where the parser gets the value itself."""
     problems = Problems()
-    template = place.format('${{ env "DECK_A" }}')
+    template = position.format('${{ env "DECK_A" }}')
     node = document.parse(template.encode(), "f", {"DECK_A": value}, problems)
     problems.raise_errors()
-    assert isinstance(node, document.Mapping)
+    assert isinstance(node, document.MappingNode)
     [filled] = from_variables(node)
 
     called_the_same = isinstance(filled, document.Scalar) and filled.pasted is document.Pasted.SAME
-    is_the_same = texts(place.format(value)) == texts(place.format("PASTED"), pasted=value)
+    is_the_same = texts(position.format(value)) == texts(position.format("PASTED"), pasted=value)
     assert called_the_same == is_the_same
 
 
-def from_variables(node: document.Node) -> Iterator[document.Scalar | document.Sequence]:
-    if isinstance(node, document.Scalar | document.Sequence) and node.variables:
+def from_variables(node: document.Node) -> Iterator[document.Scalar | document.ListNode]:
+    if isinstance(node, document.Scalar | document.ListNode) and node.variables:
         yield node
-    elif isinstance(node, document.Sequence):
+    elif isinstance(node, document.ListNode):
         for item in node.items:
             yield from from_variables(item)
-    elif isinstance(node, document.Mapping):
+    elif isinstance(node, document.MappingNode):
         for entry in node.entries.values():
             yield from from_variables(entry.value)
 
@@ -132,7 +132,7 @@ def test_a_secret_that_looks_like_a_variable_in_part_is_in_no_message() -> None:
 
 def test_a_value_is_not_looked_at_deeper_than_a_file_may_be() -> None:
     """The parser takes a second for every 10,000 brackets that stay open."""
-    nested = "[" * (document.MAX_DEPTH + 2) + "]" * (document.MAX_DEPTH + 2)
+    nested = "[" * (document.DEPTH_MAX + 2) + "]" * (document.DEPTH_MAX + 2)
     assert config('scopes: ${{ env "DECK_A" }}', DECK_A=nested).scopes == (nested,)
 
 
@@ -143,7 +143,7 @@ def test_a_template_that_does_not_close_takes_the_rest_of_its_line() -> None:
 
 
 def test_values_that_multiply_are_stopped() -> None:
-    value = "x" * (MAX_VALUES_CHARACTERS // 100)
+    value = "x" * (VALUES_CHARS_MAX // 100)
     text = FORMAT + "_comment:\n" + '- ${{ env "DECK_A" }}\n' * 1_000
     [found] = complaints(text, {"DECK_A": value})
     assert found.startswith("103:3: env: the values grow beyond 33554432 characters")

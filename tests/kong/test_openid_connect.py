@@ -17,14 +17,14 @@ from support.configuration import (
 )
 
 from authz.kong import document, parameters
-from authz.kong.document import Mapping, Node
+from authz.kong.document import MappingNode, Node
 from authz.kong.parameters import LEGACY, PARAMETERS, Status
 from authz.kong.problems import Problems
 from authz.kong.schema import Array, Field, Object
 from authz.model import OpenIDConnect
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping as Table
+    from collections.abc import Mapping
 
 
 def refused(*lines: str, instead_of: str = "") -> str:
@@ -101,7 +101,7 @@ def other_than_default(name: str) -> Any:
 
 def node(value: Any) -> Node:
     root = document.parse(json.dumps({"value": value}).encode(), "f", {}, Problems())
-    assert isinstance(root, Mapping)
+    assert isinstance(root, MappingNode)
     return root.entries["value"].value
 
 
@@ -216,7 +216,7 @@ REFERENCEABLE = {
 """Kong's own list for openid-connect, of its documentation of 3.15."""
 
 
-def referenceable(fields: Table[str, Field], prefix: str = "") -> set[str]:
+def referenceable(fields: Mapping[str, Field], prefix: str = "") -> set[str]:
     found = set()
     for name, field in fields.items():
         kind = field.type.of if isinstance(field.type, Array) else field.type

@@ -14,31 +14,40 @@ from support.work import calls_of
 
 from authz.errors import ConfigurationError, Reason, Refusal, RouteNotFound
 from authz.kong import checks
-from authz.kong.paths import ODD_PATH_CHARACTERS_MAX, is_odd, normalise, readings
+from authz.kong.paths import ODD_PATH_CHARS_MAX, is_odd, normalise, readings
 from authz.kong.regexes import Pattern
 from authz.kong.router import (
     HEADER_LINES_MAX,
-    MAX_PATH_CHARACTERS,
+    PATH_CHARS_MAX,
     Router,
     routing_table,
     split_host,
 )
-from authz.model import Gateway, Match, OpenIDConnect, Place, Plugin, Request, Route, Service
+from authz.model import (
+    Gateway,
+    Match,
+    OpenIDConnect,
+    Plugin,
+    Request,
+    Route,
+    Service,
+    SourcePosition,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PLACE = Place("kong.yaml", 1, 1)
-SERVICE = Service(id="s1", name="orders", place=PLACE, host="orders.internal")
+POSITION = SourcePosition("kong.yaml", 1, 1)
+SERVICE = Service(id="s1", name="orders", position=POSITION, host="orders.internal")
 
 
 def route(name: str, **fields: Any) -> Route:
     fields = {"service": SERVICE, **fields}
-    return Route(id=f"id-of-{name}", name=name, place=PLACE, **fields)
+    return Route(id=f"id-of-{name}", name=name, position=POSITION, **fields)
 
 
 def plugin(name: str = "", **scope: Any) -> Plugin:
-    return Plugin(PLACE, OpenIDConnect(issuer="https://idp.test"), instance_name=name, **scope)
+    return Plugin(POSITION, OpenIDConnect(issuer="https://idp.test"), instance_name=name, **scope)
 
 
 def router(*routes: Route, plugins: tuple[Plugin, ...] = ()) -> Router:
@@ -181,8 +190,8 @@ def test_HS_19_no_rule_matches_on_the_query_or_on_a_path_that_is_not_normal(path
 
 def test_HS_19_a_path_beyond_the_bound_is_refused() -> None:
     table = router(route("r", paths=("/",)))
-    assert met(table, request("/" + "a" * (MAX_PATH_CHARACTERS - 1) + "?" + "q" * 99)) == "r"
-    long = request("/" + "a" * MAX_PATH_CHARACTERS)
+    assert met(table, request("/" + "a" * (PATH_CHARS_MAX - 1) + "?" + "q" * 99)) == "r"
+    long = request("/" + "a" * PATH_CHARS_MAX)
     assert refusal(table, long) is Reason.REQUEST_MALFORMED
 
 
@@ -451,7 +460,7 @@ def test_among_equals_the_first_in_the_file_wins() -> None:
 
 
 def test_a_disabled_service_has_no_routes() -> None:
-    off = Service(id="s2", name="off", place=PLACE, host="x", enabled=False)
+    off = Service(id="s2", name="off", position=POSITION, host="x", enabled=False)
     table = router(route("off", service=off, paths=("/a",)), plugins=(plugin(),))
     assert met(table, request("/a")) is None
     assert table.certain() is None
@@ -467,11 +476,11 @@ def test_a_disabled_service_has_no_routes() -> None:
     ],
 )
 def test_what_cannot_be_read_is_said_with_its_place(field: str, value: Any) -> None:
-    there = Place("kong.yaml", 7, 5)
+    there = SourcePosition("kong.yaml", 7, 5)
     with pytest.raises(ConfigurationError) as caught:
-        router(route("r", places={field: there}, **{field: value}), route("ok", paths=("~/x(",)))
-    problems = {(problem.place, problem.parameter) for problem in caught.value.problems}
-    assert problems == {(there, field), (PLACE, "paths")}
+        router(route("r", positions={field: there}, **{field: value}), route("ok", paths=("~/x(",)))
+    problems = {(problem.position, problem.parameter) for problem in caught.value.problems}
+    assert problems == {(there, field), (POSITION, "paths")}
 
 
 # --- Envoy's word ---------------------------------------------------------------
@@ -504,7 +513,7 @@ def test_a_named_route_is_taken_whatever_the_request_looks_like(names: dict[str,
     ],
 )
 def test_a_name_that_the_file_lacks_is_never_matched_otherwise(names: dict[str, str]) -> None:
-    other = Service(id="s2", name="other", place=PLACE, host="x")
+    other = Service(id="s2", name="other", position=POSITION, host="x")
     table = router(route("r", paths=("/",)), route("o", service=other), plugins=(plugin(),))
     assert refusal(table, request("/", context_extensions=names)) is Reason.ROUTE_UNKNOWN
 
@@ -515,7 +524,7 @@ def test_HS_21_only_context_extensions_name_a_route() -> None:
     assert met(table, asked) == "b"
 
 
-OTHER = Service(id="s2", name="other", place=PLACE, host="x")
+OTHER = Service(id="s2", name="other", position=POSITION, host="x")
 NAMED = {"service": "orders"}
 
 
@@ -813,8 +822,8 @@ def test_G_07_what_no_url_can_hold_in_plain_is_one_path_encoded_and_decoded() ->
 
 def test_G_07_a_long_path_of_many_readings_is_refused() -> None:
     table = router(route("r", paths=("/",)))
-    assert met(table, request("/" * ODD_PATH_CHARACTERS_MAX)) == "r"
-    long = request("/" * (ODD_PATH_CHARACTERS_MAX + 1))
+    assert met(table, request("/" * ODD_PATH_CHARS_MAX)) == "r"
+    long = request("/" * (ODD_PATH_CHARS_MAX + 1))
     assert refusal(table, long) is Reason.REQUEST_MALFORMED
 
 
@@ -866,13 +875,13 @@ def test_G_11_a_long_path_over_many_regexes_is_refused_and_never_the_weaker_rout
     table = router(*many, route("open", paths=("/",)))
     assert met(table, request("/a/b/x199")) == "r199"
     assert met(table, request("/" + "a" * 200)) == "open"
-    long = request("/" + "a" * (MAX_PATH_CHARACTERS - 1))
+    long = request("/" + "a" * (PATH_CHARS_MAX - 1))
     assert refusal(table, long) is Reason.REQUEST_MALFORMED
 
 
 def test_G_11_one_expression_reads_a_path_of_kilobytes() -> None:
     table = router(route("r", paths=("~/a/[^/]+/z$",)))
-    assert met(table, request(f"/a/{'b' * (MAX_PATH_CHARACTERS - 5)}/z")) == "r"
+    assert met(table, request(f"/a/{'b' * (PATH_CHARS_MAX - 5)}/z")) == "r"
 
 
 def test_G_11_routes_that_differ_in_a_headers_text_are_found_by_it() -> None:

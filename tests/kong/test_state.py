@@ -11,8 +11,8 @@ from support.configuration import FORMAT, PLUGIN, complaints, load, load_files, 
 
 from authz.errors import ConfigurationError
 from authz.kong import plugins
-from authz.kong.entities import identity
-from authz.kong.problems import MAX_SUGGESTIONS
+from authz.kong.entities import derived_id
+from authz.kong.problems import SUGGESTIONS_MAX
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CONFIG = "config: {issuer: 'https://idp.example/x', audience: [a], auth_methods: [bearer]}"
@@ -49,7 +49,7 @@ def test_the_workshop_file_loads_as_it_stands() -> None:
     assert plugin.route is route
     assert plugin.service is None
     assert plugin.instance_name == "openid-connect1"
-    assert plugin.place.line == 16
+    assert plugin.position.line == 16
     assert plugin.config.consumer_claims == (("client_id",),)
     assert plugin.config.consumer_by == ("username",)
     assert plugin.config.auth_methods == ("client_credentials",)
@@ -281,7 +281,7 @@ KONGS = (
 
 @pytest.mark.parametrize("name", KONGS)
 def test_D_09_each_plugin_of_kongs_is_known_by_its_name(name: str) -> None:
-    assert plugins.standing(name) is not plugins.Standing.UNKNOWN
+    assert plugins.role(name) is not plugins.PluginRole.UNKNOWN
 
 
 def test_an_unknown_plugin_is_refused_with_a_hint() -> None:
@@ -389,9 +389,9 @@ def test_CF_06_two_consumers_cannot_share_a_key(consumers: str, field: str) -> N
 @pytest.mark.parametrize(
     ("kind", "one", "other", "derived"),
     [
-        ("services", "name: a, host: h", "name: b, host: h", identity("services", "a")),
-        ("routes", "name: a, paths: [/a]", "name: b, paths: [/b]", identity("routes", "a")),
-        ("consumers", "username: a", "username: b", identity("consumers", "a")),
+        ("services", "name: a, host: h", "name: b, host: h", derived_id("services", "a")),
+        ("routes", "name: a, paths: [/a]", "name: b, paths: [/b]", derived_id("routes", "a")),
+        ("consumers", "username: a", "username: b", derived_id("consumers", "a")),
     ],
 )
 def test_CF_06_no_id_equals_one_that_is_made_from_a_name(
@@ -418,7 +418,7 @@ def test_consumers_that_no_header_can_carry_are_one_notice() -> None:
 def test_G_06_names_and_ids_are_one_namespace(kind: str) -> None:
     fields = {"services": "host: h", "routes": "paths: [/]"}[kind]
     given, derived = f"{{name: a, id: {ID}, {fields}}}", f"{{name: a, {fields}}}"
-    for first, name in ((given, ID), (derived, identity(kind, "a"))):
+    for first, name in ((given, ID), (derived, derived_id(kind, "a"))):
         other = f"{{name: {name}, {fields}}}"
         [found] = complaints(text(f"{kind}: [{first}, {other}]"))
         assert f"name: is the id of another of the {kind}, at <stdin>:2:" in found
@@ -560,10 +560,10 @@ def test_a_plugin_that_is_disabled_protects_nothing() -> None:
 
 
 def test_a_load_makes_no_more_than_a_few_suggestions() -> None:
-    routes = ", ".join(f"{{paths: [/{n}], service: order}}" for n in range(MAX_SUGGESTIONS + 1))
+    routes = ", ".join(f"{{paths: [/{n}], service: order}}" for n in range(SUGGESTIONS_MAX + 1))
     found = complaints(text("services: [{name: orders, host: h}]", f"routes: [{routes}]"))
-    assert len(found) == MAX_SUGGESTIONS + 1
-    assert sum("did you mean 'orders'?" in problem for problem in found) == MAX_SUGGESTIONS
+    assert len(found) == SUGGESTIONS_MAX + 1
+    assert sum("did you mean 'orders'?" in problem for problem in found) == SUGGESTIONS_MAX
 
 
 def test_a_service_that_leads_to_an_upstream_of_kongs_is_noticed() -> None:

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from support.configuration import FORMAT, load
 
 from authz.errors import RouteNotFound
-from authz.kong.examples import EXAMPLE_CHARACTERS_MAX, examples
+from authz.kong.examples import EXAMPLE_CHARS_MAX, examples
 from authz.kong.regexes import Pattern
 from authz.kong.router import Router
 from authz.kong.witness import NOBODYS_HOST, NOBODYS_METHOD, witnesses
-from authz.model import Gateway, Place, Request, Route
+from authz.model import Gateway, Request, Route, SourcePosition
 
-HERE = Place("kong.yaml", 1, 1)
+HERE = SourcePosition("kong.yaml", 1, 1)
 
 
 # --- Examples of a regular expression -----------------------------------------------
@@ -65,7 +65,7 @@ def test_whatever_the_expression_an_example_fits_it(text: str) -> None:
     except ValueError:
         return
     found = examples(text, pattern.begins)
-    assert all(pattern.begins(each) and len(each) <= EXAMPLE_CHARACTERS_MAX for each in found)
+    assert all(pattern.begins(each) and len(each) <= EXAMPLE_CHARS_MAX for each in found)
 
 
 LEAF = st.sampled_from(

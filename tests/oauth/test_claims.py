@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.house import KONG_CONSUMER, KONG_ID, PLACE, gateway, logged
+from support.running import KONG_CONSUMER, KONG_ID, POSITION, gateway, logged
 from support.verdicts import ALLOWED, UNASKED, calls, each, verdicts
 
 from authz.cache.tokens import REFUSED_SECONDS_MAX
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from support.clock import Clock
-    from support.house import RunningHouse
     from support.idp import RunningIdp
+    from support.running import RunningAuthz
 
-    House = Callable[..., RunningHouse]
+    MakeAuthz = Callable[..., RunningAuthz]
 
 CLAIM_INVALID: Final = "401 token_claim_invalid"
 EXPIRED: Final = "401 token_expired"
@@ -41,14 +41,14 @@ CLAIM_MISSING: Final = "403 consumer_claim_missing"
 CONSUMER_UNKNOWN: Final = "403 consumer_unknown"
 HEADER_REFUSED: Final = "403 header_value_refused"
 
-LEEWAY_S: Final = 60
+LEEWAY_SECONDS: Final = 60
 
 Tokens = dict[str, str]
 
 
 @pytest.fixture
 def now(idp: RunningIdp, clock: Clock) -> float:
-    """The time at which house and IdP stand still, in seconds since 1970."""
+    """The time at which authz and IdP stand still, in seconds since 1970."""
     idp.now = clock.now
     return clock.now()
 
@@ -100,35 +100,37 @@ OTHER_ISSUERS: Final[Mapping[str, Any]] = {
 }
 
 
-async def test_CL_01_the_issuer_is_compared_exactly(idp: RunningIdp, house: House) -> None:
+async def test_CL_01_the_issuer_is_compared_exactly(idp: RunningIdp, make_authz: MakeAuthz) -> None:
     tokens = saying(idp, "iss", OTHER_ISSUERS)
 
-    assert await verdicts(house(issuers_allowed=(ISSUER,)), tokens) == each(tokens, ISSUER_REFUSED)
+    assert await verdicts(make_authz(issuers_allowed=(ISSUER,)), tokens) == each(
+        tokens, ISSUER_REFUSED
+    )
     # The issuer is looked at before any key.
     assert calls(idp) == UNASKED
 
 
 async def test_CL_01_one_trailing_slash_is_forgiven_on_either_side(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     tokens = saying(idp, "iss", {"without": ISSUER, "with": f"{ISSUER}/"})
 
     for configured in (ISSUER, f"{ISSUER}/"):
-        authz = house(issuers_allowed=(configured,))
+        authz = make_authz(issuers_allowed=(configured,))
         assert await verdicts(authz, tokens) == each(tokens, ALLOWED)
 
 
 async def test_CL_01_each_allowed_issuer_counts_and_the_discovered_one_only_by_default(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     tokens = saying(idp, "iss", {"discovered": idp.issuer, "first": ISSUER, "second": "urn:idp"})
 
-    assert await verdicts(house(), tokens) == {
+    assert await verdicts(make_authz(), tokens) == {
         "discovered": ALLOWED,
         "first": ISSUER_REFUSED,
         "second": ISSUER_REFUSED,
     }
-    assert await verdicts(house(issuers_allowed=(ISSUER, "urn:idp")), tokens) == {
+    assert await verdicts(make_authz(issuers_allowed=(ISSUER, "urn:idp")), tokens) == {
         "discovered": ISSUER_REFUSED,
         "first": ALLOWED,
         "second": ALLOWED,
@@ -139,12 +141,12 @@ async def test_CL_01_each_allowed_issuer_counts_and_the_discovered_one_only_by_d
 
 
 async def test_CL_02_the_audience_is_checked_only_where_the_file_says_so(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     tokens = saying(idp, "aud", {"missing": ABSENT, "Keycloak's default": "account", "odd": 5})
 
-    assert await verdicts(house(), tokens) == each(tokens, ALLOWED)
-    strict = house(audience=("api",))
+    assert await verdicts(make_authz(), tokens) == each(tokens, ALLOWED)
+    strict = make_authz(audience=("api",))
     assert await verdicts(strict, tokens) == each(tokens, AUDIENCE_REFUSED)
 
 
@@ -167,23 +169,25 @@ AUDIENCES: Final[Mapping[str, tuple[Any, bool]]] = {
 }
 
 
-async def test_CL_03_one_audience_must_be_ours_exactly(idp: RunningIdp, house: House) -> None:
+async def test_CL_03_one_audience_must_be_ours_exactly(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     tokens = saying(idp, "aud", {case: value for case, (value, _) in AUDIENCES.items()})
     # A spaced string is one audience, not two: aud is no list of words.
     tokens["words"] = idp.issue(aud="x api")
 
-    assert await verdicts(house(audience=("api", "other")), tokens) == {
+    assert await verdicts(make_authz(audience=("api", "other")), tokens) == {
         **{c: ALLOWED if good else AUDIENCE_REFUSED for c, (_, good) in AUDIENCES.items()},
         "words": AUDIENCE_REFUSED,
     }
 
 
 async def test_CL_03_a_required_audience_that_is_missing_is_forbidden(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     tokens = saying(idp, "aud", {case: value for case, (value, _) in AUDIENCES.items()})
 
-    assert await verdicts(house(audience_required=("api", "other")), tokens) == {
+    assert await verdicts(make_authz(audience_required=("api", "other")), tokens) == {
         **{c: ALLOWED if good else AUDIENCE_MISSING for c, (_, good) in AUDIENCES.items()},
         # Kong reads what is required of a claim as words, whichever claim it is.
         "space behind": ALLOWED,
@@ -191,11 +195,11 @@ async def test_CL_03_a_required_audience_that_is_missing_is_forbidden(
 
 
 async def test_CL_03_all_words_of_one_required_audience_are_needed(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     tokens = saying(idp, "aud", {"one": ["api"], "both": ["b", "api", "a"], "other": "other"})
 
-    assert await verdicts(house(audience_required=("api a", "other")), tokens) == {
+    assert await verdicts(make_authz(audience_required=("api a", "other")), tokens) == {
         "one": AUDIENCE_MISSING,
         "both": ALLOWED,
         "other": ALLOWED,
@@ -223,47 +227,49 @@ NO_TIMES: Final[Mapping[str, Any]] = {
 
 @pytest.mark.parametrize("claim", ["exp", "nbf", "iat"])
 async def test_CL_04_CL_06_CL_07_a_time_is_a_json_number_of_sane_size(
-    idp: RunningIdp, house: House, claim: str
+    idp: RunningIdp, make_authz: MakeAuthz, claim: str
 ) -> None:
     tokens = saying(idp, claim, NO_TIMES)
-    authz = house()
+    authz = make_authz()
 
     assert await verdicts(authz, tokens) == each(tokens, CLAIM_INVALID)
     beyond = literally(idp, claim, {"1e400": "1e400", "NaN": "NaN", "Infinity": "Infinity"})
     assert await verdicts(authz, beyond) == each(beyond, "401 token_malformed")
 
 
-async def test_CL_04_a_token_without_an_end_is_refused(idp: RunningIdp, house: House) -> None:
+async def test_CL_04_a_token_without_an_end_is_refused(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     tokens = {"exp missing": idp.issue(exp=ABSENT)}
 
-    assert await verdicts(house(), tokens) == each(tokens, CLAIM_INVALID)
+    assert await verdicts(make_authz(), tokens) == each(tokens, CLAIM_INVALID)
 
 
 async def test_CL_05_a_token_ends_at_exp_plus_leeway(
-    idp: RunningIdp, house: House, clock: Clock, now: float
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, now: float
 ) -> None:
     ends = {
         "now + 1": (now + 1, ALLOWED, ALLOWED),
         "now + half": (now + 0.5, ALLOWED, ALLOWED),
         "now": (now, EXPIRED, ALLOWED),
-        "now - leeway + 1": (now - LEEWAY_S + 1, EXPIRED, ALLOWED),
-        "now - leeway": (now - LEEWAY_S, EXPIRED, EXPIRED),
-        "now - leeway - 1": (now - LEEWAY_S - 1, EXPIRED, EXPIRED),
+        "now - leeway + 1": (now - LEEWAY_SECONDS + 1, EXPIRED, ALLOWED),
+        "now - leeway": (now - LEEWAY_SECONDS, EXPIRED, EXPIRED),
+        "now - leeway - 1": (now - LEEWAY_SECONDS - 1, EXPIRED, EXPIRED),
         "1970": (0, EXPIRED, EXPIRED),
         "before": (-1, EXPIRED, EXPIRED),
     }
     tokens = saying(idp, "exp", {case: end for case, (end, _, _) in ends.items()})
 
-    found = await verdicts(house(clock=clock), tokens)
+    found = await verdicts(make_authz(clock=clock), tokens)
     assert found == {case: strict for case, (_, strict, _) in ends.items()}
-    found = await verdicts(house(clock=clock, leeway=LEEWAY_S), tokens)
+    found = await verdicts(make_authz(clock=clock, leeway=LEEWAY_SECONDS), tokens)
     assert found == {case: lenient for case, (_, _, lenient) in ends.items()}
 
 
 async def test_CL_05_the_latest_time_that_json_holds_exactly_is_a_time(
-    idp: RunningIdp, house: House, clock: Clock, now: float
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, now: float
 ) -> None:
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
     tokens = saying(idp, "exp", {"2^53": 2**53}) | literally(idp, "exp", {"9e15": "9e15"})
 
     assert await verdicts(authz, tokens) == each(tokens, ALLOWED)
@@ -272,11 +278,11 @@ async def test_CL_05_the_latest_time_that_json_holds_exactly_is_a_time(
 
 
 async def test_CL_05_an_exchanged_token_may_last_for_ever(
-    idp: RunningIdp, house: House, clock: Clock, now: float
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, now: float
 ) -> None:
     idp.claims["exp"] = 2**53
     idp.members["expires_in"] = 10**400
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
 
     assert (await authz.basic()).allowed
     assert (await authz.basic()).allowed
@@ -284,9 +290,9 @@ async def test_CL_05_an_exchanged_token_may_last_for_ever(
 
 
 async def test_CL_05_a_remembered_token_ends_when_it_ends(
-    idp: RunningIdp, house: House, clock: Clock, now: float
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, now: float
 ) -> None:
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
     token = idp.issue(exp=now + 10)
 
     assert (await authz.bearer(token)).allowed
@@ -297,26 +303,26 @@ async def test_CL_05_a_remembered_token_ends_when_it_ends(
 
 
 async def test_CL_06_a_token_begins_at_nbf_less_the_leeway(
-    idp: RunningIdp, house: House, clock: Clock, now: float
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, now: float
 ) -> None:
     begins = {
         "missing": (ABSENT, ALLOWED, ALLOWED),
         "1970": (0, ALLOWED, ALLOWED),
         "now": (now, ALLOWED, ALLOWED),
         "now + 1": (now + 1, NOT_YET_VALID, ALLOWED),
-        "now + leeway": (now + LEEWAY_S, NOT_YET_VALID, ALLOWED),
-        "now + leeway + 1": (now + LEEWAY_S + 1, NOT_YET_VALID, NOT_YET_VALID),
+        "now + leeway": (now + LEEWAY_SECONDS, NOT_YET_VALID, ALLOWED),
+        "now + leeway + 1": (now + LEEWAY_SECONDS + 1, NOT_YET_VALID, NOT_YET_VALID),
     }
     tokens = saying(idp, "nbf", {case: begin for case, (begin, _, _) in begins.items()})
 
-    found = await verdicts(house(clock=clock), tokens)
+    found = await verdicts(make_authz(clock=clock), tokens)
     assert found == {case: strict for case, (_, strict, _) in begins.items()}
-    found = await verdicts(house(clock=clock, leeway=LEEWAY_S), tokens)
+    found = await verdicts(make_authz(clock=clock, leeway=LEEWAY_SECONDS), tokens)
     assert found == {case: lenient for case, (_, _, lenient) in begins.items()}
 
 
 async def test_CL_07_a_token_may_be_old_and_not_from_the_future(
-    idp: RunningIdp, house: House, clock: Clock, now: float
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, now: float
 ) -> None:
     issued = {
         "missing": (ABSENT, ALLOWED),
@@ -324,12 +330,12 @@ async def test_CL_07_a_token_may_be_old_and_not_from_the_future(
         "a year ago": (now - 31_536_000, ALLOWED),
         "1970": (1, ALLOWED),
         "before": (-1, ALLOWED),
-        "now + leeway": (now + LEEWAY_S, ALLOWED),
-        "now + leeway + 1": (now + LEEWAY_S + 1, NOT_YET_VALID),
+        "now + leeway": (now + LEEWAY_SECONDS, ALLOWED),
+        "now + leeway + 1": (now + LEEWAY_SECONDS + 1, NOT_YET_VALID),
     }
     tokens = saying(idp, "iat", {case: at for case, (at, _) in issued.items()})
 
-    found = await verdicts(house(clock=clock, leeway=LEEWAY_S), tokens)
+    found = await verdicts(make_authz(clock=clock, leeway=LEEWAY_SECONDS), tokens)
     assert found == {case: verdict for case, (_, verdict) in issued.items()}
 
 
@@ -352,14 +358,16 @@ def test_CL_08_a_leeway_above_two_minutes_is_refused_at_start(leeway: int, *, st
 # --- Subject, scope, roles -----------------------------------------------------------------
 
 
-async def test_CL_09_subject_and_token_id_are_strings(idp: RunningIdp, house: House) -> None:
+async def test_CL_09_subject_and_token_id_are_strings(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     wrong: Mapping[str, Any] = {"number": 5, "null": None, "list": ["a"], "true": True}
     tokens = {
         f"{name} {case}": idp.issue(**{name: value})
         for name in ("sub", "jti")
         for case, value in wrong.items()
     }
-    authz = house()
+    authz = make_authz()
 
     assert await verdicts(authz, tokens) == each(tokens, CLAIM_INVALID)
     absent = {"sub": idp.issue(sub=ABSENT), "jti": idp.issue(jti=ABSENT)}
@@ -367,7 +375,7 @@ async def test_CL_09_subject_and_token_id_are_strings(idp: RunningIdp, house: Ho
 
 
 async def test_CL_09_a_subject_that_no_header_carries_is_forbidden(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     subjects = {
         "5 kB": "s" * 5_000,
@@ -380,7 +388,7 @@ async def test_CL_09_a_subject_that_no_header_carries_is_forbidden(
     }
     tokens = saying(idp, "sub", subjects)
 
-    assert await verdicts(house(), tokens) == each(tokens, HEADER_REFUSED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, HEADER_REFUSED)
 
 
 SCOPES: Final[Mapping[str, tuple[Any, bool]]] = {
@@ -408,21 +416,21 @@ SCOPES: Final[Mapping[str, tuple[Any, bool]]] = {
 }
 
 
-async def test_CL_09_CL_10_a_scope_is_a_whole_word(idp: RunningIdp, house: House) -> None:
+async def test_CL_09_CL_10_a_scope_is_a_whole_word(idp: RunningIdp, make_authz: MakeAuthz) -> None:
     tokens = saying(idp, "scope", {case: scope for case, (scope, _) in SCOPES.items()})
 
-    assert await verdicts(house(scopes_required=("admin",)), tokens) == {
+    assert await verdicts(make_authz(scopes_required=("admin",)), tokens) == {
         case: ALLOWED if good else SCOPE_MISSING for case, (_, good) in SCOPES.items()
     }
 
 
 async def test_CL_10_one_alternative_is_needed_with_all_its_words(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     scopes = {"both": "write read", "one": "read", "other": "admin", "none": "openid"}
     tokens = saying(idp, "scope", scopes)
 
-    assert await verdicts(house(scopes_required=("read write", "admin")), tokens) == {
+    assert await verdicts(make_authz(scopes_required=("read write", "admin")), tokens) == {
         "both": ALLOWED,
         "one": SCOPE_MISSING,
         "other": ALLOWED,
@@ -431,9 +439,9 @@ async def test_CL_10_one_alternative_is_needed_with_all_its_words(
 
 
 async def test_CL_10_the_caller_learns_that_its_scope_is_insufficient(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    answer = await house(scopes_required=("admin",)).bearer(idp.issue())
+    answer = await make_authz(scopes_required=("admin",)).bearer(idp.issue())
 
     assert (answer.status, answer.reason) == (403, "scope_missing")
     assert (
@@ -442,7 +450,9 @@ async def test_CL_10_the_caller_learns_that_its_scope_is_insufficient(
     assert json.loads(answer.body) == {"message": "Forbidden"}
 
 
-async def test_CL_10_roles_are_found_by_their_path_and_type(idp: RunningIdp, house: House) -> None:
+async def test_CL_10_roles_are_found_by_their_path_and_type(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     accesses: Mapping[str, Any] = {
         "there": {"roles": ["user", "admin"]},
         "string": {"roles": "admin"},
@@ -457,7 +467,7 @@ async def test_CL_10_roles_are_found_by_their_path_and_type(idp: RunningIdp, hou
         "deeper": {"roles": [["admin"]]},
     }
     tokens = saying(idp, "realm_access", accesses)
-    authz = house(scopes_claim=("realm_access", "roles"), scopes_required=("admin",))
+    authz = make_authz(scopes_claim=("realm_access", "roles"), scopes_required=("admin",))
 
     # A string of words counts as in scope itself.
     assert await verdicts(authz, tokens) == {
@@ -490,9 +500,9 @@ SPELT_OTHERWISE: Final = ("upper case", "space behind")
 
 
 async def test_CL_11_an_exchanged_token_of_another_client_is_the_providers_fault(
-    idp: RunningIdp, house: House, clock: Clock, now: float
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, now: float
 ) -> None:
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
     found = {}
     for case, claims in STRANGERS.items():
         idp.claims = dict(claims)
@@ -513,28 +523,32 @@ async def test_CL_11_an_exchanged_token_of_another_client_is_the_providers_fault
 
 
 async def test_CL_11_an_exchanged_token_that_names_no_client_is_the_callers(
-    idp: RunningIdp, house: House, caplog: pytest.LogCaptureFixture
+    idp: RunningIdp, make_authz: MakeAuthz, caplog: pytest.LogCaptureFixture
 ) -> None:
     idp.claims = {"client_id": ABSENT, "azp": ABSENT, "name": KONG_ID}
-    authz = house(consumer_claims=(("name",),))
+    authz = make_authz(consumer_claims=(("name",),))
 
     assert (await authz.basic()).allowed
     assert logged(caplog.records).count("do not say whose they are") == 1
 
 
 async def test_CL_11_the_identity_of_a_given_token_is_its_own(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     tokens = {"two clients": idp.issue(client_id=KONG_ID, azp="other")}
 
-    assert await verdicts(house(), tokens) == each(tokens, ALLOWED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, ALLOWED)
 
 
 # --- Which consumer it is ------------------------------------------------------------------
 
-OTHER_CONSUMER: Final = Consumer("b1c8d5a1-6a53-5f05-a7a8-3d2a9a3a4d11", "other", "kong_id", PLACE)
-ONE_CONSUMER: Final = Consumer("c2f1e6b0-9f0e-5c38-8f55-0c4f8a1f2e22", "1", None, PLACE)
-E_ACUTE_CONSUMER: Final = Consumer("d3a2f7c1-8e1d-5b47-9e66-1d5f9b203f33", "caf\u00e9", None, PLACE)
+OTHER_CONSUMER: Final = Consumer(
+    "b1c8d5a1-6a53-5f05-a7a8-3d2a9a3a4d11", "other", "kong_id", POSITION
+)
+ONE_CONSUMER: Final = Consumer("c2f1e6b0-9f0e-5c38-8f55-0c4f8a1f2e22", "1", None, POSITION)
+E_ACUTE_CONSUMER: Final = Consumer(
+    "d3a2f7c1-8e1d-5b47-9e66-1d5f9b203f33", "caf\u00e9", None, POSITION
+)
 
 NO_CONSUMERS: Final[Mapping[str, Any]] = {
     "unknown": "nobody",
@@ -556,10 +570,10 @@ NO_CONSUMERS: Final[Mapping[str, Any]] = {
 
 
 async def test_CL_12_a_consumer_is_found_by_an_exact_string_only(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     consumers = (KONG_CONSUMER, ONE_CONSUMER, E_ACUTE_CONSUMER)
-    authz = house(gateway(idp, consumers=consumers))
+    authz = make_authz(gateway(idp, consumers=consumers))
     tokens = saying(idp, "client_id", NO_CONSUMERS)
     absent = saying(idp, "client_id", {"absent": ABSENT, "null": None})
 
@@ -569,7 +583,7 @@ async def test_CL_12_a_consumer_is_found_by_an_exact_string_only(
 
 
 async def test_CL_12_the_first_field_of_consumer_by_that_matches_decides(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     # "kong_id" is the username of one consumer and the custom_id of another.
     consumers = (OTHER_CONSUMER, KONG_CONSUMER)
@@ -578,30 +592,30 @@ async def test_CL_12_the_first_field_of_consumer_by_that_matches_decides(
         (("username", "custom_id"), "kong_id"),
         (("custom_id", "username"), "other"),
     ):
-        authz = house(gateway(idp, consumers=consumers, consumer_by=consumer_by))
+        authz = make_authz(gateway(idp, consumers=consumers, consumer_by=consumer_by))
         assert (await authz.bearer(token)).header("x-consumer-username") == username
 
 
 async def test_CL_12_case_is_ignored_only_in_usernames_and_only_when_asked(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     spellings = {"upper": "KONG_ID", "mixed": "Kong_Id"}
     tokens = saying(idp, "client_id", spellings)
 
-    assert await verdicts(house(by_username_ignore_case=True), tokens) == each(tokens, ALLOWED)
+    assert await verdicts(make_authz(by_username_ignore_case=True), tokens) == each(tokens, ALLOWED)
     by_custom_id = gateway(
         idp,
         consumers=(OTHER_CONSUMER,),
         consumer_by=("custom_id",),
         by_username_ignore_case=True,
     )
-    assert await verdicts(house(by_custom_id), tokens) == each(tokens, CONSUMER_UNKNOWN)
+    assert await verdicts(make_authz(by_custom_id), tokens) == each(tokens, CONSUMER_UNKNOWN)
 
 
 async def test_CL_12_the_first_claim_that_a_token_has_decides(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house(consumer_claims=(("client_id",), ("azp",)))
+    authz = make_authz(consumer_claims=(("client_id",), ("azp",)))
     tokens = {
         "first": idp.issue(azp="nobody"),
         "second": idp.issue(client_id=ABSENT),
@@ -624,17 +638,19 @@ async def test_CL_12_the_first_claim_that_a_token_has_decides(
 
 
 async def test_CL_12_an_optional_consumer_that_is_not_found_is_not_announced(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    answer = await house(consumer_optional=True).bearer(idp.issue("other_id"))
+    answer = await make_authz(consumer_optional=True).bearer(idp.issue("other_id"))
 
     assert answer.allowed
     assert answer.header("x-consumer-username") is None
     assert {"x-consumer-id", "x-consumer-username", "x-consumer-custom-id"} <= answer.removed
 
 
-async def test_CL_13_a_dot_in_a_path_is_part_of_a_name(idp: RunningIdp, house: House) -> None:
-    authz = house(consumer_claims=(("resource_access", "my.client", "name"),))
+async def test_CL_13_a_dot_in_a_path_is_part_of_a_name(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    authz = make_authz(consumer_claims=(("resource_access", "my.client", "name"),))
     one_name: dict[str, Any] = {"resource_access.my.client.name": KONG_ID}
     tokens = {
         "there": idp.issue(resource_access={"my.client": {"name": KONG_ID}}),
@@ -652,11 +668,11 @@ async def test_CL_13_a_dot_in_a_path_is_part_of_a_name(idp: RunningIdp, house: H
 
 
 async def test_CL_13_an_item_of_an_array_is_named_by_its_position(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     names = saying(idp, "names", {"ours second": ["x", KONG_ID], "ours first": [KONG_ID]})
 
-    assert await verdicts(house(consumer_claims=(("names", "2"),)), names) == {
+    assert await verdicts(make_authz(consumer_claims=(("names", "2"),)), names) == {
         "ours second": ALLOWED,
         "ours first": CLAIM_MISSING,
     }
@@ -668,32 +684,32 @@ def user_token(idp: RunningIdp, **claims: Any) -> str:
 
 
 async def test_CL_14_a_user_with_a_service_accounts_name_is_not_the_client(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     token = user_token(idp, azp="web", preferred_username=f"service-account-{KONG_ID}")
 
-    assert await verdicts(house(), {"user": token}) == {"user": CLAIM_MISSING}
+    assert await verdicts(make_authz(), {"user": token}) == {"user": CLAIM_MISSING}
 
 
 async def test_CL_15_a_users_token_is_the_clients_only_if_the_file_maps_azp(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     token = {"user": user_token(idp, preferred_username="alice", sub="alice")}
 
-    assert await verdicts(house(), token) == {"user": CLAIM_MISSING}
-    by_azp = house(consumer_claims=(("azp",),))
+    assert await verdicts(make_authz(), token) == {"user": CLAIM_MISSING}
+    by_azp = make_authz(consumer_claims=(("azp",),))
     assert await verdicts(by_azp, token) == {"user": ALLOWED}
 
 
 async def test_CL_16_a_consumer_that_is_gone_is_refused_at_once(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house()
+    authz = make_authz()
     token = idp.issue()
     assert (await authz.bearer(token)).allowed
     assert (await authz.basic()).allowed
 
-    before = authz.house
+    before = authz.configuration
     authz.reload(gateway(idp, consumers=()))
 
     assert (await authz.bearer(token)).reason == "consumer_unknown"
@@ -707,12 +723,12 @@ async def test_CL_16_a_consumer_that_is_gone_is_refused_at_once(
 
 
 async def test_CL_17_a_thousand_other_claims_are_read_past(
-    idp: RunningIdp, house: House, caplog: pytest.LogCaptureFixture
+    idp: RunningIdp, make_authz: MakeAuthz, caplog: pytest.LogCaptureFixture
 ) -> None:
     many: dict[str, Any] = {f"{number:03x}": 1 for number in range(1_000)}
     token = idp.issue(**many, note="canary-of-a-claim")
     assert len(token) < jwt.TOKEN_BYTES_MAX
-    authz = house(settings={"log_decisions": "all"})
+    authz = make_authz(settings={"log_decisions": "all"})
 
     answer = await authz.bearer(token)
     assert answer.allowed
@@ -728,11 +744,11 @@ async def test_CL_17_a_thousand_other_claims_are_read_past(
 
 
 async def test_CL_18_where_the_token_was_fetched_from_says_nothing_about_the_caller(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     # Keycloak puts the address of whoever asked into the token: that is us.
     idp.claims = {"clientAddress": "192.0.2.7", "clientHost": "192.0.2.7"}
-    answer = await house(consumer_claims=OpenIDConnect(ISSUER).consumer_claims).basic()
+    answer = await make_authz(consumer_claims=OpenIDConnect(ISSUER).consumer_claims).basic()
 
     assert answer.allowed
     others = {name: v for name, v in answer.headers.items() if name != "authorization"}
@@ -774,12 +790,12 @@ def test_CL_05_whatever_the_claims_there_is_a_verdict(found: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("claim", ["iat", "nbf"])
 async def test_CL_07_a_clock_that_is_a_fraction_of_a_second_ahead_is_no_future(
-    idp: RunningIdp, house: House, clock: Clock, now: float, claim: str
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, now: float, claim: str
 ) -> None:
     clock.set_wall(now + 0.6)
     tokens = saying(idp, claim, {"the second that we are in": now + 1, "the one after": now + 2})
 
-    assert await verdicts(house(clock=clock), tokens) == {
+    assert await verdicts(make_authz(clock=clock), tokens) == {
         "the second that we are in": ALLOWED,
         "the one after": NOT_YET_VALID,
     }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.house import KONG_ID, gateway
+from support.running import KONG_ID, gateway
 from support.scenes import OTHER_ID, OTHER_SECRET, verdict
 from support.scripted import ScriptedServer, read_request, send, silence
 from support.scripted import answer as sends
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
-    from support.house import RunningHouse
     from support.idp import RunningIdp
+    from support.running import RunningAuthz
     from support.scripted import Connection as Peer
     from support.scripted import Script
 
     from authz.oauth.connection import Address
 
-    House = Callable[..., RunningHouse]
+    MakeAuthz = Callable[..., RunningAuthz]
     Serve = Callable[..., ScriptedServer]
 
 ORIGIN: Final = Origin(secure=False, host="127.0.0.1", port=80)
@@ -121,7 +121,7 @@ SAYING_TOO_MUCH: Final = [
 
 
 async def test_G_09_an_answer_that_came_between_two_requests_lets_nobody_in(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     own, others = (answered(token_answer(idp, client)) for client in (OTHER_ID, KONG_ID))
     asked_again, came = threading.Event(), threading.Event()
@@ -132,7 +132,7 @@ async def test_G_09_an_answer_that_came_between_two_requests_lets_nobody_in(
         came.set()
 
     with ScriptedServer([read_request, send(own), strays, silence], REFUSED) as server:
-        authz = house(gateway(idp, token_endpoint=f"{server.url}/token"))
+        authz = make_authz(gateway(idp, token_endpoint=f"{server.url}/token"))
 
         assert verdict(await authz.basic(OTHER_ID, OTHER_SECRET)) == "403 consumer_unknown"
         asked_again.set()
@@ -144,7 +144,7 @@ async def test_G_09_an_answer_that_came_between_two_requests_lets_nobody_in(
 @pytest.mark.parametrize("script", SAYING_TOO_MUCH)
 async def test_G_09_what_is_left_of_one_answer_lets_no_other_caller_in(
     idp: RunningIdp,
-    house: House,
+    make_authz: MakeAuthz,
     tmp_path: Path,
     script: Callable[[bytes, bytes], Script],
     secure: bool,
@@ -152,7 +152,7 @@ async def test_G_09_what_is_left_of_one_answer_lets_no_other_caller_in(
     played = script(token_answer(idp, OTHER_ID), token_answer(idp, KONG_ID))
     tls = server_context("127.0.0.1") if secure else None
     with ScriptedServer([read_request, *played, silence], REFUSED, tls=tls) as server:
-        authz = house(
+        authz = make_authz(
             gateway(idp, token_endpoint=f"{server.url}/token"),
             settings={"idp_ca_file": str(ca_file(tmp_path))},
         )
@@ -164,7 +164,7 @@ async def test_G_09_what_is_left_of_one_answer_lets_no_other_caller_in(
 
 @pytest.mark.parametrize("seen", [True, False], ids=["seen", "not seen yet"])
 async def test_G_09_what_comes_between_two_requests_answers_neither(
-    idp: RunningIdp, house: House, scripted: Serve, seen: bool
+    idp: RunningIdp, make_authz: MakeAuthz, scripted: Serve, seen: bool
 ) -> None:
     first_is_answered, stray_is_there = threading.Event(), threading.Event()
     server = scripted(
@@ -178,7 +178,7 @@ async def test_G_09_what_comes_between_two_requests_answers_neither(
         ],
         REFUSED,
     )
-    authz = house(token_endpoint=f"{server.url}/token")
+    authz = make_authz(token_endpoint=f"{server.url}/token")
     await authz.basic(OTHER_ID, OTHER_SECRET)
     first_is_answered.set()
     if seen:
@@ -326,12 +326,12 @@ async def say(peer: socket.socket, pieces: Sequence[bytes]) -> None:
         await asyncio.sleep(0)
 
 
-def split(data: bytes, places: set[int]) -> list[bytes]:
-    cuts = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
+def split(data: bytes, positions: set[int]) -> list[bytes]:
+    cuts = [0, *sorted(position % (len(data) + 1) for position in positions), len(data)]
     return [data[a:b] for a, b in itertools.pairwise(cuts) if a < b]
 
 
-PLACES: Final = st.sets(st.integers(0, 10_000), max_size=4)
+CREDENTIAL_LOCATIONS: Final = st.sets(st.integers(0, 10_000), max_size=4)
 FRAMED: Final = st.sampled_from(
     [
         answered(b'{"a":1}'),
@@ -349,30 +349,30 @@ STRAY: Final = st.one_of(
 
 
 @settings(deadline=None)
-@given(answer=FRAMED, places=PLACES)
+@given(answer=FRAMED, positions=CREDENTIAL_LOCATIONS)
 async def test_G_09_an_answer_is_the_same_wherever_the_network_cuts_it(
-    answer: bytes, places: set[int]
+    answer: bytes, positions: set[int]
 ) -> None:
     async with connected() as (connection, peer):
         for _ in range(2):
             reading = asyncio.create_task(whole(connection))
             await asyncio.sleep(0)
-            await say(peer, split(answer, places))
+            await say(peer, split(answer, positions))
 
             assert await reading == b'{"a":1}'
             assert connection.rest()
 
 
 @settings(deadline=None)
-@given(answer=FRAMED, stray=STRAY, places=PLACES)
+@given(answer=FRAMED, stray=STRAY, positions=CREDENTIAL_LOCATIONS)
 async def test_G_09_whatever_follows_an_answer_ends_its_connection(
-    answer: bytes, stray: bytes, places: set[int]
+    answer: bytes, stray: bytes, positions: set[int]
 ) -> None:
     async with connected() as (connection, peer):
         reading = asyncio.create_task(whole(connection))
         await asyncio.sleep(0)
         peer.recv(10_000)
-        pieces = split(answer + stray, places)
+        pieces = split(answer + stray, positions)
         talking = asyncio.create_task(say(peer, pieces))
         assert await reading == b'{"a":1}'
         connection.rest()

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from support.house import RunningHouse, gateway
 from support.idp import RunningIdp
+from support.running import RunningAuthz, gateway
 from support.scenes import at, verdict
 from support.scripted import answer as sends
 from support.scripted import read_request, reset, send, silence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from support.scripted import Script, ScriptedServer
 
-    House = Callable[..., RunningHouse]
+    MakeAuthz = Callable[..., RunningAuthz]
     Serve = Callable[..., ScriptedServer]
 
 ISSUER = "http://keycloak.keycloak:8080/realms/kong"
@@ -65,11 +65,11 @@ def heads(server: ScriptedServer) -> list[list[str]]:
 
 
 async def test_connect_to_moves_the_connection_and_nothing_else(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     idp.issuer = ISSUER
     rule = parse_connect_to(f"keycloak.keycloak:8080:127.0.0.1:{idp.port}")
-    authz = house(at(ISSUER), settings={"connect_to": (rule,)})
+    authz = make_authz(at(ISSUER), settings={"connect_to": (rule,)})
 
     assert (await authz.basic()).allowed
     assert (await authz.bearer(idp.issue())).allowed  # iss is the name, not the address
@@ -119,21 +119,21 @@ async def test_the_name_of_the_url_is_what_tls_asks_for_and_checks(tmp_path: Pat
 
 
 async def test_a_ca_file_replaces_the_systems_store(
-    house: House, tmp_path: Path, idp: RunningIdp
+    make_authz: MakeAuthz, tmp_path: Path, idp: RunningIdp
 ) -> None:
     with RunningIdp(tls=server_context()) as secured:
-        trusting = house(at(secured.issuer), settings={"idp_ca_file": str(ca_file(tmp_path))})
+        trusting = make_authz(at(secured.issuer), settings={"idp_ca_file": str(ca_file(tmp_path))})
         assert (await trusting.basic()).allowed
-        assert verdict(await house(at(secured.issuer)).basic()) == "503 idp_unavailable"
+        assert verdict(await make_authz(at(secured.issuer)).basic()) == "503 idp_unavailable"
 
 
 async def test_ssl_verify_false_takes_any_certificate_for_this_plugin_alone(
-    house: House, idp: RunningIdp
+    make_authz: MakeAuthz, idp: RunningIdp
 ) -> None:
     untrusted = server_context("wrong.test", ca=authority("nobody"), expired=True)
     with RunningIdp(tls=untrusted) as secured:
-        assert (await house(at(secured.issuer, ssl_verify=False)).basic()).allowed
-        assert verdict(await house(at(secured.issuer)).basic()) == "503 idp_unavailable"
+        assert (await make_authz(at(secured.issuer, ssl_verify=False)).basic()).allowed
+        assert verdict(await make_authz(at(secured.issuer)).basic()) == "503 idp_unavailable"
         assert secured.counters["token"] == 1
 
 
@@ -398,4 +398,4 @@ def test_CF_10_a_ca_file_that_is_no_pem_is_an_error_that_names_it(
     ca_file.write_text(text)
 
     with pytest.raises(ConfigurationError, match=r"ca\.pem:1:1: --idp-ca-file: cannot be read"):
-        RunningHouse(gateway(idp), idp_ca_file=str(ca_file))
+        RunningAuthz(gateway(idp), idp_ca_file=str(ca_file))

@@ -19,37 +19,39 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from support.clock import Clock
-    from support.house import RunningHouse
+    from support.running import RunningAuthz
     from support.scripted import ScriptedServer
 
     from authz.demo.script import Answer
 
-    House = Callable[..., RunningHouse]
+    MakeAuthz = Callable[..., RunningAuthz]
     Serve = Callable[..., ScriptedServer]
 
 HOUR = 3_600.0
 DAY = 24 * HOUR
-REDISCOVERY_S = 30.0
+REDISCOVERY_SECONDS = 30.0
 
 
 def without(jwk: dict[str, Any], *names: str, **members: Any) -> dict[str, Any]:
     return {k: v for k, v in jwk.items() if k not in names} | members
 
 
-async def asked_again(authz: RunningHouse, idp: RunningIdp, clock: Clock) -> None:
-    """Let the keys age, so that the next token makes the house ask for them again."""
+async def asked_again(authz: RunningAuthz, idp: RunningIdp, clock: Clock) -> None:
+    """Let the keys age, so that the next token makes authz ask for them again."""
     clock.advance(HOUR)
     assert (await authz.bearer(idp.issue())).allowed
     await landed(authz)
 
 
 @pytest.fixture
-def warm(idp: RunningIdp, house: House, clock: Clock) -> Callable[..., asyncio.Task[RunningHouse]]:
-    """A maker of houses that have the keys; tokens live for two days."""
+def warm(
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock
+) -> Callable[..., asyncio.Task[RunningAuthz]]:
+    """A maker of running configurations that have the keys; tokens live for two days."""
     idp.now, idp.token_lifetime_s = clock.now, int(2 * DAY)
 
-    async def build(**parameters: Any) -> RunningHouse:
-        authz = house(clock=clock, **parameters)
+    async def build(**parameters: Any) -> RunningAuthz:
+        authz = make_authz(clock=clock, **parameters)
         assert (await authz.bearer(idp.issue())).allowed
         assert idp.counters["certs"] == 1
         return authz
@@ -65,7 +67,7 @@ async def test_JK_01_a_new_key_costs_one_refresh_and_the_old_one_stays(
 ) -> None:
     authz = await warm()
     old = idp.issue()
-    clock.advance(REDISCOVERY_S)
+    clock.advance(REDISCOVERY_SECONDS)
     idp.rotate()
 
     assert (await authz.bearer(idp.issue())).allowed
@@ -79,7 +81,7 @@ async def test_JK_02_a_key_that_is_gone_verifies_nothing_any_more(
     authz = await warm()
     old = idp.issue()
     assert (await authz.bearer(old)).allowed  # and is remembered
-    clock.advance(REDISCOVERY_S)
+    clock.advance(REDISCOVERY_SECONDS)
     idp.rotate(retire=True)
 
     assert (await authz.bearer(idp.issue())).allowed
@@ -141,7 +143,7 @@ async def test_JK_03_after_a_failed_call_the_next_one_waits_5_s(
     idp: RunningIdp, warm: Any, clock: Clock
 ) -> None:
     authz = await warm()
-    clock.advance(REDISCOVERY_S)
+    clock.advance(REDISCOVERY_SECONDS)
     idp.rotate()
     idp.certs_answers.append(says(b"", 500))
     assert verdict(await authz.bearer(idp.issue())) == "401 token_key_unknown"
@@ -158,7 +160,7 @@ async def test_JK_04_a_flood_of_unknown_keys_asks_once(
     idp: RunningIdp, warm: Any, clock: Clock
 ) -> None:
     authz = await warm()
-    clock.advance(REDISCOVERY_S)
+    clock.advance(REDISCOVERY_SECONDS)
     tokens = [idp.issue(header={"kid": f"kid-{number}"}) for number in range(300)]
     answers = await asyncio.gather(*map(authz.bearer, tokens))
 
@@ -213,15 +215,15 @@ async def test_JK_06_the_last_good_set_stays(
 
 @pytest.mark.parametrize("name", BAD_SETS)
 async def test_JK_06_without_any_set_nobody_is_judged(
-    idp: RunningIdp, house: House, name: str
+    idp: RunningIdp, make_authz: MakeAuthz, name: str
 ) -> None:
     idp.certs_answers.append(replace(bad_sets(idp.keys[0].jwk)[name], times=None))
-    authz = house()
+    authz = make_authz()
     answer = await authz.bearer(idp.issue())
 
     assert verdict(answer) == "503 keys_unavailable"
     assert answer.header("retry-after") == "1"
-    assert not authz.house.ready
+    assert not authz.configuration.ready
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -238,7 +240,9 @@ async def test_JK_05_a_redirect_of_the_key_set_is_not_followed(
     assert elsewhere.connections == []
 
 
-async def test_JK_07_bad_members_are_skipped_and_counted(idp: RunningIdp, house: House) -> None:
+async def test_JK_07_bad_members_are_skipped_and_counted(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     good = idp.keys[0].jwk
     members: list[Any] = [
         7,
@@ -255,7 +259,7 @@ async def test_JK_07_bad_members_are_skipped_and_counted(idp: RunningIdp, house:
         good,
     ]
     idp.certs_answers.append(says({"keys": members}))
-    authz = house()
+    authz = make_authz()
 
     assert (await authz.bearer(idp.issue())).allowed
     told = authz.metrics()
@@ -283,10 +287,10 @@ async def test_JK_07_bad_members_are_skipped_and_counted(idp: RunningIdp, house:
     ],
 )
 async def test_JK_08_a_set_is_read_up_to_a_cap(
-    idp: RunningIdp, house: House, scripted: Serve, script: list[Any]
+    idp: RunningIdp, make_authz: MakeAuthz, scripted: Serve, script: list[Any]
 ) -> None:
     server = scripted([read_request, *script])
-    answer = await house(jwks_endpoint=f"{server.url}/certs").bearer(idp.issue())
+    answer = await make_authz(jwks_endpoint=f"{server.url}/certs").bearer(idp.issue())
 
     assert verdict(answer) == "503 keys_unavailable"
     assert len(server.connections) == 1
@@ -303,11 +307,11 @@ async def test_JK_08_a_set_is_read_up_to_a_cap(
     ],
 )
 async def test_JK_09_a_slow_key_set_meets_the_deadline_and_holds_up_nobody(
-    idp: RunningIdp, house: House, scripted: Serve, script: list[Any]
+    idp: RunningIdp, make_authz: MakeAuthz, scripted: Serve, script: list[Any]
 ) -> None:
     server = scripted([read_request, *script])
     slow = {"jwks_endpoint": f"{server.url}/certs", "timeout": 2_000}
-    authz = house(routes(fast=(idp, {}), slow=(idp, slow)))
+    authz = make_authz(routes(fast=(idp, {}), slow=(idp, slow)))
     assert (await authz.basic(**on("fast"))).allowed
     waiting = asyncio.create_task(authz.bearer(idp.issue(), **on("slow")))
     await idp.reached("discovery", 2)
@@ -333,10 +337,10 @@ EC = key("ES256")
     ],
 )
 async def test_JK_10_a_key_id_that_two_keys_have_names_neither(
-    idp: RunningIdp, house: House, members: list[dict[str, Any]]
+    idp: RunningIdp, make_authz: MakeAuthz, members: list[dict[str, Any]]
 ) -> None:
     idp.certs_answers.append(says({"keys": [*members, idp.keys[0].jwk]}, times=None))
-    authz = house()
+    authz = make_authz()
 
     assert verdict(await authz.bearer(idp.issue(key=TWO))) == "401 token_key_unknown"
     assert (await authz.bearer(idp.issue())).allowed
@@ -353,11 +357,11 @@ async def test_JK_10_a_key_id_that_two_keys_have_names_neither(
     ],
 )
 async def test_JK_11_a_key_for_something_else_verifies_nothing(
-    idp: RunningIdp, house: House, member: dict[str, Any]
+    idp: RunningIdp, make_authz: MakeAuthz, member: dict[str, Any]
 ) -> None:
     idp.certs_answers.append(says({"keys": [member, idp.keys[0].jwk]}, times=None))
 
-    assert verdict(await house().bearer(idp.issue(key=TWO))) == "401 token_key_unknown"
+    assert verdict(await make_authz().bearer(idp.issue(key=TWO))) == "401 token_key_unknown"
 
 
 @pytest.mark.parametrize(
@@ -371,10 +375,10 @@ async def test_JK_11_a_key_for_something_else_verifies_nothing(
     ],
 )
 async def test_JK_12_a_leaked_or_mislabelled_key_verifies_nothing(
-    idp: RunningIdp, house: House, member: dict[str, Any]
+    idp: RunningIdp, make_authz: MakeAuthz, member: dict[str, Any]
 ) -> None:
     idp.certs_answers.append(says({"keys": [member, idp.keys[0].jwk]}, times=None))
-    authz = house()
+    authz = make_authz()
 
     assert verdict(await authz.bearer(idp.issue(key=TWO))) == "401 token_key_unknown"
     assert (await authz.bearer(idp.issue())).allowed
@@ -382,28 +386,30 @@ async def test_JK_12_a_leaked_or_mislabelled_key_verifies_nothing(
 
 
 async def test_JK_13_a_key_without_alg_fits_every_algorithm_of_its_type(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     pss = Key("pss", "PS256", key().private)
     idp.certs_answers.append(says({"keys": [without(pss.jwk, "alg")]}, times=None))
 
-    assert (await house().bearer(idp.issue(key=pss))).allowed
+    assert (await make_authz().bearer(idp.issue(key=pss))).allowed
 
 
-async def test_JK_13_a_key_with_alg_fits_that_one_alone(idp: RunningIdp, house: House) -> None:
+async def test_JK_13_a_key_with_alg_fits_that_one_alone(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     pss = Key(idp.keys[0].kid, "PS256", idp.keys[0].private)
 
-    assert verdict(await house().bearer(idp.issue(key=pss))) == "401 token_key_unknown"
+    assert verdict(await make_authz().bearer(idp.issue(key=pss))) == "401 token_key_unknown"
 
 
 @pytest.mark.parametrize("kid", [7, None, ["a"], "x" * 300], ids=["int", "null", "list", "long"])
 async def test_JK_14_a_key_without_a_usable_id_is_not_found_by_id(
-    idp: RunningIdp, house: House, kid: object
+    idp: RunningIdp, make_authz: MakeAuthz, kid: object
 ) -> None:
     member = without(TWO.jwk, kid=kid)
     idp.certs_answers.append(says({"keys": [member, idp.keys[0].jwk]}, times=None))
 
-    assert verdict(await house().bearer(idp.issue(key=TWO))) == "401 token_key_unknown"
+    assert verdict(await make_authz().bearer(idp.issue(key=TWO))) == "401 token_key_unknown"
 
 
 # --- How long a set is fresh, and whose it is ----------------------------------------------
@@ -438,9 +444,11 @@ async def test_JK_17_keys_age_by_cache_control_within_bounds(
     assert idp.counters["certs"] == 2
 
 
-async def test_JK_18_a_key_set_belongs_to_one_issuer(idp: RunningIdp, house: House) -> None:
+async def test_JK_18_a_key_set_belongs_to_one_issuer(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     with RunningIdp(keys=[Key(idp.keys[0].kid, "RS256", TWO.private)]) as other:
-        authz = house(routes(a=(idp, {}), b=(other, {})))
+        authz = make_authz(routes(a=(idp, {}), b=(other, {})))
 
         assert (await authz.bearer(idp.issue(), **on("a"))).allowed
         assert (await authz.bearer(other.issue(), **on("b"))).allowed
@@ -450,11 +458,11 @@ async def test_JK_18_a_key_set_belongs_to_one_issuer(idp: RunningIdp, house: Hou
 
 
 async def test_JK_18_what_one_plugin_trusts_says_nothing_to_another(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     with RunningIdp(keys=[TWO]) as partner:
         trusting = {"extra_jwks_uris": (partner.jwks_uri,)}
-        authz = house(routes(trusting=(idp, trusting), strict=(idp, {})))
+        authz = make_authz(routes(trusting=(idp, trusting), strict=(idp, {})))
         token = idp.issue(key=TWO)
 
         assert (await authz.bearer(token, **on("trusting"))).allowed
@@ -462,10 +470,10 @@ async def test_JK_18_what_one_plugin_trusts_says_nothing_to_another(
 
 
 async def test_JK_18_a_reload_that_ends_a_trust_ends_its_verdicts(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     with RunningIdp(keys=[TWO]) as partner:
-        authz = house(routes(a=(idp, {"extra_jwks_uris": (partner.jwks_uri,)})))
+        authz = make_authz(routes(a=(idp, {"extra_jwks_uris": (partner.jwks_uri,)})))
         token = idp.issue(key=TWO)
         assert (await authz.bearer(token, **on("a"))).allowed
 
@@ -473,8 +481,10 @@ async def test_JK_18_a_reload_that_ends_a_trust_ends_its_verdicts(
         assert verdict(await authz.bearer(token, **on("a"))) == "401 token_key_unknown"
 
 
-async def test_JK_19_a_thousand_cold_tokens_cost_one_fetch(idp: RunningIdp, house: House) -> None:
-    authz = house()
+async def test_JK_19_a_thousand_cold_tokens_cost_one_fetch(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    authz = make_authz()
     token = idp.issue()
     answers = await asyncio.gather(*(authz.bearer(token) for _ in range(1000)))
 
@@ -487,7 +497,7 @@ async def test_JK_02_a_ready_answer_makes_the_keys_be_asked_for_too(
 ) -> None:
     authz = await warm()
     old = idp.issue()
-    assert (await authz.bearer(old)).allowed  # and is ready for the hot path
+    assert (await authz.bearer(old)).allowed  # and is ready for the fast path
     idp.rotate(retire=True)
     clock.advance(HOUR)
     assert (await authz.bearer(old)).allowed

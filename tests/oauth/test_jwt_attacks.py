@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, padding, rsa, x
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.house import KONG_CONSUMER, PLACE, plugin
 from support.idp import RunningIdp, key
+from support.running import KONG_CONSUMER, POSITION, plugin
 from support.scenes import says
 from support.scripted import answer, read_request
 from support.verdicts import ALLOWED, UNASKED, calls, each, verdicts
@@ -28,17 +28,17 @@ from support.verdicts import ALLOWED, UNASKED, calls, each, verdicts
 from authz.demo.idp import ABSENT
 from authz.demo.keys import Key
 from authz.errors import Unauthenticated, Unavailable
-from authz.model import Gateway, Place, Plugin, Route
+from authz.model import Gateway, Plugin, Route, SourcePosition
 from authz.oauth import jwks, jwt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from support.clock import Clock
-    from support.house import RunningHouse
+    from support.running import RunningAuthz
     from support.scripted import ScriptedServer
 
-    House = Callable[..., RunningHouse]
+    MakeAuthz = Callable[..., RunningAuthz]
 
 MALFORMED: Final = "401 token_malformed"
 UNSUPPORTED: Final = "401 token_unsupported"
@@ -46,7 +46,7 @@ KEY_UNKNOWN: Final = "401 token_key_unknown"
 SIGNATURE_INVALID: Final = "401 token_signature_invalid"
 
 DISCOVERED: Final = {"token": 0, "discovery": 1, "certs": 1}
-REDISCOVERY_S: Final = 30
+REDISCOVERY_SECONDS: Final = 30
 
 
 def base64url(data: bytes) -> str:
@@ -91,15 +91,15 @@ ALGORITHM_NAMES = {
 
 
 async def test_JW_01_only_exact_names_of_asymmetric_algorithms_are_known(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     tokens = {case: sign_header(idp, alg=name) for case, name in ALGORITHM_NAMES.items()}
 
-    assert await verdicts(house(), tokens) == each(tokens, UNSUPPORTED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, UNSUPPORTED)
     assert calls(idp) == UNASKED
 
 
-async def test_JW_01_an_unsigned_token_is_refused(idp: RunningIdp, house: House) -> None:
+async def test_JW_01_an_unsigned_token_is_refused(idp: RunningIdp, make_authz: MakeAuthz) -> None:
     header, claims, _ = sign_header(idp, alg="none").split(".")
     tokens = {
         "empty signature": f"{header}.{claims}.",
@@ -107,7 +107,7 @@ async def test_JW_01_an_unsigned_token_is_refused(idp: RunningIdp, house: House)
         "some signature": f"{header}.{claims}.c2lnbmF0dXJl",
     }
 
-    assert await verdicts(house(), tokens) == {
+    assert await verdicts(make_authz(), tokens) == {
         "empty signature": MALFORMED,
         "no signature": MALFORMED,
         "some signature": UNSUPPORTED,
@@ -130,7 +130,7 @@ def public_forms(signer: Key) -> Iterator[tuple[str, bytes]]:
 
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
 async def test_JW_02_a_public_key_is_never_an_hmac_secret(
-    idp: RunningIdp, house: House, algorithm: str
+    idp: RunningIdp, make_authz: MakeAuthz, algorithm: str
 ) -> None:
     signer = idp.keys[0]
     header = {"alg": algorithm, "typ": "JWT", "kid": signer.kid}
@@ -141,27 +141,27 @@ async def test_JW_02_a_public_key_is_never_an_hmac_secret(
         for name, secret in public_forms(signer)
     }
 
-    assert await verdicts(house(), tokens) == each(tokens, UNSUPPORTED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, UNSUPPORTED)
     assert calls(idp) == UNASKED
 
 
 @pytest.mark.parametrize("algorithm", ["PS256", "RS512", "RS384", "PS512"])
 async def test_JW_03_a_key_that_names_its_algorithm_verifies_no_other(
-    idp: RunningIdp, house: House, algorithm: str
+    idp: RunningIdp, make_authz: MakeAuthz, algorithm: str
 ) -> None:
     token = idp.issue(key=replace(idp.keys[0], algorithm=algorithm))
 
-    assert await verdicts(house(), {algorithm: token}) == {algorithm: KEY_UNKNOWN}
+    assert await verdicts(make_authz(), {algorithm: token}) == {algorithm: KEY_UNKNOWN}
     assert calls(idp) == DISCOVERED
 
 
 @pytest.mark.parametrize("algorithm", sorted(jwks.ALGORITHMS))
 async def test_JW_03_a_token_passes_by_its_keys_own_algorithm(
-    idp: RunningIdp, house: House, algorithm: str
+    idp: RunningIdp, make_authz: MakeAuthz, algorithm: str
 ) -> None:
     idp.keys = [key(algorithm)]
 
-    assert await verdicts(house(), {algorithm: idp.issue()}) == {algorithm: ALLOWED}
+    assert await verdicts(make_authz(), {algorithm: idp.issue()}) == {algorithm: ALLOWED}
 
 
 # --- The key id -----------------------------------------------------------------------
@@ -180,8 +180,10 @@ STRANGE_KEY_IDS = {
 }
 
 
-async def test_JW_04_a_key_id_is_looked_up_and_nothing_else(idp: RunningIdp, house: House) -> None:
-    authz = house()
+async def test_JW_04_a_key_id_is_looked_up_and_nothing_else(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    authz = make_authz()
     authz.canaries |= set(STRANGE_KEY_IDS.values())  # none of them is ever logged
     tokens = {case: sign_header(idp, kid=kid) for case, kid in STRANGE_KEY_IDS.items()}
 
@@ -191,7 +193,7 @@ async def test_JW_04_a_key_id_is_looked_up_and_nothing_else(idp: RunningIdp, hou
 
 
 async def test_JW_04_a_key_id_that_is_no_short_string_is_malformed(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     kids: dict[str, Any] = {
         "number": 5,
@@ -203,35 +205,35 @@ async def test_JW_04_a_key_id_that_is_no_short_string_is_malformed(
     }
     tokens = {case: sign_header(idp, kid=kid) for case, kid in kids.items()}
 
-    assert await verdicts(house(), tokens) == each(tokens, MALFORMED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, MALFORMED)
     assert calls(idp) == UNASKED
 
 
-async def test_JW_04_a_key_id_is_compared_exactly(idp: RunningIdp, house: House) -> None:
+async def test_JW_04_a_key_id_is_compared_exactly(idp: RunningIdp, make_authz: MakeAuthz) -> None:
     kid = idp.keys[0].kid
     near = {"case": kid.swapcase(), "space": f"{kid} ", "prefix": kid[:-1], "NUL": f"{kid}\x00"}
     tokens = {case: sign_header(idp, kid=spelling) for case, spelling in near.items()}
 
-    assert await verdicts(house(), tokens) == each(tokens, KEY_UNKNOWN)
+    assert await verdicts(make_authz(), tokens) == each(tokens, KEY_UNKNOWN)
 
 
 async def test_JW_05_without_a_key_id_exactly_one_key_must_fit(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     token = sign_header(idp, kid=ABSENT)
-    assert await verdicts(house(), {"one key": token}) == {"one key": ALLOWED}
+    assert await verdicts(make_authz(), {"one key": token}) == {"one key": ALLOWED}
 
     idp.keys.append(key(number=1))
-    assert await verdicts(house(), {"two keys": token}) == {"two keys": KEY_UNKNOWN}
+    assert await verdicts(make_authz(), {"two keys": token}) == {"two keys": KEY_UNKNOWN}
 
 
 async def test_JW_05_a_key_for_another_algorithm_does_not_confuse(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     idp.keys = [key("RS256"), key("ES256"), key("EdDSA"), key("RSA-OAEP")]
     tokens = {k.algorithm: idp.issue(key=k, header={"kid": ABSENT}) for k in idp.keys[:3]}
 
-    assert await verdicts(house(), tokens) == each(tokens, ALLOWED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, ALLOWED)
 
 
 # --- Other parameters of the header ---------------------------------------------------
@@ -253,7 +255,7 @@ def embedded(signer: Key, url: str) -> dict[str, Any]:
 
 
 async def test_JW_06_a_key_that_the_token_brings_is_not_used(
-    idp: RunningIdp, house: House, scripted: Callable[..., ScriptedServer]
+    idp: RunningIdp, make_authz: MakeAuthz, scripted: Callable[..., ScriptedServer]
 ) -> None:
     attacker = Key.generate()
     body = json.dumps({"keys": [attacker.jwk]}).encode()
@@ -263,7 +265,7 @@ async def test_JW_06_a_key_that_the_token_brings_is_not_used(
         n: idp.issue(key=attacker, header={n: v, "kid": idp.keys[0].kid}) for n, v in names.items()
     }
     theirs = {n: idp.issue(key=attacker, header={n: v}) for n, v in names.items()}
-    authz = house()
+    authz = make_authz()
 
     assert await verdicts(authz, ours) == each(names, SIGNATURE_INVALID)
     assert await verdicts(authz, theirs) == each(names, KEY_UNKNOWN)
@@ -272,14 +274,14 @@ async def test_JW_06_a_key_that_the_token_brings_is_not_used(
 
 
 async def test_JW_07_a_good_token_may_say_where_its_key_is_published(
-    idp: RunningIdp, house: House, scripted: Callable[..., ScriptedServer]
+    idp: RunningIdp, make_authz: MakeAuthz, scripted: Callable[..., ScriptedServer]
 ) -> None:
     server = scripted([read_request, answer(b"{}")])
     names = embedded(key(number=1), server.url)
     tokens = {name: sign_header(idp, **{name: value}) for name, value in names.items()}
     tokens["nonsense"] = sign_header(idp, jku=5, x5c="x", jwk=[], x5t=None)
 
-    assert await verdicts(house(), tokens) == each(tokens, ALLOWED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, ALLOWED)
     assert server.connections == []
 
 
@@ -300,15 +302,17 @@ EXTENSIONS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 async def test_JW_08_JW_09_JW_10_JW_11_what_changes_the_meaning_is_refused(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     tokens = {case: sign_header(idp, **header) for case, header in EXTENSIONS.items()}
 
-    assert await verdicts(house(), tokens) == each(tokens, UNSUPPORTED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, UNSUPPORTED)
     assert calls(idp) == UNASKED
 
 
-async def test_JW_09_a_raw_or_detached_payload_is_refused(idp: RunningIdp, house: House) -> None:
+async def test_JW_09_a_raw_or_detached_payload_is_refused(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     header, claims, signature = sign_header(idp, b64=False, crit=["b64"]).split(".")
     tokens = {
         "raw": sign_text(idp.keys[0], f'{header}.{{"client_id":"kong_id"}}'),
@@ -317,7 +321,7 @@ async def test_JW_09_a_raw_or_detached_payload_is_refused(idp: RunningIdp, house
         "claims alone": f".{claims}.{signature}",
     }
 
-    assert await verdicts(house(), tokens) == each(tokens, MALFORMED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, MALFORMED)
     assert calls(idp) == UNASKED
 
 
@@ -329,7 +333,9 @@ def encrypted(**header: Any) -> str:
     )
 
 
-async def test_JW_10_an_encrypted_token_is_not_even_opened(idp: RunningIdp, house: House) -> None:
+async def test_JW_10_an_encrypted_token_is_not_even_opened(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     tokens = {
         "dir": encrypted(alg="dir"),
         "RSA-OAEP": encrypted(alg="RSA-OAEP", kid=idp.keys[1].kid),
@@ -340,7 +346,7 @@ async def test_JW_10_an_encrypted_token_is_not_even_opened(idp: RunningIdp, hous
         "no JSON at all": "not.even.base64.at.all",
     }
 
-    assert await verdicts(house(), tokens) == each(tokens, MALFORMED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, MALFORMED)
     assert calls(idp) == UNASKED
 
 
@@ -363,7 +369,9 @@ TWICE_IN_CLAIMS = {
 }
 
 
-async def test_JW_12_a_header_with_a_name_twice_is_refused(idp: RunningIdp, house: House) -> None:
+async def test_JW_12_a_header_with_a_name_twice_is_refused(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     claims = idp.access_claims("kong_id", "openid")
     kid = f'"kid": "{idp.keys[0].kid}"'
     tokens = {
@@ -371,13 +379,13 @@ async def test_JW_12_a_header_with_a_name_twice_is_refused(idp: RunningIdp, hous
         for case, members in TWICE_IN_HEADER.items()
     }
 
-    assert await verdicts(house(), tokens) == each(tokens, MALFORMED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, MALFORMED)
     assert calls(idp) == UNASKED
 
 
 @pytest.mark.parametrize("bad_first", [True, False], ids=["bad one first", "bad one last"])
 async def test_JW_13_claims_with_a_name_twice_are_refused(
-    idp: RunningIdp, house: House, bad_first: bool
+    idp: RunningIdp, make_authz: MakeAuthz, bad_first: bool
 ) -> None:
     good = json.dumps(idp.access_claims("kong_id", "openid"))[1:-1]
     tokens = {
@@ -385,7 +393,7 @@ async def test_JW_13_claims_with_a_name_twice_are_refused(
         for case, bad in TWICE_IN_CLAIMS.items()
     }
 
-    assert await verdicts(house(), tokens) == each(tokens, MALFORMED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, MALFORMED)
     assert calls(idp) == UNASKED
 
 
@@ -418,28 +426,28 @@ OTHER_TYPES: Final[Mapping[str, Any]] = {
 
 
 async def test_JW_14_an_access_tokens_type_is_accepted_in_any_case(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     tokens = {name: sign_header(idp, typ=name) for name in ACCESS_TOKEN_TYPES}
     tokens["absent"] = sign_header(idp, typ=ABSENT)
 
-    assert await verdicts(house(), tokens) == each(tokens, ALLOWED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, ALLOWED)
 
 
-async def test_JW_14_any_other_type_is_refused(idp: RunningIdp, house: House) -> None:
+async def test_JW_14_any_other_type_is_refused(idp: RunningIdp, make_authz: MakeAuthz) -> None:
     tokens = {case: sign_header(idp, typ=name) for case, name in OTHER_TYPES.items()}
 
-    assert await verdicts(house(), tokens) == each(tokens, UNSUPPORTED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, UNSUPPORTED)
     assert calls(idp) == UNASKED
 
 
 async def test_JW_14_keycloaks_own_claim_typ_must_not_name_another_token(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     tokens = {typ: idp.issue(typ=typ) for typ in ("ID", "Refresh", "Offline", "Logout")}
     tokens["a security event"] = idp.issue(events={"http://schemas.openid.net/event/x": {}})
     misfits = {repr(typ): idp.issue(typ=typ) for typ in (7, ["ID"], {"ID": 1})}
-    authz = house()
+    authz = make_authz()
 
     assert await verdicts(authz, tokens) == each(tokens, UNSUPPORTED)
     assert await verdicts(authz, misfits) == each(misfits, "401 token_claim_invalid")
@@ -447,11 +455,11 @@ async def test_JW_14_keycloaks_own_claim_typ_must_not_name_another_token(
 
 
 async def test_JW_15_an_id_token_of_the_same_client_and_key_is_no_access_token(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     id_token = idp.sign({}, idp._claims("kong_id") | {"aud": "api"})
 
-    authz = house(audience=("api",))
+    authz = make_authz(audience=("api",))
     assert await verdicts(authz, {"access": idp.issue(aud="api")}) == {"access": ALLOWED}
     assert await verdicts(authz, {"ID": id_token}) == {"ID": UNSUPPORTED}
 
@@ -487,10 +495,10 @@ def misspelt(token: str) -> dict[str, str]:
     }
 
 
-async def test_JW_16_JW_17_a_token_has_one_spelling(idp: RunningIdp, house: House) -> None:
+async def test_JW_16_JW_17_a_token_has_one_spelling(idp: RunningIdp, make_authz: MakeAuthz) -> None:
     tokens = misspelt(idp.issue())
 
-    assert await verdicts(house(), tokens) == each(tokens, MALFORMED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, MALFORMED)
     assert calls(idp) == UNASKED
 
 
@@ -513,8 +521,8 @@ def as_json(token: str) -> dict[str, str]:
     }
 
 
-async def test_JW_18_a_token_in_json_is_refused(idp: RunningIdp, house: House) -> None:
-    authz = house()
+async def test_JW_18_a_token_in_json_is_refused(idp: RunningIdp, make_authz: MakeAuthz) -> None:
+    authz = make_authz()
     tokens = as_json(idp.issue())
 
     # In Authorization a comma means that there were two headers.
@@ -527,14 +535,14 @@ async def test_JW_18_a_token_in_json_is_refused(idp: RunningIdp, house: House) -
     assert calls(idp) == UNASKED
 
 
-async def test_JW_16_what_is_too_long_is_not_read(idp: RunningIdp, house: House) -> None:
+async def test_JW_16_what_is_too_long_is_not_read(idp: RunningIdp, make_authz: MakeAuthz) -> None:
     tokens = {
         "a million dots": "." * 1_000_000,
         "7 MB": "e30." + "A" * 7_000_000 + ".e30",
         "open brackets": base64url(b"[" * 50_000),
     }
 
-    assert await verdicts(house(), tokens) == each(tokens, "401 credential_malformed")
+    assert await verdicts(make_authz(), tokens) == each(tokens, "401 credential_malformed")
     for token in tokens.values():
         with pytest.raises(Unauthenticated, match="token_malformed"):
             jwt.parse(token)
@@ -599,7 +607,7 @@ def misread(good: bytes) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("part", ["header", "claims"])
 async def test_JW_19_a_part_that_is_no_strict_json_object_is_refused(
-    idp: RunningIdp, house: House, part: str
+    idp: RunningIdp, make_authz: MakeAuthz, part: str
 ) -> None:
     header = {"alg": "RS256", "typ": "JWT", "kid": idp.keys[0].kid}
     claims = idp.access_claims("kong_id", "openid")
@@ -610,7 +618,7 @@ async def test_JW_19_a_part_that_is_no_strict_json_object_is_refused(
         bad = misread(json.dumps(claims).encode())
         tokens = {case: idp.sign(header, text) for case, text in bad.items()}
 
-    assert await verdicts(house(), tokens) == each(bad, MALFORMED)
+    assert await verdicts(make_authz(), tokens) == each(bad, MALFORMED)
     assert calls(idp) == UNASKED
 
 
@@ -679,21 +687,25 @@ def es256_parts(idp: RunningIdp) -> tuple[str, int, int, bytes]:
     return text, *decode_dss_signature(der), der
 
 
-async def test_JW_20_an_odd_ecdsa_signature_is_refused(idp: RunningIdp, house: House) -> None:
+async def test_JW_20_an_odd_ecdsa_signature_is_refused(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     idp.keys = [key("ES256")]
     text, r, s, der = es256_parts(idp)
     tokens = {
         case: f"{text}.{base64url(signature)}"
         for case, signature in odd_signatures(r, s, der).items()
     }
-    authz = house()
+    authz = make_authz()
 
     assert await verdicts(authz, tokens) == each(tokens, SIGNATURE_INVALID)
     good = {"itself": f"{text}.{base64url(concatenated(r, s))}"}
     assert await verdicts(authz, good) == {"itself": ALLOWED}
 
 
-async def test_JW_20_both_values_of_s_are_one_signature(idp: RunningIdp, house: House) -> None:
+async def test_JW_20_both_values_of_s_are_one_signature(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     # RFC 7518 does not ask for the smaller one, and signers do not give it.
     idp.keys = [key("ES256")]
     text, r, s, _ = es256_parts(idp)
@@ -702,10 +714,12 @@ async def test_JW_20_both_values_of_s_are_one_signature(idp: RunningIdp, house: 
         "n - s": f"{text}.{base64url(concatenated(r, P256_ORDER - s))}",
     }
 
-    assert await verdicts(house(), tokens) == each(tokens, ALLOWED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, ALLOWED)
 
 
-async def test_JW_20_an_algorithm_belongs_to_one_curve(idp: RunningIdp, house: House) -> None:
+async def test_JW_20_an_algorithm_belongs_to_one_curve(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     p256, p384 = key("ES256"), key("ES384")
     idp.keys = [p256, p384]
     tokens = {
@@ -715,7 +729,7 @@ async def test_JW_20_an_algorithm_belongs_to_one_curve(idp: RunningIdp, house: H
         "RS256 by P-256": idp.issue(key=p256, header={"alg": "RS256"}),
         "EdDSA by P-256": idp.issue(key=p256, header={"alg": "EdDSA"}),
     }
-    authz = house()
+    authz = make_authz()
 
     assert await verdicts(authz, tokens) == each(tokens, KEY_UNKNOWN)
     koblitz = {"ES256K": idp.issue(key=p256, header={"alg": "ES256K"})}
@@ -774,12 +788,12 @@ def test_JW_21_of_the_octet_key_pairs_only_ed25519_with_eddsa_is_known(
 
 
 async def test_JW_21_other_names_of_edwards_algorithms_are_refused(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     idp.keys = [key("EdDSA")]
     tokens = {name: sign_header(idp, alg=name) for name in ("Ed25519", "Ed448", "eddsa", "EdDSA ")}
 
-    assert await verdicts(house(), tokens) == each(tokens, UNSUPPORTED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, UNSUPPORTED)
 
 
 # --- Weak and foreign keys ------------------------------------------------------------
@@ -864,10 +878,10 @@ def test_D_15_no_ordinary_key_is_mistaken_for_one() -> None:
     assert jwks.has_roca_fingerprint(roca_modulus(1_024, 71))
 
 
-async def test_D_15_skipped_keys_are_counted(idp: RunningIdp, house: House) -> None:
+async def test_D_15_skipped_keys_are_counted(idp: RunningIdp, make_authz: MakeAuthz) -> None:
     keys = {"keys": [*(k.jwk for k in idp.keys), rsa_jwk(roca_modulus(2_048, 126), 65_537)]}
     idp.certs_answers.append(says(keys))
-    authz = house()
+    authz = make_authz()
 
     assert (await authz.basic()).allowed
     labels = f'issuer="{idp.issuer}",use='
@@ -901,25 +915,25 @@ def test_JW_22_a_key_with_a_member_of_the_wrong_type_spoils_no_other(
 
 
 async def test_JW_22_a_token_by_a_weak_key_has_an_unknown_key(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     small = Key("small", "RS256", rsa.generate_private_key(65_537, 1024))  # noqa: S505 - the case
     idp.keys.append(small)
     tokens = {"1024 bits": idp.issue(key=small), "2048 bits": idp.issue()}
 
-    assert await verdicts(house(), tokens) == {"1024 bits": KEY_UNKNOWN, "2048 bits": ALLOWED}
+    assert await verdicts(make_authz(), tokens) == {"1024 bits": KEY_UNKNOWN, "2048 bits": ALLOWED}
 
 
 async def test_JW_23_a_retired_key_vouches_for_nothing_any_more(
-    idp: RunningIdp, house: House, clock: Clock
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock
 ) -> None:
     idp.now = clock.now
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
     seen, unseen = idp.issue(), idp.issue()
     assert await verdicts(authz, {"old": seen}) == {"old": ALLOWED}
 
     idp.rotate(retire=True)
-    clock.advance(REDISCOVERY_S + 1)
+    clock.advance(REDISCOVERY_SECONDS + 1)
 
     assert await verdicts(authz, {"new": idp.issue()}) == {"new": ALLOWED}
     # One that was let in before the rotation, and one that was not.
@@ -932,18 +946,20 @@ async def test_JW_23_a_retired_key_vouches_for_nothing_any_more(
 
 def a_route_each(*plugins: Plugin) -> Gateway:
     """The first plugin answers for ``/0``, the second for ``/1``."""
-    routes = [Route(str(i), str(i), PLACE, None, paths=(f"/{i}",)) for i in range(len(plugins))]
+    routes = [Route(str(i), str(i), POSITION, None, paths=(f"/{i}",)) for i in range(len(plugins))]
     placed = [
-        replace(found, place=Place("kong.yaml", 2 + i, 1), route=routes[i])
+        replace(found, position=SourcePosition("kong.yaml", 2 + i, 1), route=routes[i])
         for i, found in enumerate(plugins)
     ]
     return Gateway(routes=tuple(routes), plugins=tuple(placed), consumers=(KONG_CONSUMER,))
 
 
-async def test_JW_23_a_key_set_belongs_to_one_issuer(idp: RunningIdp, house: House) -> None:
+async def test_JW_23_a_key_set_belongs_to_one_issuer(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     with ExitStack() as stack:
         other = stack.enter_context(RunningIdp(keys=[key(number=1)]))
-        authz = house(a_route_each(plugin(idp.issuer), plugin(other.issuer)))
+        authz = make_authz(a_route_each(plugin(idp.issuer), plugin(other.issuer)))
         ours = {
             "by their key": idp.issue(key=other.keys[0]),
             "by their key, with our kid": idp.issue(
@@ -967,11 +983,11 @@ async def test_JW_23_a_key_set_belongs_to_one_issuer(idp: RunningIdp, house: Hou
 
 
 async def test_JW_23_what_one_plugins_keys_verified_says_nothing_to_another(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     with ExitStack() as stack:
         other = stack.enter_context(RunningIdp(keys=[key(number=1)]))
-        authz = house(
+        authz = make_authz(
             a_route_each(plugin(idp.issuer), plugin(idp.issuer, jwks_endpoint=other.jwks_uri))
         )
         token = idp.issue()
@@ -982,12 +998,12 @@ async def test_JW_23_what_one_plugins_keys_verified_says_nothing_to_another(
 
 
 async def test_JW_23_another_realm_of_the_same_host_is_another_issuer(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     realm = idp.issuer.replace("/realms/kong", "/realms/other")
     tokens = {"signed by our key": idp.issue(iss=realm)}
 
-    assert await verdicts(house(), tokens) == each(tokens, "401 token_issuer_refused")
+    assert await verdicts(make_authz(), tokens) == each(tokens, "401 token_issuer_refused")
 
 
 # --- Every change of a good token -----------------------------------------------------
@@ -1109,15 +1125,15 @@ CONFIRMATIONS: Final[Mapping[str, Any]] = {
 
 
 async def test_JW_25_a_token_bound_to_a_key_is_no_bearer_token(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     tokens = {case: idp.issue(cnf=value) for case, value in CONFIRMATIONS.items()}
 
-    assert await verdicts(house(), tokens) == each(tokens, UNSUPPORTED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, UNSUPPORTED)
 
 
 async def test_JW_26_delegation_and_nonce_say_nothing_about_who_calls(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     tokens = {
         "act": idp.issue(act={"sub": "somebody"}),
@@ -1126,17 +1142,19 @@ async def test_JW_26_delegation_and_nonce_say_nothing_about_who_calls(
         "azp of another": idp.issue(azp="other_id"),
     }
 
-    assert await verdicts(house(), tokens) == each(tokens, ALLOWED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, ALLOWED)
     # The claim that the file names decides alone.
     stranger = {"client_id of another": idp.issue("other_id", azp="kong_id")}
-    assert await verdicts(house(), stranger) == each(stranger, "403 consumer_unknown")
+    assert await verdicts(make_authz(), stranger) == each(stranger, "403 consumer_unknown")
 
 
-async def test_JW_27_a_bearer_token_may_be_used_again(idp: RunningIdp, house: House) -> None:
+async def test_JW_27_a_bearer_token_may_be_used_again(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     tokens = {"first": idp.issue(jti="same"), "another": idp.issue(jti="same", iat=1)}
     tokens["again"] = tokens["first"]
 
-    assert await verdicts(house(), tokens) == each(tokens, ALLOWED)
+    assert await verdicts(make_authz(), tokens) == each(tokens, ALLOWED)
 
 
 # --- Sizes ----------------------------------------------------------------------------
@@ -1160,12 +1178,12 @@ def of_length(idp: RunningIdp, length: int) -> str:
 
 
 async def test_JW_29_the_longest_header_passes_and_one_byte_more_does_not(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     longest = HEADER_BYTES_MAX - len("Bearer ")
     tokens = {"longest": of_length(idp, longest), "longer": of_length(idp, longest + 1)}
 
-    assert await verdicts(house(), tokens) == {
+    assert await verdicts(make_authz(), tokens) == {
         "longest": ALLOWED,
         "longer": "401 credential_malformed",
     }

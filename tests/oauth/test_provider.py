@@ -1,4 +1,4 @@
-"""What the house knows of a provider, when it asks, and how it heals."""
+"""What authz knows of a provider, when it asks, and how it heals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.tls import ca_file, server_context
 from authz.cache.memory import BoundedCache
 from authz.demo.idp import ABSENT
 from authz.oauth import jwt
-from authz.oauth.http import Answer
+from authz.oauth.http import Response
 from authz.oauth.provider import Provider, ProviderConfig
 from authz.telemetry import Telemetry
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.clock import Clock
-    from support.house import RunningHouse
+    from support.running import RunningAuthz
     from support.scripted import ScriptedServer
 
     from authz.model import Claims
 
-    House = Callable[..., RunningHouse]
+    MakeAuthz = Callable[..., RunningAuthz]
     Serve = Callable[..., ScriptedServer]
 
 HOUR = 3_600.0
@@ -51,9 +51,9 @@ def notices(caplog: pytest.LogCaptureFixture) -> int:
     ids=["issuer", "trailing slash", "document"],
 )
 async def test_the_issuer_may_be_written_in_three_ways(
-    idp: RunningIdp, house: House, suffix: str
+    idp: RunningIdp, make_authz: MakeAuthz, suffix: str
 ) -> None:
-    authz = house(at(idp.issuer + suffix))
+    authz = make_authz(at(idp.issuer + suffix))
 
     assert (await authz.basic()).allowed
     path = "/realms/kong/.well-known/openid-configuration"
@@ -77,11 +77,11 @@ async def test_the_issuer_may_be_written_in_three_ways(
 )
 @pytest.mark.parametrize("member", ["jwks_uri", "token_endpoint"])
 async def test_JK_15_an_endpoint_that_is_no_sound_url_is_not_asked(
-    idp: RunningIdp, house: House, member: str, url: str
+    idp: RunningIdp, make_authz: MakeAuthz, member: str, url: str
 ) -> None:
     idp.metadata[member] = url
 
-    assert verdict(await house().basic()) == "503 idp_answer_invalid"
+    assert verdict(await make_authz().basic()) == "503 idp_answer_invalid"
     # Nothing else of such a document is used either.
     assert dict(idp.counters) == {"discovery": 1, "token": 0, "certs": 0}
 
@@ -102,7 +102,7 @@ async def test_JK_15_an_endpoint_that_is_no_sound_url_is_not_asked(
 )
 async def test_JK_15_a_url_that_http_cannot_carry_is_not_asked(
     idp: RunningIdp,
-    house: House,
+    make_authz: MakeAuthz,
     *,
     member: str,
     url: str,
@@ -111,30 +111,30 @@ async def test_JK_15_a_url_that_http_cannot_carry_is_not_asked(
 ) -> None:
     idp.metadata[member] = url
 
-    assert verdict(await house().basic()) == expected
+    assert verdict(await make_authz().basic()) == expected
     assert dict(idp.counters) == asked
 
 
 @pytest.mark.parametrize("member", ["jwks_uri", "token_endpoint"])
 async def test_JK_15_an_issuer_on_https_names_no_endpoint_on_http(
-    idp: RunningIdp, house: House, tmp_path: Path, member: str
+    idp: RunningIdp, make_authz: MakeAuthz, tmp_path: Path, member: str
 ) -> None:
     with RunningIdp(tls=server_context()) as secured:
         secured.metadata[member] = getattr(idp, member)
         settings = {"idp_ca_file": str(ca_file(tmp_path))}
-        authz = house(at(secured.issuer), settings=settings)
+        authz = make_authz(at(secured.issuer), settings=settings)
 
         assert verdict(await authz.basic()) == "503 idp_answer_invalid"
         assert dict(idp.counters) == {"token": 0, "discovery": 0, "certs": 0}
 
 
 async def test_JK_16_the_discovered_issuer_is_what_tokens_must_carry(
-    idp: RunningIdp, house: House, caplog: pytest.LogCaptureFixture
+    idp: RunningIdp, make_authz: MakeAuthz, caplog: pytest.LogCaptureFixture
 ) -> None:
     address = idp.issuer
     idp.metadata = {"token_endpoint": idp.token_endpoint, "jwks_uri": idp.jwks_uri}
     idp.issuer = "https://id.test/realms/kong"
-    authz = house(at(address))
+    authz = make_authz(at(address))
 
     assert (await authz.basic()).allowed
     assert (await authz.bearer(idp.issue())).allowed
@@ -143,18 +143,18 @@ async def test_JK_16_the_discovered_issuer_is_what_tokens_must_carry(
 
 
 async def test_JK_16_an_issuer_as_configured_is_not_worth_a_notice(
-    idp: RunningIdp, house: House, caplog: pytest.LogCaptureFixture
+    idp: RunningIdp, make_authz: MakeAuthz, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert (await house().basic()).allowed
+    assert (await make_authz().basic()).allowed
     assert notices(caplog) == 0
 
 
 async def test_JK_16_the_notice_comes_once(
-    idp: RunningIdp, house: House, clock: Clock, caplog: pytest.LogCaptureFixture
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     idp.now = clock.now
     idp.metadata["issuer"] = f"{idp.issuer}/other"
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
     await authz.bearer(idp.issue())
     clock.advance(HOUR)
     await authz.bearer(idp.issue(iss=f"{idp.issuer}/other"))
@@ -178,23 +178,23 @@ async def test_JK_16_the_notice_comes_once(
     ],
 )
 async def test_JK_16_a_document_that_cannot_be_used_leaves_the_house_not_ready(
-    idp: RunningIdp, house: House, scripted: Any
+    idp: RunningIdp, make_authz: MakeAuthz, scripted: Any
 ) -> None:
     idp.discovery_answers.append(scripted)
-    authz = house()
+    authz = make_authz()
 
     assert verdict(await authz.basic()) == "503 idp_answer_invalid"
-    assert not authz.house.ready
+    assert not authz.configuration.ready
     assert (idp.counters["token"], idp.counters["certs"]) == (0, 0)
 
 
 async def test_JK_16_discovery_follows_no_redirect(
-    idp: RunningIdp, house: House, scripted: Serve
+    idp: RunningIdp, make_authz: MakeAuthz, scripted: Serve
 ) -> None:
     elsewhere = scripted([read_request, sends(b"{}")])
     idp.discovery_answers.append(says(b"", 302, ("location", elsewhere.url)))
 
-    assert verdict(await house().basic()) == "503 idp_answer_invalid"
+    assert verdict(await make_authz().basic()) == "503 idp_answer_invalid"
     assert elsewhere.connections == []
 
 
@@ -206,30 +206,30 @@ async def test_JK_16_discovery_follows_no_redirect(
     ],
 )
 async def test_JK_16_a_missing_endpoint_stops_only_who_needs_it(
-    idp: RunningIdp, house: House, missing: str, basic: str, bearer: str
+    idp: RunningIdp, make_authz: MakeAuthz, missing: str, basic: str, bearer: str
 ) -> None:
     idp.metadata[missing] = ABSENT
-    authz = house()
+    authz = make_authz()
 
     assert verdict(await authz.bearer(idp.issue())) == bearer
     assert verdict(await authz.basic()) == basic
 
 
 async def test_configured_endpoints_stand_before_discovered_ones(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     idp.metadata = {
         "token_endpoint": "http://127.0.0.1:1/token",
         "jwks_uri": "http://127.0.0.1:1/certs",
     }
-    authz = house(token_endpoint=idp.token_endpoint, jwks_endpoint=idp.jwks_uri)
+    authz = make_authz(token_endpoint=idp.token_endpoint, jwks_endpoint=idp.jwks_uri)
 
     assert (await authz.basic()).allowed
     assert dict(idp.counters) == {"token": 1, "discovery": 1, "certs": 1}
 
 
-async def test_a_pseudo_issuer_is_never_discovered(idp: RunningIdp, house: House) -> None:
-    authz = house(
+async def test_a_pseudo_issuer_is_never_discovered(idp: RunningIdp, make_authz: MakeAuthz) -> None:
+    authz = make_authz(
         using_pseudo_issuer=True,
         token_endpoint=idp.token_endpoint,
         jwks_endpoint=idp.jwks_uri,
@@ -246,10 +246,10 @@ TWO = key("RS256", 2)
 
 
 async def test_extra_keys_are_fetched_only_for_a_key_that_the_primary_set_lacks(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     with RunningIdp(keys=[TWO]) as partner:
-        authz = house(extra_jwks_uris=(partner.jwks_uri,))
+        authz = make_authz(extra_jwks_uris=(partner.jwks_uri,))
 
         assert (await authz.bearer(idp.issue())).allowed
         await landed(authz)
@@ -259,19 +259,23 @@ async def test_extra_keys_are_fetched_only_for_a_key_that_the_primary_set_lacks(
         assert partner.counters["certs"] == 1
 
 
-async def test_extra_keys_serve_while_the_primary_set_fails(idp: RunningIdp, house: House) -> None:
+async def test_extra_keys_serve_while_the_primary_set_fails(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     idp.certs_answers.append(says(b"", 500, times=None))
     with RunningIdp(keys=[TWO]) as partner:
-        authz = house(extra_jwks_uris=(partner.jwks_uri,))
+        authz = make_authz(extra_jwks_uris=(partner.jwks_uri,))
 
         assert (await authz.bearer(idp.issue(key=TWO))).allowed
-        assert not authz.house.ready  # extra keys are no part of readiness
+        assert not authz.configuration.ready  # extra keys are no part of readiness
 
 
-async def test_extra_keys_age_like_the_others(idp: RunningIdp, house: House, clock: Clock) -> None:
+async def test_extra_keys_age_like_the_others(
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock
+) -> None:
     idp.now, idp.token_lifetime_s = clock.now, int(DAY)
     with RunningIdp(keys=[TWO, key("RS256", 3)]) as partner:
-        authz = house(clock=clock, extra_jwks_uris=(partner.jwks_uri,))
+        authz = make_authz(clock=clock, extra_jwks_uris=(partner.jwks_uri,))
         token = idp.issue(key=TWO)
         assert (await authz.bearer(token)).allowed
 
@@ -283,9 +287,11 @@ async def test_extra_keys_age_like_the_others(idp: RunningIdp, house: House, clo
         assert partner.counters["certs"] >= 2
 
 
-async def test_a_dead_extra_endpoint_stops_nobody_else(idp: RunningIdp, house: House) -> None:
+async def test_a_dead_extra_endpoint_stops_nobody_else(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     with RunningIdp(keys=[TWO]) as partner:
-        authz = house(extra_jwks_uris=("http://127.0.0.1:1/certs", partner.jwks_uri))
+        authz = make_authz(extra_jwks_uris=("http://127.0.0.1:1/certs", partner.jwks_uri))
 
         assert (await authz.bearer(idp.issue())).allowed
         assert (await authz.bearer(idp.issue(key=TWO))).allowed
@@ -295,26 +301,26 @@ async def test_a_dead_extra_endpoint_stops_nobody_else(idp: RunningIdp, house: H
 
 
 async def test_RL_05_keys_outlive_a_silent_provider_by_24_hours(
-    idp: RunningIdp, house: House, clock: Clock
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock
 ) -> None:
     idp.now, idp.token_lifetime_s = clock.now, int(3 * DAY)
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
     assert (await authz.bearer(idp.issue())).allowed
     idp.certs_answers.append(says(b"", 500, times=None))
 
     clock.advance(DAY)
     assert (await authz.bearer(idp.issue())).allowed
     await landed(authz)
-    assert "last call failed: key set: HTTP status 500" in authz.house.status()[0].detail
+    assert "last call failed: key set: HTTP status 500" in authz.configuration.status()[0].detail
     clock.advance(1)
     assert verdict(await authz.bearer(idp.issue())) == "503 keys_unavailable"
 
 
 async def test_RL_05_a_remembered_signature_counts_no_longer_than_its_key(
-    idp: RunningIdp, house: House, clock: Clock
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock
 ) -> None:
     idp.now, idp.token_lifetime_s = clock.now, int(3 * DAY)
-    authz = house(clock=clock, cache_ttl_max=HOUR)
+    authz = make_authz(clock=clock, cache_ttl_max=HOUR)
     token = idp.issue()
     assert (await authz.bearer(token)).allowed
     idp.certs_answers.append(says(b"", 500, times=None))
@@ -327,10 +333,10 @@ async def test_RL_05_a_remembered_signature_counts_no_longer_than_its_key(
 
 
 async def test_RL_05_keys_come_back_with_the_provider(
-    idp: RunningIdp, house: House, clock: Clock
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock
 ) -> None:
     idp.now = clock.now
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
     assert (await authz.bearer(idp.issue())).allowed
     idp.certs_answers.append(says(b"", 500))
     clock.advance(DAY + 1)
@@ -338,38 +344,38 @@ async def test_RL_05_keys_come_back_with_the_provider(
 
     clock.advance(5)
     assert (await authz.bearer(idp.issue())).allowed
-    assert authz.house.status()[0].detail.endswith("keys")
+    assert authz.configuration.status()[0].detail.endswith("keys")
 
 
 # --- Start -----------------------------------------------------------------------------
 
 
 async def test_RL_06_a_house_before_a_provider_that_is_down_heals_by_itself(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     idp.stop()
-    authz = house()
-    authz.house.start()
+    authz = make_authz()
+    authz.configuration.start()
     await landed(authz)
     assert verdict(await authz.bearer(idp.issue())) == "503 idp_unavailable"
-    assert not authz.house.ready
-    [status] = authz.house.status()
+    assert not authz.configuration.ready
+    [status] = authz.configuration.status()
     assert "cannot be reached" in status.detail
 
     idp.start()
     async with asyncio.timeout(5):
-        await authz.house.wait_ready()
-    [status] = authz.house.status()
+        await authz.configuration.wait_ready()
+    [status] = authz.configuration.status()
     assert status.ready
     assert (await authz.basic()).allowed
 
 
 async def test_RL_06_while_the_provider_is_down_callers_ask_every_5_s_at_most(
-    idp: RunningIdp, house: House, clock: Clock
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock
 ) -> None:
     idp.now = clock.now
     idp.discovery_answers.append(says(b"", 500, times=None))
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
     for _ in range(20):
         assert verdict(await authz.bearer(idp.issue())) == "503 idp_unavailable"
     assert idp.counters["discovery"] == 1
@@ -380,27 +386,27 @@ async def test_RL_06_while_the_provider_is_down_callers_ask_every_5_s_at_most(
 
 
 async def test_the_warm_up_fetches_metadata_and_keys_before_anybody_asks(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house()
-    authz.house.start()
+    authz = make_authz()
+    authz.configuration.start()
     async with asyncio.timeout(5):
-        await authz.house.wait_ready()
+        await authz.configuration.wait_ready()
 
     assert dict(idp.counters) == {"token": 0, "discovery": 1, "certs": 1}
     assert (await authz.basic()).allowed
     assert dict(idp.counters) == {"token": 1, "discovery": 1, "certs": 1}
-    [status] = authz.house.status()
+    [status] = authz.configuration.status()
     assert (status.issuer, status.ready, status.detail) == (idp.issuer, True, "1 keys")
 
 
-async def test_a_house_that_closes_ends_its_warm_up(idp: RunningIdp, house: House) -> None:
+async def test_a_house_that_closes_ends_its_warm_up(idp: RunningIdp, make_authz: MakeAuthz) -> None:
     idp.discovery_answers.append(says(b"", 500, times=None))
     before = asyncio.all_tasks()
-    authz = house()
-    authz.house.start()
+    authz = make_authz()
+    authz.configuration.start()
     await idp.reached("discovery")
-    await authz.house.aclose()
+    await authz.configuration.aclose()
 
     assert asyncio.all_tasks() == before
 
@@ -413,14 +419,14 @@ class BrokenHttp:
         self._idp = idp
         self._faults = faults
 
-    async def get(self, url: str, *, bytes_max: int) -> Answer:
+    async def get(self, url: str, *, bytes_max: int) -> Response:
         self.calls += 1
         if self.calls <= self._faults:
             raise RuntimeError("a fault of the program")
         document: dict[str, Any] = {"issuer": self._idp.issuer, "jwks_uri": self._idp.jwks_uri}
         if url == self._idp.jwks_uri:
             document = {"keys": [one.jwk for one in self._idp.keys]}
-        return Answer(200, {}, json.dumps(document).encode())
+        return Response(200, {}, json.dumps(document).encode())
 
     async def aclose(self) -> None:
         pass
@@ -468,7 +474,7 @@ async def test_JK_20_a_fault_in_the_background_is_heard_and_waits_like_a_failure
     clock.advance(HOUR)
     for text in ("two", "three", "four"):
         await faulty.verify(token, text)
-        await asyncio.gather(*faulty._flights._tasks.values())
+        await asyncio.gather(*faulty._single_flight._tasks.values())
 
     assert http.calls == 3
     assert caplog.messages.count("internal error") == 1
@@ -477,14 +483,14 @@ async def test_JK_20_a_fault_in_the_background_is_heard_and_waits_like_a_failure
 
 
 async def test_a_pseudo_issuer_may_have_extra_keys_alone_and_becomes_ready(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house(
+    authz = make_authz(
         using_pseudo_issuer=True,
         token_endpoint=idp.token_endpoint,
         extra_jwks_uris=(idp.jwks_uri,),
     )
 
     assert (await authz.basic()).allowed
-    assert authz.house.ready
+    assert authz.configuration.ready
     assert idp.counters["discovery"] == 0

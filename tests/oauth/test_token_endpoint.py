@@ -10,8 +10,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.house import KONG_ID, KONG_SECRET, basic
 from support.idp import RunningIdp, key
+from support.running import KONG_ID, KONG_SECRET, basic
 from support.scenes import OTHER_ID, OTHER_SECRET, landed, on, routes, says, verdict
 from support.scripted import (
     answer as sends,
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.clock import Clock
-    from support.house import RunningHouse
+    from support.running import RunningAuthz
     from support.scripted import ScriptedServer
 
-    House = Callable[..., RunningHouse]
+    MakeAuthz = Callable[..., RunningAuthz]
     Serve = Callable[..., ScriptedServer]
 
 
@@ -52,7 +52,7 @@ def token_answer(idp: RunningIdp, client_id: str = KONG_ID, **members: Any) -> b
     return json.dumps(answer).encode()
 
 
-async def told(idp: RunningIdp, authz: RunningHouse, scripted: Answer) -> str:
+async def told(idp: RunningIdp, authz: RunningAuthz, scripted: Answer) -> str:
     """Let the endpoint answer once by the script; return the verdict.
 
     The question is asked only once; and since nothing of the answer may be kept,
@@ -71,10 +71,10 @@ async def told(idp: RunningIdp, authz: RunningHouse, scripted: Answer) -> str:
 
 @pytest.mark.parametrize("spelling", ["Bearer", "bearer", "BEARER"])
 async def test_TE_01_token_type_is_compared_without_case(
-    idp: RunningIdp, house: House, spelling: str
+    idp: RunningIdp, make_authz: MakeAuthz, spelling: str
 ) -> None:
     idp.members["token_type"] = spelling
-    authz = house()
+    authz = make_authz()
 
     assert (await authz.basic()).allowed
     assert (await authz.basic()).allowed
@@ -93,12 +93,12 @@ async def test_TE_01_token_type_is_compared_without_case(
     ],
 )
 async def test_TE_02_only_a_bearer_token_is_handed_on(
-    idp: RunningIdp, house: House, kind: object
+    idp: RunningIdp, make_authz: MakeAuthz, kind: object
 ) -> None:
     document = {"access_token": idp.issue(), "expires_in": 300}
     if kind is not ABSENT:
         document["token_type"] = kind
-    assert await told(idp, house(), says(document)) == "503 idp_answer_invalid"
+    assert await told(idp, make_authz(), says(document)) == "503 idp_answer_invalid"
 
 
 @pytest.mark.parametrize(
@@ -117,12 +117,12 @@ async def test_TE_02_only_a_bearer_token_is_handed_on(
     ],
 )
 async def test_TE_03_an_unusable_access_token_is_the_providers_fault(
-    idp: RunningIdp, house: House, token: object
+    idp: RunningIdp, make_authz: MakeAuthz, token: object
 ) -> None:
     document = {"token_type": "Bearer", "expires_in": 300}
     if token is not ABSENT:
         document["access_token"] = token
-    assert await told(idp, house(), says(document)) == "503 idp_answer_invalid"
+    assert await told(idp, make_authz(), says(document)) == "503 idp_answer_invalid"
 
 
 @pytest.mark.parametrize(
@@ -137,35 +137,35 @@ async def test_TE_03_an_unusable_access_token_is_the_providers_fault(
 )
 async def test_TE_04_an_exchanged_token_is_verified_like_any_other(
     idp: RunningIdp,
-    house: House,
+    make_authz: MakeAuthz,
     members: dict[str, Any],
     claims: dict[str, Any],
     parameters: dict[str, Any],
 ) -> None:
     idp.members, idp.claims = members, claims
-    answer = await house(**parameters).basic()
+    answer = await make_authz(**parameters).basic()
 
     assert verdict(answer) == "503 exchanged_token_invalid"
     assert idp.counters["token"] == 1
 
 
 async def test_TE_04_a_token_with_a_wrong_signature_is_the_providers_fault(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     head, _, _ = idp.issue().rpartition(".")
     _, _, signature = idp.issue(jti="another").rpartition(".")
     idp.members["access_token"] = f"{head}.{signature}"
 
-    assert verdict(await house().basic()) == "503 exchanged_token_invalid"
+    assert verdict(await make_authz().basic()) == "503 exchanged_token_invalid"
     assert idp.counters["token"] == 1
 
 
 async def test_TE_04_another_clients_token_is_never_handed_on(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     idp.members["access_token"] = idp.issue("other_id")
 
-    assert verdict(await house().basic()) == "503 identity_mismatch"
+    assert verdict(await make_authz().basic()) == "503 identity_mismatch"
 
 
 # --- How long it is good -----------------------------------------------------------
@@ -189,12 +189,12 @@ async def test_TE_04_another_clients_token_is_never_handed_on(
     ],
 )
 async def test_TE_05_expires_in_bounds_a_life_or_is_as_good_as_absent(
-    idp: RunningIdp, house: House, expires_in: str, exchanges: int
+    idp: RunningIdp, make_authz: MakeAuthz, expires_in: str, exchanges: int
 ) -> None:
     token = idp.issue()
     body = f'{{"access_token":"{token}","token_type":"Bearer","expires_in":{expires_in}}}'
     idp.token_answers.append(says(body.encode(), times=None))
-    authz = house()
+    authz = make_authz()
 
     assert (await authz.basic()).allowed
     assert (await authz.basic()).allowed
@@ -202,11 +202,11 @@ async def test_TE_05_expires_in_bounds_a_life_or_is_as_good_as_absent(
 
 
 async def test_TE_05_without_expires_in_the_tokens_own_end_counts(
-    idp: RunningIdp, house: House, clock: Clock
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock
 ) -> None:
     idp.now = clock.now
     idp.members["expires_in"] = ABSENT
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
     await authz.basic()
 
     clock.advance(269)
@@ -219,11 +219,11 @@ async def test_TE_05_without_expires_in_the_tokens_own_end_counts(
 
 @pytest.mark.parametrize("number", ["1e400", "NaN", "Infinity", "9" * 5000])
 async def test_TE_05_what_is_no_number_of_json_spoils_the_answer(
-    idp: RunningIdp, house: House, number: str
+    idp: RunningIdp, make_authz: MakeAuthz, number: str
 ) -> None:
     body = f'{{"access_token":"{idp.issue()}","token_type":"Bearer","expires_in":{number}}}'
 
-    assert await told(idp, house(), says(body.encode())) == "503 idp_answer_invalid"
+    assert await told(idp, make_authz(), says(body.encode())) == "503 idp_answer_invalid"
 
 
 @pytest.mark.parametrize(
@@ -231,11 +231,11 @@ async def test_TE_05_what_is_no_number_of_json_spoils_the_answer(
     [pytest.param(3600, 60, id="exp is nearer"), pytest.param(60, 3600, id="expires_in is nearer")],
 )
 async def test_TE_06_the_nearer_of_expires_in_and_exp_wins(
-    idp: RunningIdp, house: House, clock: Clock, expires_in: int, life_s: int
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, expires_in: int, life_s: int
 ) -> None:
     idp.now, idp.token_lifetime_s = clock.now, life_s
     idp.members["expires_in"] = expires_in
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
     await authz.basic()
 
     clock.advance(53)
@@ -267,15 +267,17 @@ async def test_TE_06_the_nearer_of_expires_in_and_exp_wins(
     ],
 )
 async def test_TE_07_a_success_that_is_no_strict_json_object_is_503(
-    idp: RunningIdp, house: House, body: bytes
+    idp: RunningIdp, make_authz: MakeAuthz, body: bytes
 ) -> None:
-    assert await told(idp, house(), says(body)) == "503 idp_answer_invalid"
+    assert await told(idp, make_authz(), says(body)) == "503 idp_answer_invalid"
 
 
-async def test_TE_08_an_error_member_wins_over_status_200(idp: RunningIdp, house: House) -> None:
+async def test_TE_08_an_error_member_wins_over_status_200(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     idp.token_answers.append(says({"error": "invalid_client", "access_token": idp.issue()}))
 
-    assert verdict(await house().basic()) == "401 secret_rejected"
+    assert verdict(await make_authz().basic()) == "401 secret_rejected"
 
 
 @pytest.mark.parametrize(
@@ -300,10 +302,10 @@ async def test_TE_08_an_error_member_wins_over_status_200(idp: RunningIdp, house
     ],
 )
 async def test_TE_09_an_answer_is_read_up_to_a_cap_and_never_unpacked(
-    idp: RunningIdp, house: House, scripted: Serve, script: list[Any]
+    idp: RunningIdp, make_authz: MakeAuthz, scripted: Serve, script: list[Any]
 ) -> None:
     server = scripted([read_request, *script])
-    answer = await house(token_endpoint=f"{server.url}/token").basic()
+    answer = await make_authz(token_endpoint=f"{server.url}/token").basic()
 
     assert verdict(answer) == "503 idp_answer_invalid"
     assert len(server.connections) == 1
@@ -320,27 +322,29 @@ async def test_TE_09_an_answer_is_read_up_to_a_cap_and_never_unpacked(
     ],
 )
 async def test_TE_09_what_is_no_http_is_not_asked_twice(
-    idp: RunningIdp, house: House, scripted: Serve, script: list[Any]
+    idp: RunningIdp, make_authz: MakeAuthz, scripted: Serve, script: list[Any]
 ) -> None:
     server = scripted([read_request, *script])
-    answer = await house(token_endpoint=f"{server.url}/token").basic()
+    answer = await make_authz(token_endpoint=f"{server.url}/token").basic()
 
     assert verdict(answer) == "503 idp_unavailable"
     assert len(server.connections) == 1
 
 
 @pytest.mark.parametrize("status", [201, 202, 206])
-async def test_TE_10_only_200_is_a_success(idp: RunningIdp, house: House, status: int) -> None:
+async def test_TE_10_only_200_is_a_success(
+    idp: RunningIdp, make_authz: MakeAuthz, status: int
+) -> None:
     scripted = says(token_answer(idp), status)
 
-    assert await told(idp, house(), scripted) == "503 idp_answer_invalid"
+    assert await told(idp, make_authz(), scripted) == "503 idp_answer_invalid"
 
 
 @pytest.mark.parametrize("status", [204, 304])
 async def test_TE_10_a_status_without_a_body_is_no_success(
-    idp: RunningIdp, house: House, status: int
+    idp: RunningIdp, make_authz: MakeAuthz, status: int
 ) -> None:
-    assert await told(idp, house(), says(b"", status)) == "503 idp_answer_invalid"
+    assert await told(idp, make_authz(), says(b"", status)) == "503 idp_answer_invalid"
 
 
 # --- Verdicts on the caller ----------------------------------------------------------
@@ -348,10 +352,10 @@ async def test_TE_10_a_status_without_a_body_is_no_success(
 
 @pytest.mark.parametrize("status", [400, 401])
 async def test_TE_11_invalid_client_is_the_callers_and_remembered_for_5_s(
-    idp: RunningIdp, house: House, clock: Clock, status: int
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, status: int
 ) -> None:
     idp.token_answers.append(refuses("invalid_client", status))
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
     idp.now = clock.now
 
     assert verdict(await authz.basic()) == "401 secret_rejected"
@@ -364,10 +368,10 @@ async def test_TE_11_invalid_client_is_the_callers_and_remembered_for_5_s(
 
 
 async def test_TE_11_exactly_this_pair_is_remembered_as_refused(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     idp.token_answers.append(refuses("invalid_client", 401))
-    authz = house()
+    authz = make_authz()
     await authz.basic()
 
     assert verdict(await authz.basic(OTHER_ID, OTHER_SECRET)) == "403 consumer_unknown"
@@ -384,9 +388,9 @@ async def test_TE_11_exactly_this_pair_is_remembered_as_refused(
     ],
 )
 async def test_TE_11_cache_ttl_neg_may_only_shorten_the_memory(
-    idp: RunningIdp, house: House, clock: Clock, cache_ttl_neg: float, exchanges: int
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, cache_ttl_neg: float, exchanges: int
 ) -> None:
-    authz = house(clock=clock, cache_ttl_neg=cache_ttl_neg)
+    authz = make_authz(clock=clock, cache_ttl_neg=cache_ttl_neg)
     await authz.basic(KONG_ID, "wrong")
     clock.advance(2)
     await authz.basic(KONG_ID, "wrong")
@@ -405,9 +409,9 @@ async def test_TE_11_cache_ttl_neg_may_only_shorten_the_memory(
     ],
 )
 async def test_TE_12_keycloaks_refusals_are_401(
-    idp: RunningIdp, house: House, client_id: str, secret: str
+    idp: RunningIdp, make_authz: MakeAuthz, client_id: str, secret: str
 ) -> None:
-    assert verdict(await house().basic(client_id, secret)) == "401 secret_rejected"
+    assert verdict(await make_authz().basic(client_id, secret)) == "401 secret_rejected"
     assert idp.counters["token"] == 1
 
 
@@ -422,10 +426,10 @@ async def test_TE_12_keycloaks_refusals_are_401(
     ],
 )
 async def test_TE_13_any_refusal_of_the_client_is_the_same_401(
-    idp: RunningIdp, house: House, error: str, description: str
+    idp: RunningIdp, make_authz: MakeAuthz, error: str, description: str
 ) -> None:
     idp.token_answers.append(refuses(error, 401, description))
-    authz = house()
+    authz = make_authz()
     answer = await authz.basic()
 
     assert verdict(answer) == "401 secret_rejected"
@@ -433,20 +437,22 @@ async def test_TE_13_any_refusal_of_the_client_is_the_same_401(
     assert description not in authz.metrics()
 
 
-async def test_TE_14_a_disabled_service_account_is_401(idp: RunningIdp, house: House) -> None:
+async def test_TE_14_a_disabled_service_account_is_401(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     description = "User 'service-account-kong_id' disabled"
     idp.token_answers.append(refuses("invalid_request", 401, description))
 
-    assert verdict(await house().basic()) == "401 secret_rejected"
+    assert verdict(await make_authz().basic()) == "401 secret_rejected"
 
 
 # --- Faults of the provider, or of ours ----------------------------------------------
 
 
 async def test_TE_15_invalid_scope_is_a_fault_of_the_configuration(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house(scopes=("openid", "no-such-scope"))
+    authz = make_authz(scopes=("openid", "no-such-scope"))
 
     assert verdict(await authz.basic()) == "503 idp_request_refused"
     assert verdict(await authz.basic()) == "503 idp_request_refused"
@@ -466,9 +472,9 @@ async def test_TE_15_invalid_scope_is_a_fault_of_the_configuration(
     ],
 )
 async def test_TE_16_any_other_error_is_503(
-    idp: RunningIdp, house: House, error: object, reason: str
+    idp: RunningIdp, make_authz: MakeAuthz, error: object, reason: str
 ) -> None:
-    assert await told(idp, house(), refuses(error)) == f"503 {reason}"
+    assert await told(idp, make_authz(), refuses(error)) == f"503 {reason}"
 
 
 @pytest.mark.parametrize(
@@ -488,11 +494,11 @@ async def test_TE_16_any_other_error_is_503(
     ],
 )
 async def test_TE_17_a_throttling_provider_is_left_alone_by_all_clients(
-    idp: RunningIdp, house: House, clock: Clock, scripted: Answer, pause_s: int
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, scripted: Answer, pause_s: int
 ) -> None:
     idp.now = clock.now
     idp.token_answers.append(scripted)
-    authz = house(clock=clock)
+    authz = make_authz(clock=clock)
     first = await authz.basic()
     assert verdict(first) == "503 idp_throttled"
     assert first.header("retry-after") == str(pause_s)
@@ -509,10 +515,10 @@ async def test_TE_17_a_throttling_provider_is_left_alone_by_all_clients(
 
 
 async def test_TE_17_the_pause_holds_for_every_plugin_of_the_provider(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     idp.token_answers.append(says(b"", 429, ("retry-after", "60")))
-    authz = house(routes(a=(idp, {}), b=(idp, {"scopes": ("openid", "email")})))
+    authz = make_authz(routes(a=(idp, {}), b=(idp, {"scopes": ("openid", "email")})))
 
     assert verdict(await authz.basic(**on("a"))) == "503 idp_throttled"
     assert verdict(await authz.basic(**on("b"))) == "503 idp_throttled"
@@ -534,9 +540,9 @@ async def test_TE_17_the_pause_holds_for_every_plugin_of_the_provider(
     ],
 )
 async def test_TE_18_a_server_error_is_an_outage_and_not_repeated(
-    idp: RunningIdp, house: House, scripted: Answer
+    idp: RunningIdp, make_authz: MakeAuthz, scripted: Answer
 ) -> None:
-    assert await told(idp, house(), scripted) == "503 idp_unavailable"
+    assert await told(idp, make_authz(), scripted) == "503 idp_unavailable"
 
 
 @pytest.mark.parametrize(
@@ -550,9 +556,9 @@ async def test_TE_18_a_server_error_is_an_outage_and_not_repeated(
     ],
 )
 async def test_TE_19_a_bare_401_is_no_proof_of_a_wrong_secret(
-    idp: RunningIdp, house: House, body: bytes
+    idp: RunningIdp, make_authz: MakeAuthz, body: bytes
 ) -> None:
-    assert await told(idp, house(), says(body, 401)) == "503 idp_answer_invalid"
+    assert await told(idp, make_authz(), says(body, 401)) == "503 idp_answer_invalid"
 
 
 @pytest.mark.parametrize(
@@ -565,27 +571,29 @@ async def test_TE_19_a_bare_401_is_no_proof_of_a_wrong_secret(
     ],
 )
 async def test_TE_20_any_other_status_is_503(
-    idp: RunningIdp, house: House, scripted: Answer, reason: str
+    idp: RunningIdp, make_authz: MakeAuthz, scripted: Answer, reason: str
 ) -> None:
-    assert await told(idp, house(), scripted) == f"503 {reason}"
+    assert await told(idp, make_authz(), scripted) == f"503 {reason}"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_TE_21_a_redirect_is_never_followed(
-    idp: RunningIdp, house: House, scripted: Serve, status: int
+    idp: RunningIdp, make_authz: MakeAuthz, scripted: Serve, status: int
 ) -> None:
     elsewhere = scripted([read_request, sends(b"{}")])
     redirect = says(b"", status, ("location", f"{elsewhere.url}/token"))
 
-    assert await told(idp, house(), redirect) == "503 idp_answer_invalid"
+    assert await told(idp, make_authz(), redirect) == "503 idp_answer_invalid"
     assert elsewhere.connections == []
 
 
 # --- Faults of the network -----------------------------------------------------------
 
 
-async def test_TE_22_a_refused_connection_is_an_outage(idp: RunningIdp, house: House) -> None:
-    authz = house()
+async def test_TE_22_a_refused_connection_is_an_outage(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    authz = make_authz()
     await authz.bearer(idp.issue())  # the keys are there
     idp.stop()
 
@@ -606,10 +614,10 @@ async def test_TE_22_a_refused_connection_is_an_outage(idp: RunningIdp, house: H
     ],
 )
 async def test_TE_22_a_broken_answer_is_an_outage(
-    idp: RunningIdp, house: House, scripted: Serve, script: list[Any], connections: int
+    idp: RunningIdp, make_authz: MakeAuthz, scripted: Serve, script: list[Any], connections: int
 ) -> None:
     server = scripted([read_request, *script])
-    answer = await house(token_endpoint=f"{server.url}/token").basic()
+    answer = await make_authz(token_endpoint=f"{server.url}/token").basic()
 
     assert verdict(answer) == "503 idp_unavailable"
     # One retry at most, and none once something was answered.
@@ -628,13 +636,13 @@ async def test_TE_22_a_broken_answer_is_an_outage(
 )
 async def test_TE_22_only_a_certificate_in_order_gets_the_secret(
     idp: RunningIdp,
-    house: House,
+    make_authz: MakeAuthz,
     tmp_path: Path,
     tls: Callable[[], ssl.SSLContext | None],
     request: pytest.FixtureRequest,
 ) -> None:
     with RunningIdp(tls=tls(), issuer=idp.issuer, keys=idp.keys) as secured:
-        authz = house(
+        authz = make_authz(
             settings={"idp_ca_file": str(ca_file(tmp_path))},
             token_endpoint=secured.token_endpoint.replace("http://", "https://"),
         )
@@ -648,13 +656,13 @@ async def test_TE_22_only_a_certificate_in_order_gets_the_secret(
 
 
 async def test_TE_23_a_kept_connection_that_was_closed_is_replaced_once(
-    idp: RunningIdp, house: House, scripted: Serve
+    idp: RunningIdp, make_authz: MakeAuthz, scripted: Serve
 ) -> None:
     server = scripted(
         [read_request, sends(token_answer(idp)), read_request],
         [read_request, sends(token_answer(idp, "other_id"))],
     )
-    authz = house(token_endpoint=f"{server.url}/token")
+    authz = make_authz(token_endpoint=f"{server.url}/token")
     await authz.basic()
     answer = await authz.basic(OTHER_ID, OTHER_SECRET)
 
@@ -677,10 +685,10 @@ async def test_TE_23_a_kept_connection_that_was_closed_is_replaced_once(
     ],
 )
 async def test_TE_24_one_deadline_covers_the_whole_exchange(
-    idp: RunningIdp, house: House, scripted: Serve, script: list[Any]
+    idp: RunningIdp, make_authz: MakeAuthz, scripted: Serve, script: list[Any]
 ) -> None:
     server = scripted([read_request, *script], [read_request, sends(token_answer(idp, "other_id"))])
-    authz = house(
+    authz = make_authz(
         token_endpoint=f"{server.url}/token", timeout=1_500, settings={"idp_concurrency": 1}
     )
 
@@ -691,11 +699,11 @@ async def test_TE_24_one_deadline_covers_the_whole_exchange(
 
 
 async def test_TE_25_an_answer_that_comes_too_late_serves_the_next_caller(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     hold = threading.Event()
     idp.token_answers.append(Answer(None, hold=hold))
-    authz = house()
+    authz = make_authz()
     caller = asyncio.create_task(authz.basic())
     await idp.reached("token")
     caller.cancel()
@@ -707,11 +715,11 @@ async def test_TE_25_an_answer_that_comes_too_late_serves_the_next_caller(
 
 
 async def test_TE_25_a_refusal_that_nobody_waits_for_is_no_unheard_error(
-    idp: RunningIdp, house: House, caplog: pytest.LogCaptureFixture
+    idp: RunningIdp, make_authz: MakeAuthz, caplog: pytest.LogCaptureFixture
 ) -> None:
     hold = threading.Event()
     idp.token_answers.append(Answer(500, hold=hold))
-    authz = house()
+    authz = make_authz()
     caller = asyncio.create_task(authz.basic())
     await idp.reached("token")
     caller.cancel()
@@ -719,7 +727,7 @@ async def test_TE_25_a_refusal_that_nobody_waits_for_is_no_unheard_error(
 
     hold.set()
     await landed(authz)
-    assert len(authz.house._store.exchanges) == 0
+    assert len(authz.configuration._store.exchanges) == 0
     gc.collect()
     assert not [r for r in caplog.records if r.name == "asyncio" and r.levelname == "ERROR"]
 
@@ -729,9 +737,9 @@ async def test_TE_25_a_refusal_that_nobody_waits_for_is_no_unheard_error(
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
 async def test_TE_26_a_token_request_authenticates_the_client_in_one_way(
-    idp: RunningIdp, house: House, method: str
+    idp: RunningIdp, make_authz: MakeAuthz, method: str
 ) -> None:
-    authz = house(token_endpoint_auth_method=method, audience=("account", "api"))
+    authz = make_authz(token_endpoint_auth_method=method, audience=("account", "api"))
     await authz.ask(
         {
             "authorization": basic(KONG_ID, KONG_SECRET),
@@ -769,18 +777,18 @@ async def test_TE_26_a_token_request_authenticates_the_client_in_one_way(
     ],
 )
 async def test_TE_26_without_a_choice_the_metadata_decide(
-    idp: RunningIdp, house: House, supported: object, basic_is_used: bool
+    idp: RunningIdp, make_authz: MakeAuthz, supported: object, basic_is_used: bool
 ) -> None:
     idp.metadata["token_endpoint_auth_methods_supported"] = supported
-    await house().basic()
+    await make_authz().basic()
 
     assert (idp.requests[-1].header("authorization") is not None) is basic_is_used
 
 
 async def test_TE_26_a_cookie_of_one_exchange_is_not_carried_into_another(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house()
+    authz = make_authz()
     idp.token_answers.append(says(token_answer(idp), 200, ("set-cookie", "AUTH_SESSION=kong_id")))
     await authz.basic()
     await authz.basic(OTHER_ID, OTHER_SECRET)
@@ -788,10 +796,12 @@ async def test_TE_26_a_cookie_of_one_exchange_is_not_carried_into_another(
     assert [request.header("cookie") for request in idp.requests] == [None] * 4
 
 
-async def test_TE_27_refresh_and_id_tokens_are_dropped(idp: RunningIdp, house: House) -> None:
+async def test_TE_27_refresh_and_id_tokens_are_dropped(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
     refresh, identity = idp.issue(typ="Refresh"), idp.issue(typ="ID")
     idp.members.update(refresh_token=refresh, id_token=identity)
-    authz = house()
+    authz = make_authz()
 
     for answer in (await authz.basic(), await authz.basic()):
         assert answer.allowed
@@ -807,14 +817,14 @@ async def test_TE_27_refresh_and_id_tokens_are_dropped(idp: RunningIdp, house: H
     ],
 )
 async def test_TE_28_scopes_are_judged_on_the_tokens_own_claim(
-    idp: RunningIdp, house: House, claimed: str, said: str, expected: str
+    idp: RunningIdp, make_authz: MakeAuthz, claimed: str, said: str, expected: str
 ) -> None:
     idp.claims["scope"], idp.members["scope"] = claimed, said
 
-    assert verdict(await house(scopes_required=("orders",)).basic()) == expected
+    assert verdict(await make_authz(scopes_required=("orders",)).basic()) == expected
 
 
-async def test_keys_of_another_algorithm_verify_exchanged_tokens_too(house: House) -> None:
+async def test_keys_of_another_algorithm_verify_exchanged_tokens_too(make_authz: MakeAuthz) -> None:
     with RunningIdp(keys=[key("ES256")]) as other:
-        authz = house(routes(a=(other, {})))
+        authz = make_authz(routes(a=(other, {})))
         assert (await authz.basic(**on("a"))).allowed

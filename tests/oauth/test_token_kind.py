@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.house import KONG_ID
+from support.running import KONG_ID
 from support.scenes import verdict
 
 from authz.demo.idp import ABSENT
@@ -18,10 +18,10 @@ from authz.oauth import token_kind
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from support.house import RunningHouse
     from support.idp import RunningIdp
+    from support.running import RunningAuthz
 
-    House = Callable[..., RunningHouse]
+    MakeAuthz = Callable[..., RunningAuthz]
 
 ALLOWED: Final = "200 allowed"
 REFUSED: Final = "401 token_unsupported"
@@ -115,9 +115,11 @@ def token(idp: RunningIdp, kind: Kind) -> str:
     return idp.sign(kind.header, {**own, **kind.claims})
 
 
-async def test_G_18_access_tokens_and_no_others_pass(idp: RunningIdp, house: House) -> None:
-    bearer, audience = house(), house(audience=(AUDIENCE,))
-    required = house(audience_required=(AUDIENCE,))
+async def test_G_18_access_tokens_and_no_others_pass(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    bearer, audience = make_authz(), make_authz(audience=(AUDIENCE,))
+    required = make_authz(audience_required=(AUDIENCE,))
 
     told = {}
     for name, kind in KINDS.items():
@@ -128,28 +130,28 @@ async def test_G_18_access_tokens_and_no_others_pass(idp: RunningIdp, house: Hou
             kind.claims,
             verdict(await bearer.bearer(presented)),
             verdict(await audience.bearer(presented)),
-            verdict(await house().basic()),
+            verdict(await make_authz().basic()),
         )
         assert told[name].audience == verdict(await required.bearer(presented))
     assert told == KINDS
 
 
 async def test_G_18_an_audience_that_the_token_lacks_settles_no_doubt(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     presented = token(idp, KINDS["Google, ID"])
 
-    asked = await house(audience=("another",)).bearer(presented)
+    asked = await make_authz(audience=("another",)).bearer(presented)
     assert verdict(asked) == "401 token_audience_refused"
-    required = await house(audience_required=("another",)).bearer(presented)
+    required = await make_authz(audience_required=("another",)).bearer(presented)
     assert verdict(required) == "403 audience_missing"
 
 
 @pytest.mark.parametrize("name", ["nonce", "at_hash", "c_hash"])
 async def test_G_18_the_refusal_says_which_claim_and_what_to_set(
-    idp: RunningIdp, house: House, name: str
+    idp: RunningIdp, make_authz: MakeAuthz, name: str
 ) -> None:
-    authz = house(display_errors=True)
+    authz = make_authz(display_errors=True)
     answer = await authz.bearer(token(idp, doubtful(**{name: "x"})))
 
     assert f"token: {name}, as ID tokens have" in answer.body
@@ -157,9 +159,9 @@ async def test_G_18_the_refusal_says_which_claim_and_what_to_set(
 
 
 async def test_G_18_a_type_that_is_no_string_is_a_wrong_claim(
-    idp: RunningIdp, house: House
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    authz = house()
+    authz = make_authz()
     for typ in (7, ["Bearer"], {"Bearer": 1}, True):
         answer = await authz.bearer(token(idp, access(typ=typ)))
         assert verdict(answer) == "401 token_claim_invalid"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-TIMEOUT_S = 20
+TIMEOUT_SECONDS = 20
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -85,7 +85,9 @@ def curl(
     if body:
         lines.append(("Content-Length", str(len(body))))
     named = {name.lower() for name, _ in lines}
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)) as connection:
+    with closing(
+        http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
+    ) as connection:
         connection.putrequest(method, path, skip_host="host" in named, skip_accept_encoding=True)
         for name, value in lines:
             connection.putheader(name, value)

@@ -14,7 +14,7 @@ from support.curl import basic, curl
 
 from authz.demo.parts import (
     LOOPBACK,
-    POLL_S,
+    POLL_SECONDS,
     Authz,
     Envoy,
     answers,
@@ -201,7 +201,7 @@ def until(condition: Callable[[], object], *, within_s: float = 20) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_s:g} s"
-        time.sleep(POLL_S)
+        time.sleep(POLL_SECONDS)
 
 
 # --- Changes to a bootstrap -------------------------------------------------------

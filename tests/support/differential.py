@@ -24,7 +24,7 @@ from support.drawn import (
     draw_file,
     service_host,
 )
-from support.house import KONG_ID, RunningHouse
+from support.running import KONG_ID, RunningAuthz
 from support.transports import Make, serving
 from support.wire import Arrival, ask_all, upstreams
 
@@ -32,7 +32,7 @@ from authz.demo.parts import CHECKOUT, LOOPBACK, free_port
 from authz.envoy.bootstrap import BootstrapOptions, build, problems
 from authz.errors import ConfigurationError
 from authz.kong.paths import normalise
-from authz.kong.router import label, routing_table
+from authz.kong.router import display_name, routing_table
 from authz.logs import DECISIONS
 from authz.settings import TcpAddress
 
@@ -186,9 +186,11 @@ def _routes(gateway: Gateway) -> Iterator[dict[str, Any]]:
             headers.append(_header(":method", "|".join(route.methods)))
         for path in rule.paths or ("/",):
             yield {
-                "name": label(route),
+                "name": display_name(route),
                 "match": {"prefix": path, "headers": headers},
-                "route": {"cluster": "upstream" if route.service is None else label(route.service)},
+                "route": {
+                    "cluster": "upstream" if route.service is None else display_name(route.service)
+                },
             }
     if not gateway.routes:
         yield {"name": "", "match": {"prefix": "/"}, "route": {"cluster": "upstream"}}
@@ -204,10 +206,10 @@ def _named(random: Random, gateway: Gateway, name: str) -> dict[str, Any]:
     check_settings = on_route["typed_per_filter_config"][EXT_AUTHZ]["check_settings"]
     assert check_settings["context_extensions"].keys() == {"route"}
     for route in gateway.routes:  # a file without routes has none to name
-        if label(route) == name:
+        if display_name(route) == name:
             names = {"route": random.choice((name, route.id))}
             if route.service and random.random() < 0.3:
-                names["service"] = label(route.service)
+                names["service"] = display_name(route.service)
             check_settings["context_extensions"] = names
             return on_route
     return {}
@@ -313,9 +315,9 @@ class Round:
             return "authz was not asked"
         if decided["verdict"] != "allowed":
             return "authz had refused"
-        if decided["route"] != (None if route is None else label(route)):
+        if decided["route"] != (None if route is None else display_name(route)):
             return f"authz decided by the route {decided['route']}"
-        if decided["plugin"] != (None if plugin is None else str(plugin.place)):
+        if decided["plugin"] != (None if plugin is None else str(plugin.position)):
             return f"authz decided by the plugin {decided['plugin']}"
         if plugin is not None and not asked.has_credential:
             return "nobody has accepted a credential"
@@ -337,7 +339,7 @@ class Round:
         route = kongs_route(self.gateway, asked.method, without_port, path or "")
         if not self.gateway.routes or route == self._met(arrival):
             return None
-        return f"by Kong's rules this path and host are those of {route and label(route)}"
+        return f"by Kong's rules this path and host are those of {route and display_name(route)}"
 
     def _outside(self, arrival: Arrival) -> str | None:
         """Tell which part of the upstream a request should not have climbed out of.
@@ -360,7 +362,7 @@ class Round:
         wanted = self._wanted(asked)
         if [self._met(arrival) for arrival in arrivals] == wanted:
             return None
-        names = [route and label(route) for route in wanted]
+        names = [route and display_name(route) for route in wanted]
         return f"by Kong's rules it arrives by {' '.join(map(str, names)) or 'no route'}"
 
     def _wanted(self, asked: Asked) -> list[Route | None]:
@@ -376,7 +378,7 @@ class Round:
     def _met(self, arrival: Arrival) -> Route | None:
         """Return the route by which Envoy forwarded."""
         name = (arrival.header(MET) or "").encode("latin-1").decode()
-        routes = {label(route): route for route in self.gateway.routes}
+        routes = {display_name(route): route for route in self.gateway.routes}
         return routes[name] if routes else None
 
     def _decided(self, arrival: Arrival) -> Mapping[str, Any] | None:
@@ -389,9 +391,11 @@ class Round:
         for arrival in arrivals:
             decided, met = self._decided(arrival) or {}, self._met(arrival)
             spoken.append(met)
-            spoken += [each for each in self.gateway.routes if label(each) == decided.get("route")]
+            spoken += [
+                each for each in self.gateway.routes if display_name(each) == decided.get("route")
+            ]
             lines.append(f"arrived:  {arrival.target!r} at service {arrival.service}")
-            lines.append(f"envoy:    route {met and label(met)}")
+            lines.append(f"envoy:    route {met and display_name(met)}")
             lines.append(f"authz:    {dict(decided)}")
         if asked.plain:
             spoken += self._wanted(asked)
@@ -402,8 +406,8 @@ class Round:
         fields = ("hosts", "paths", "methods", "protocols", "strip_path")
         values = (f"{field} {getattr(route, field)}" for field in fields if getattr(route, field))
         plugin = policy(self.gateway, route)
-        guard = "open" if plugin is None else f"plugin at {plugin.place}"
-        return f"route {label(route)}: {', '.join([*values, guard])}"
+        guard = "open" if plugin is None else f"plugin at {plugin.position}"
+        return f"route {display_name(route)}: {', '.join([*values, guard])}"
 
 
 @asynccontextmanager
@@ -415,8 +419,8 @@ async def playing(random: Random, issuer: str, transport: Name) -> AsyncIterator
         file = drawn(random, issuer, served.ports, listen.port)
         listeners = [by_hand(random, file.gateway, name, port) for name, port in ports.items()]
         async with (
-            RunningHouse(file.gateway, log_decisions="all") as house,
-            serving(Make(transport)(house.service, [listen])),
+            RunningAuthz(file.gateway, log_decisions="all") as authz,
+            serving(Make(transport)(authz.authorizer, [listen])),
         ):
             edge = Edge(build(file.gateway, file.options), _tell, _beside(*listeners))
             with Decisions() as decisions, edge:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from support.house import KONG_ID, KONG_SECRET, basic
+from support.running import KONG_ID, KONG_SECRET, basic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ROUTES_MAX = 10
 SERVICES_MAX = 5
 BENDS_MAX = 3
-LONG_CHARACTERS = 17_000  # beyond the router's bound, within Envoy's
+LONG_CHARS = 17_000  # beyond the router's bound, within Envoy's
 
 CASE = "x-case"
 """The header that carries a request's number to whoever sees the request."""
@@ -298,7 +298,7 @@ ENDS = (
         "/" * 30,
         "/a" * 60,
         "/.." * 20,
-        "/a" * (LONG_CHARACTERS // 2),
+        "/a" * (LONG_CHARS // 2),
     ),
 )
 WHOLE = ("*", "/", "//", "/.", "/..", "/%2F", "/%2e%2e/a", "//a/b", "/\\", "a", "?")
@@ -306,8 +306,8 @@ WHOLE = ("*", "/", "//", "/.", "/..", "/%2F", "/%2e%2e/a", "//a/b", "/\\", "a", 
 
 def _inserted(random: Random, path: str, paths: Sequence[str]) -> str:
     """Put something before one of the slashes."""
-    places = [at for at, letter in enumerate(path) if letter == "/"]
-    at = random.choice(places or [0])
+    positions = [at for at, letter in enumerate(path) if letter == "/"]
+    at = random.choice(positions or [0])
     return path[:at] + random.choice(BEFORE_A_SLASH) + path[at:]
 
 
@@ -323,10 +323,10 @@ def _glued(random: Random, path: str, paths: Sequence[str]) -> str:
 
 def _slashes_spelt(random: Random, path: str, paths: Sequence[str]) -> str:
     """Spell one slash otherwise; the first one stays, or it would be no path."""
-    places = [at for at, letter in enumerate(path) if letter == "/" and at]
-    if not places:
+    positions = [at for at, letter in enumerate(path) if letter == "/" and at]
+    if not positions:
         return path
-    at = random.choice(places)
+    at = random.choice(positions)
     return path[:at] + random.choice(SLASHES) + path[at + 1 :]
 
 

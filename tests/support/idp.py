@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
 
-ARRIVAL_TIMEOUT_S = 5
+ARRIVAL_TIMEOUT_SECONDS = 5
 
 
 @cache
@@ -77,7 +77,7 @@ class RunningIdp(DevelopmentIdp):
 
     async def reached(self, endpoint: str, count: int = 1) -> None:
         """Return once ``endpoint`` has received ``count`` requests in all."""
-        async with asyncio.timeout(ARRIVAL_TIMEOUT_S):
+        async with asyncio.timeout(ARRIVAL_TIMEOUT_SECONDS):
             # Polled: the counter belongs to the thread of the server.
             while self.counters[endpoint] < count:  # noqa: ASYNC110 - as said
                 await asyncio.sleep(0.001)

@@ -18,7 +18,7 @@ VERSION = "26.5.2"
 ARTIFACT = f"org.keycloak:keycloak-quarkus-dist:{VERSION}:tar.gz"
 HOSTNAME = "http://keycloak.keycloak:8080"
 DOWNLOADS = CHECKOUT / ".parts" / "keycloak"
-DOWNLOAD_TIMEOUT_S = 900
+DOWNLOAD_TIMEOUT_SECONDS = 900
 
 
 class Keycloak(Process):
@@ -114,7 +114,7 @@ def _download() -> Path:
         cwd=DOWNLOADS,
         capture_output=True,
         text=True,
-        timeout=DOWNLOAD_TIMEOUT_S,
+        timeout=DOWNLOAD_TIMEOUT_SECONDS,
         check=False,
     )
     if done.returncode != 0:

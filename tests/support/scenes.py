@@ -1,4 +1,4 @@
-"""What several test files ask of a provider and of a house before it."""
+"""What several test files ask of a provider and of an authz before it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from support.house import KONG_CONSUMER, plugin
+from support.running import KONG_CONSUMER, plugin
 
 from authz.demo.script import Answer as Scripted
-from authz.model import Gateway, Place, Route
+from authz.model import Gateway, Route, SourcePosition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from support.house import Answer, RunningHouse
     from support.idp import RunningIdp
+    from support.running import Answer, RunningAuthz
 
-    from authz.cache.flight import Flights
+    from authz.cache.flight import SingleFlight
 
 OTHER_ID = "other_id"
 OTHER_SECRET = "R8mZ0cYkq3pWvT5nXb7JdL2sFh9GuEaQ"
@@ -48,10 +48,12 @@ def claims(answer: Answer) -> dict[str, Any]:
     return decoded
 
 
-async def landed(authz: RunningHouse) -> None:
+async def landed(authz: RunningAuthz) -> None:
     """Return once nothing is under way to a provider, not even in the background."""
-    flights: list[Flights[Any]] = [provider._flights for provider in authz.house._providers]
-    flights.append(authz.house._store.exchanges)
+    flights: list[SingleFlight[Any]] = [
+        provider._single_flight for provider in authz.configuration._providers
+    ]
+    flights.append(authz.configuration._store.exchanges)
     tasks = [task for flight in flights for task in flight._tasks.values()]
     await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -65,9 +67,9 @@ def routes(**plugins: tuple[RunningIdp, Mapping[str, Any]]) -> Gateway:
     """A file with one route a name; each has a plugin for this provider, with these parameters."""
     built = []
     for line, (name, (idp, parameters)) in enumerate(plugins.items(), start=10):
-        place = Place("kong.yaml", line, 1)
-        route = Route(f"id-{name}", name, place, None, paths=(f"/{name}",))
-        built.append(replace(plugin(idp.issuer, **parameters), place=place, route=route))
+        position = SourcePosition("kong.yaml", line, 1)
+        route = Route(f"id-{name}", name, position, None, paths=(f"/{name}",))
+        built.append(replace(plugin(idp.issuer, **parameters), position=position, route=route))
     return Gateway(
         routes=tuple(one.route for one in built if one.route),
         plugins=tuple(built),

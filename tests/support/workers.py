@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from support.checks import CHECK
-from support.house import read
+from support.running import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
 
-    from support.house import Answer
+    from support.running import Answer
 
 SECONDS = 20
 

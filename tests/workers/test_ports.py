@@ -10,7 +10,7 @@ import pytest
 from authz.settings import TcpAddress, UnixAddress
 from authz.transport import ListenError
 from authz.workers.ports import reserve
-from authz.workers.supervisor import MOST_PAUSE_SECONDS, STEADY_SECONDS, next_pause
+from authz.workers.supervisor import PAUSE_SECONDS_MAX, STEADY_SECONDS, next_pause
 
 ANY = TcpAddress("127.0.0.1", 0)
 
@@ -84,5 +84,5 @@ def test_a_crash_loop_slows_down_to_a_bound_and_a_life_forgives_it() -> None:
         pauses.append(next_pause(pauses[-1], lived_seconds=1))
 
     assert pauses[1:4] == [0.1, 0.2, 0.4]
-    assert pauses[-1] == MOST_PAUSE_SECONDS
-    assert next_pause(MOST_PAUSE_SECONDS, lived_seconds=STEADY_SECONDS) == 0.1
+    assert pauses[-1] == PAUSE_SECONDS_MAX
+    assert next_pause(PAUSE_SECONDS_MAX, lived_seconds=STEADY_SECONDS) == 0.1

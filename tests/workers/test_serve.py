@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 from grpc_health.v1 import health_pb2
 from support.deployment import until
-from support.house import basic, check_request
 from support.idp import RunningIdp
+from support.running import basic, check_request
 from support.transports import NAMES
 from support.workers import SECONDS, Callers, Served, answers
 

@@ -1,4 +1,4 @@
-"""A whole house behind its seam: ask as Envoy asks, read what Envoy reads.
+"""A whole authz behind its seam: ask as Envoy asks, read what Envoy reads.
 
 Every question also asserts what must hold for every answer, whatever the case.
 """
@@ -20,7 +20,7 @@ from authz.build import build
 from authz.envoy.check import POOL
 from authz.errors import Reason
 from authz.header_names import AUTHORIZATION, IDENTITY, TOKENS, spellings
-from authz.model import Consumer, Gateway, OpenIDConnect, Place, Plugin
+from authz.model import Consumer, Gateway, OpenIDConnect, Plugin, SourcePosition
 from authz.settings import Settings
 from authz.telemetry import Telemetry
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 KONG_ID = "kong_id"
 KONG_SECRET = "RVXO9SOJskjw4LeVupjRbIMJIAyyil8j"
-PLACE = Place("kong.yaml", 1, 1)
-KONG_CONSUMER = Consumer("5f7fca37-1a8c-5b7e-9d5c-5a3f0b6f9b10", KONG_ID, None, PLACE)
+POSITION = SourcePosition("kong.yaml", 1, 1)
+KONG_CONSUMER = Consumer("5f7fca37-1a8c-5b7e-9d5c-5a3f0b6f9b10", KONG_ID, None, POSITION)
 
 ANSWER_SECONDS_MAX = 10.0
 OVERWRITE = 2  # HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
@@ -139,25 +139,25 @@ def read(wire: bytes) -> Answer:
     )
 
 
-class RunningHouse:
-    """A house built from a gateway, over real sockets to its provider."""
+class RunningAuthz:
+    """A configuration built from a gateway, over real sockets to its provider."""
 
     def __init__(self, gateway: Gateway, *, clock: Clock | None = None, **settings: Any) -> None:
         self.telemetry = Telemetry()
         self.settings = Settings(**settings)
         self.clock = clock
-        self.house = build(gateway, self.settings, self.telemetry, clock=clock)
+        self.configuration = build(gateway, self.settings, self.telemetry, clock=clock)
         self.canaries: set[str] = {KONG_SECRET}
         self.answers: list[Answer] = []
 
     @property
-    def service(self) -> Any:
-        return self.house.service
+    def authorizer(self) -> Any:
+        return self.configuration.authorizer
 
     def reload(self, gateway: Gateway) -> None:
         """Put another configuration in the place of this one, as SIGHUP does."""
-        self.house = build(
-            gateway, self.settings, self.telemetry, previous=self.house, clock=self.clock
+        self.configuration = build(
+            gateway, self.settings, self.telemetry, previous=self.configuration, clock=self.clock
         )
 
     async def ask(
@@ -167,7 +167,7 @@ class RunningHouse:
         seconds: float | None = None,
         **request: Any,
     ) -> Answer:
-        """Ask the whole service once, the hot path first, as a transport does."""
+        """Ask the whole service once, the fast path first, as a transport does."""
         wire = check_request(headers, **request)
         return await self.ask_wire(wire, seconds=seconds)
 
@@ -177,9 +177,9 @@ class RunningHouse:
         deadline = None if seconds is None else loop.time() + seconds
         async with asyncio.timeout(ANSWER_SECONDS_MAX if seconds is None else seconds):  # I7
             # I1, I5: whatever happens inside, an answer comes and no exception does.
-            answer = self.service.cached(wire)
+            answer = self.authorizer.cached(wire)
             if answer is None:
-                answer = await self.service.check(wire, deadline)
+                answer = await self.authorizer.check(wire, deadline)
         read_answer = read(answer)
         if not read_answer.allowed:
             assert read_answer.reason in set(Reason)
@@ -218,7 +218,7 @@ class RunningHouse:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.house.aclose()
+        await self.configuration.aclose()
 
 
 def plugin(issuer: str, **parameters: Any) -> Plugin:
@@ -231,7 +231,7 @@ def plugin(issuer: str, **parameters: Any) -> Plugin:
         "bearer_token_param_type": ("header",),
         **parameters,
     }
-    return Plugin(PLACE, OpenIDConnect(**config))
+    return Plugin(POSITION, OpenIDConnect(**config))
 
 
 def gateway(

@@ -1,6 +1,6 @@
 """Bytes in, bytes out: the seam that any transport calls.
 
-``cached`` is the hot path: synchronous, without I/O, and certain or silent.
+``cached`` is the fast path: synchronous, without I/O, and certain or silent.
 ``check`` is the whole way, and always answers.
 """
 
@@ -13,24 +13,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from authz import credentials
-from authz.cache.decisions import ReadyAnswer
+from authz.cache.decisions import CachedAnswer
 from authz.decision import Allow, Deny, Wording, for_error
 from authz.envoy import check as wire_format
 from authz.errors import Reason, Refusal, Unavailable
 from authz.logs import DECISIONS
 from authz.methods.base import client_of
-from authz.model import Location, Request
-from authz.pipeline import Trail
+from authz.model import CredentialLocation, Request
+from authz.pipeline import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from authz.cache.decisions import ReadyAnswers
+    from authz.cache.decisions import CachedAnswers
     from authz.cache.digest import Digester
     from authz.cache.names import FamiliarNames
     from authz.clock import Clock
     from authz.decision import Decision
-    from authz.envoy.check import Glance
+    from authz.envoy.check import RequestView
     from authz.pipeline import Pipeline, Policy
     from authz.telemetry import Telemetry
 
@@ -47,11 +47,11 @@ CHECKS_UNDER_WAY_MAX: Final = 20_000
 
 _REQUEST_ID_CHARS_MAX: Final = 128
 
-LaneName = tuple[str | None, str | None]
+FastPathKey = tuple[str | None, str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class FastPath:
     """Requests whose policy is certain before the router is asked.
 
     Envoy named their route or service, or one policy covers everything.
@@ -67,19 +67,23 @@ class Lane:
     asks_preflights: bool
 
     @classmethod
-    def of(cls, digest: Digester, policy: Policy) -> Lane | None:
+    def of(cls, digest: Digester, policy: Policy) -> FastPath | None:
         """Return the policy's lane; one that reads bodies has none.
 
         ``digest`` turns a credential into what its answer is remembered by: it must
         be another one for each lane.
         """
         config = policy.plugin.config
-        places = {
+        positions = {
             "bearer": config.bearer_token_param_type,
             "client_credentials": config.client_credentials_param_type,
         }
-        read = {(method.name, place) for method in policy.methods for place in places[method.name]}
-        if any(place == Location.BODY for _, place in read):
+        read = {
+            (method.name, position)
+            for method in policy.methods
+            for position in positions[method.name]
+        }
+        if any(position == CredentialLocation.BODY for _, position in read):
             return None
         bearer_arguments = (credentials.TOKEN_ARGUMENT,) if ("bearer", "query") in read else ()
         client_arguments = (
@@ -88,18 +92,18 @@ class Lane:
         arguments = (*bearer_arguments, *client_arguments)
         return cls(digest, policy, policy.familiar, arguments, config.run_on_preflight)
 
-    def key(self, glance: Glance) -> bytes | None:
-        """Return what a ready answer to this request is remembered by, if it may have one.
+    def key(self, view: RequestView) -> bytes | None:
+        """Return what a cached answer to this request is remembered by, if it may have one.
 
         It may if the policy asks for a credential at all, and Authorization is the
         only place where one can stand.
         """
-        if not self.asks_preflights and glance.method == "OPTIONS":
+        if not self.asks_preflights and view.method == "OPTIONS":
             return None
-        headers = glance.headers
+        headers = view.headers
         if not self.familiar.hold(headers):
             return None
-        path = glance.path
+        path = view.path
         if "?" in path and self._may_have_argument(path):
             return None
         return self.digest.last(headers["authorization"]) if "authorization" in headers else None
@@ -117,23 +121,23 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Outcome:
     """A decision and how it came about."""
 
     decision: Decision
-    trail: Trail
+    trace: Trace
     refusal: Refusal | None = None
 
 
-class Service:
+class Authorizer:
     """Everything that one configuration decides."""
 
     def __init__(
         self,
         pipeline: Pipeline,
         *,
-        lanes: Mapping[LaneName, Lane],
-        answers: ReadyAnswers,
+        fast_paths: Mapping[FastPathKey, FastPath],
+        answers: CachedAnswers,
         clock: Clock,
         telemetry: Telemetry,
         log_allowed: bool = False,
@@ -141,7 +145,7 @@ class Service:
         under_way_max: int = CHECKS_UNDER_WAY_MAX,
     ) -> None:
         self._pipeline = pipeline
-        self._lanes = lanes
+        self._fast_paths = fast_paths
         self._answers = answers
         self._clock = clock
         self._telemetry = telemetry
@@ -150,10 +154,10 @@ class Service:
         self._under_way = 0
         self._under_way_max = under_way_max
 
-    # --- The hot path --------------------------------------------------------------
+    # --- The fast path --------------------------------------------------------------
 
     def cached(self, wire: bytes) -> bytes | None:
-        """Return the ready answer to a request, or ``None``: ask :meth:`check`.
+        """Return the cached answer to a request, or ``None``: ask :meth:`check`.
 
         Reads, and counts; changes nothing else, so any thread may call it.
         Never raises.
@@ -162,34 +166,34 @@ class Service:
             key = self._key(wire)
             if key is None:
                 return None
-            lane, digest, glance = key
+            fast_path, digest, view = key
             answer = self._answers.get(digest)
             if (
                 answer is None
                 or self._clock.now() >= answer.expires_at
                 or self._clock.monotonic() >= answer.fresh_until
-                or lane.policy.provider.version != answer.keys_version
+                or fast_path.policy.provider.version != answer.keys_version
             ):
                 return None
             self._telemetry.allowed_from_cache()
             if self._log_allowed:
-                self._log_decision("allowed", answer.log_fields, glance.headers.get, 0.0)
+                self._log_decision("allowed", answer.log_fields, view.headers.get, 0.0)
         except Exception:  # noqa: BLE001 - whatever it is, the whole way will say
             return None
         return answer.wire
 
-    def _key(self, wire: bytes) -> tuple[Lane, bytes, Glance] | None:
-        """Return what a ready answer is remembered by, if this request may have one."""
-        seen = wire_format.glance(wire)
+    def _key(self, wire: bytes) -> tuple[FastPath, bytes, RequestView] | None:
+        """Return what a cached answer is remembered by, if this request may have one."""
+        seen = wire_format.peek(wire)
         if seen is None:
             return None
-        extensions, glance = seen
+        extensions, view = seen
         # Asking a map of upb's whether a key is there costs a fifth of its get().
         route = extensions["route"] if "route" in extensions else None  # noqa: SIM401 - as said
         service = extensions.get("service") if "service" in extensions else None
-        lane = self._lanes.get((route, service))
-        digest = None if lane is None else lane.key(glance)
-        return None if lane is None or digest is None else (lane, digest, glance)
+        fast_path = self._fast_paths.get((route, service))
+        digest = None if fast_path is None else fast_path.key(view)
+        return None if fast_path is None or digest is None else (fast_path, digest, view)
 
     # --- The whole way ---------------------------------------------------------------
 
@@ -214,17 +218,17 @@ class Service:
         try:
             request = wire_format.parse(wire)
         except Refusal as error:
-            verdict = self._refuse(Trail(Request()), error)
+            outcome = self._refuse(Trace(Request()), error)
         else:
-            verdict = await self.judge(request, deadline)
+            outcome = await self.judge(request, deadline)
         try:
-            answer = wire_format.render(verdict.decision)
+            answer = wire_format.render(outcome.decision)
         except ValueError as error:
             # Our own guard has found a value that no answer may carry.
-            verdict = self._refuse(verdict.trail, _internal(error))
-            answer = wire_format.render(verdict.decision)
-        self._record(verdict, self._clock.monotonic() - started)
-        self._remember(verdict, wire, answer)
+            outcome = self._refuse(outcome.trace, _internal(error))
+            answer = wire_format.render(outcome.decision)
+        self._record(outcome, self._clock.monotonic() - started)
+        self._remember(outcome, wire, answer)
         return answer
 
     def fault(self, error: Exception) -> bytes:
@@ -237,71 +241,71 @@ class Service:
         self._telemetry.decided("deny", str(Reason.OVERLOADED), 0.0)
         return _OVERLOADED
 
-    async def judge(self, request: Request, deadline: float | None = None) -> Verdict:
+    async def judge(self, request: Request, deadline: float | None = None) -> Outcome:
         """Decide a request; a fault of ours is a refusal like any other."""
-        trail = Trail(request)
+        trace = Trace(request)
         try:
             async with asyncio.timeout_at(_our_deadline(deadline)):
-                return Verdict(await self._pipeline.decide(trail), trail)
+                return Outcome(await self._pipeline.decide(trace), trace)
         except Refusal as error:
-            return self._refuse(trail, error)
+            return self._refuse(trace, error)
         except TimeoutError:
             slow = Unavailable(Reason.DEADLINE_EXCEEDED, "no answer before Envoy's deadline")
-            return self._refuse(trail, slow)
+            return self._refuse(trace, slow)
         except Exception as error:  # noqa: BLE001 - nothing escapes: Envoy would see its text
-            return self._refuse(trail, _internal(error))
+            return self._refuse(trace, _internal(error))
 
-    def _refuse(self, trail: Trail, error: Refusal) -> Verdict:
-        wording = trail.policy.wording if trail.policy else Wording()
+    def _refuse(self, trace: Trace, error: Refusal) -> Outcome:
+        wording = trace.policy.wording if trace.policy else Wording()
         metadata = {"reason": str(error.reason)}
-        if trail.consumer is not None:
-            metadata["consumer_id"] = trail.consumer.id
-        denial = for_error(error, wording, grpc=trail.request.is_grpc, metadata=metadata)
-        return Verdict(denial, trail, error)
+        if trace.consumer is not None:
+            metadata["consumer_id"] = trace.consumer.id
+        denial = for_error(error, wording, grpc=trace.request.is_grpc, metadata=metadata)
+        return Outcome(denial, trace, error)
 
-    def _remember(self, verdict: Verdict, wire: bytes, answer: bytes) -> None:
-        """Keep the answer for the hot path, if the same request would get it again."""
-        trail = verdict.trail
-        if not isinstance(verdict.decision, Allow) or not (trail.token and trail.claims):
+    def _remember(self, outcome: Outcome, wire: bytes, answer: bytes) -> None:
+        """Keep the answer for the fast path, if the same request would get it again."""
+        trace = outcome.trace
+        if not isinstance(outcome.decision, Allow) or not (trace.token and trace.claims):
             return
-        if trail.policy is None or trail.method is None:
+        if trace.policy is None or trace.method is None:
             return
-        if not credentials.is_commonly_spelled(trail.request.headers.get("authorization", "")):
+        if not credentials.is_commonly_spelled(trace.request.headers.get("authorization", "")):
             return  # else one credential could push all others out
-        trail.policy.familiar.learn(trail.request.headers)
+        trace.policy.familiar.learn(trace.request.headers)
         key = self._key(wire)
         # Keys age only where somebody looks: so does what they vouch for.
-        fresh_until = min(trail.token.fresh_until, trail.policy.provider.settled_until)
+        fresh_until = min(trace.token.fresh_until, trace.policy.provider.settled_until)
         if key is None or fresh_until <= self._clock.monotonic():
             return
         self._answers.put(
             key[1],
-            ReadyAnswer(
+            CachedAnswer(
                 answer,
-                expires_at=trail.method.valid_until(trail.claims),
+                expires_at=trace.method.valid_until(trace.claims),
                 fresh_until=fresh_until,
-                keys_version=trail.policy.provider.version,
-                log_fields=_log_fields(trail),
+                keys_version=trace.policy.provider.version,
+                log_fields=_log_fields(trace),
             ),
         )
 
     # --- The record ------------------------------------------------------------------
 
-    def _record(self, verdict: Verdict, seconds: float) -> None:
-        refusal, header = verdict.refusal, verdict.trail.request.headers.get
-        reason = str(refusal.reason) if refusal else verdict.decision.metadata["reason"]
+    def _record(self, outcome: Outcome, seconds: float) -> None:
+        refusal, header = outcome.refusal, outcome.trace.request.headers.get
+        reason = str(refusal.reason) if refusal else outcome.decision.metadata["reason"]
         self._telemetry.decided("deny" if refusal else "allow", reason, seconds)
         if refusal is None:
             if self._log_allowed:
-                self._log_decision("allowed", _log_fields(verdict.trail), header, seconds)
+                self._log_decision("allowed", _log_fields(outcome.trace), header, seconds)
         elif self._log_denied:
-            status = verdict.decision.status if isinstance(verdict.decision, Deny) else None
+            status = outcome.decision.status if isinstance(outcome.decision, Deny) else None
             fields = {"reason": reason, "detail": refusal.detail, "status": status}
-            self._log_decision("denied", {**fields, **_log_fields(verdict.trail)}, header, seconds)
+            self._log_decision("denied", {**fields, **_log_fields(outcome.trace)}, header, seconds)
 
     def _log_decision(
         self,
-        verdict: str,
+        outcome: str,
         fields: Mapping[str, Any],
         header: Callable[[str], str | None],
         seconds: float,
@@ -309,7 +313,7 @@ class Service:
         request_id = (header("x-request-id") or "")[:_REQUEST_ID_CHARS_MAX]
         duration_ms = round(seconds * 1000, 3)
         extra = {**fields, "request_id": request_id, "duration_ms": duration_ms}
-        _log.info(verdict, extra={"fields": extra})
+        _log.info(outcome, extra={"fields": extra})
 
 
 def _unavailable(reason: Reason) -> bytes:
@@ -339,15 +343,15 @@ def _internal(error: Exception) -> Unavailable:
     return Unavailable(Reason.INTERNAL_ERROR, f"a fault of authz ({type(error).__name__})")
 
 
-def _log_fields(trail: Trail) -> Mapping[str, Any]:
+def _log_fields(trace: Trace) -> Mapping[str, Any]:
     """Return who and where: names from the configuration, who only once it is verified."""
-    match, consumer = trail.match, trail.consumer
+    match, consumer = trace.match, trace.consumer
     route = match and match.route
-    client = None if trail.claims is None else client_of(trail.claims)
+    client = None if trace.claims is None else client_of(trace.claims)
     return {
         "route": route and (route.name or route.id),
-        "plugin": str(match.plugin.place) if match and match.plugin else None,
-        "method": trail.method and trail.method.name,
+        "plugin": str(match.plugin.position) if match and match.plugin else None,
+        "method": trace.method and trace.method.name,
         "client": client if isinstance(client, str) else None,
         "consumer": consumer and (consumer.username or consumer.custom_id or consumer.id),
     }

@@ -8,22 +8,22 @@ import logging
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from support.house import KONG_SECRET, basic, check_request, logged, read
+from support.running import KONG_SECRET, basic, check_request, logged, read
 
-from authz.cache.decisions import ReadyAnswers
+from authz.authorizer import DEADLINE_SECONDS_DEFAULT, Authorizer
+from authz.cache.decisions import CachedAnswers
 from authz.clock import SystemClock
 from authz.decision import Allow
 from authz.model import Request
 from authz.policy.headers import OPEN_ROUTE
-from authz.service import DEADLINE_SECONDS_DEFAULT, Service
 from authz.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from support.house import RunningHouse
+    from support.running import RunningAuthz
 
-    from authz.pipeline import Pipeline, Trail
+    from authz.pipeline import Pipeline, Trace
 
 SECRET_TEXT = "secret=hunter2"
 
@@ -31,19 +31,19 @@ SECRET_TEXT = "secret=hunter2"
 class Deciding:
     """A pipeline that does what the test says."""
 
-    def __init__(self, decide: Callable[[Trail], Awaitable[Allow]]) -> None:
+    def __init__(self, decide: Callable[[Trace], Awaitable[Allow]]) -> None:
         self.decide = decide
 
 
 def service(
-    decide: Callable[[Trail], Awaitable[Allow]],
+    decide: Callable[[Trace], Awaitable[Allow]],
     telemetry: Telemetry | None = None,
     under_way_max: int = 10,
-) -> Service:
-    return Service(
+) -> Authorizer:
+    return Authorizer(
         cast("Pipeline", Deciding(decide)),
-        lanes={},
-        answers=ReadyAnswers(entries_max=1, bytes_max=1_000),
+        fast_paths={},
+        answers=CachedAnswers(entries_max=1, bytes_max=1_000),
         clock=SystemClock(),
         telemetry=telemetry or Telemetry(),
         under_way_max=under_way_max,
@@ -69,7 +69,7 @@ async def test_GR_09_a_fault_of_ours_is_a_503_that_does_not_quote_it(
 ) -> None:
     caplog.set_level(logging.DEBUG)
 
-    async def decide(_trail: Trail) -> Allow:
+    async def decide(_trail: Trace) -> Allow:
         raise fault
 
     wire = await service(decide).check(check_request(), None)
@@ -78,11 +78,11 @@ async def test_GR_09_a_fault_of_ours_is_a_503_that_does_not_quote_it(
     assert (answer.status, answer.code, answer.reason) == (503, 14, "internal_error")
     assert b"hunter2" not in wire
     assert "hunter2" not in logged(caplog.records)
-    assert "test_service.py" in logged(caplog.records)
+    assert "test_authorizer.py" in logged(caplog.records)
 
 
 async def test_GR_09_an_answer_that_no_header_can_carry_is_a_fault_of_ours() -> None:
-    async def decide(_trail: Trail) -> Allow:
+    async def decide(_trail: Trace) -> Allow:
         return Allow(headers={"x-token": "a\r\nx-admin: 1"}, metadata={"reason": "allowed"})
 
     assert read(await service(decide).check(check_request(), None)).reason == "internal_error"
@@ -93,7 +93,7 @@ async def test_GR_09_a_fault_beside_the_decision_is_a_503_too() -> None:
         def decided(self, verdict: str, reason: str, seconds: float) -> None:
             raise OSError(SECRET_TEXT)
 
-    async def decide(_trail: Trail) -> Allow:
+    async def decide(_trail: Trace) -> Allow:
         return Allow(metadata={"reason": "allowed"})
 
     wire = await service(decide, Broken()).check(check_request(), None)
@@ -105,7 +105,7 @@ async def test_GR_09_a_fault_beside_the_decision_is_a_503_too() -> None:
 async def test_GR_08_the_callers_own_cancellation_is_handed_on() -> None:
     started = asyncio.Event()
 
-    async def decide(_trail: Trail) -> Allow:
+    async def decide(_trail: Trace) -> Allow:
         started.set()
         await asyncio.Event().wait()
         return Allow()
@@ -120,7 +120,7 @@ async def test_GR_08_the_callers_own_cancellation_is_handed_on() -> None:
 
 @pytest.mark.parametrize("seconds", [0.02, 0.001, 0.0, -1.0])
 async def test_GR_07_our_503_comes_before_the_callers_deadline(seconds: float) -> None:
-    async def decide(_trail: Trail) -> Allow:
+    async def decide(_trail: Trace) -> Allow:
         await asyncio.Event().wait()
         return Allow()
 
@@ -133,7 +133,7 @@ async def test_GR_07_our_503_comes_before_the_callers_deadline(seconds: float) -
 async def test_GR_07_a_caller_without_a_deadline_gets_one_of_ours() -> None:
     seen: list[float] = []
 
-    async def decide(_trail: Trail) -> Allow:
+    async def decide(_trail: Trace) -> Allow:
         task = asyncio.current_task()
         assert task is not None
         scheduled = cast("Any", asyncio.get_running_loop())._scheduled
@@ -147,7 +147,7 @@ async def test_GR_07_a_caller_without_a_deadline_gets_one_of_ours() -> None:
 
 
 async def test_GR_02_bytes_that_are_no_question_get_an_answer() -> None:
-    async def decide(_trail: Trail) -> Allow:
+    async def decide(_trail: Trace) -> Allow:
         raise AssertionError("nothing to decide")
 
     asked = service(decide)
@@ -157,9 +157,9 @@ async def test_GR_02_bytes_that_are_no_question_get_an_answer() -> None:
 
 
 async def test_GR_16_a_denial_is_short_and_repeats_nothing_of_the_request(
-    house: Callable[..., RunningHouse],
+    make_authz: Callable[..., RunningAuthz],
 ) -> None:
-    answer = await house(display_errors=True).ask(
+    answer = await make_authz(display_errors=True).ask(
         {"authorization": 'Basic "><script>', "x-request-id": '"><script>'},
         path='/"><script>alert(1)</script>',
         host="<script>",
@@ -174,18 +174,18 @@ async def test_GR_16_a_denial_is_short_and_repeats_nothing_of_the_request(
 
 
 async def test_GR_17_dynamic_metadata_names_the_consumer_and_nothing_secret(
-    house: Callable[..., RunningHouse],
+    make_authz: Callable[..., RunningAuthz],
 ) -> None:
-    allowed = await house().basic()
+    allowed = await make_authz().basic()
 
     assert allowed.metadata.keys() == {"reason", "consumer_id", "consumer_username"}
-    assert (await house().basic(client_secret="wrong-secret")).metadata == {
+    assert (await make_authz().basic(client_secret="wrong-secret")).metadata == {
         "reason": "secret_rejected"
     }
 
 
 async def test_the_hot_path_is_silent_rather_than_wrong_when_it_fails(
-    house: Callable[..., RunningHouse],
+    make_authz: Callable[..., RunningAuthz],
 ) -> None:
     class Broken:
         def now(self) -> float:
@@ -193,19 +193,19 @@ async def test_the_hot_path_is_silent_rather_than_wrong_when_it_fails(
 
         monotonic = now
 
-    authz = house()
+    authz = make_authz()
     await authz.basic()
     wire = check_request({"authorization": basic("kong_id", KONG_SECRET)})
-    assert authz.service.cached(wire) is not None
-    authz.service._clock = Broken()
+    assert authz.authorizer.cached(wire) is not None
+    authz.authorizer._clock = Broken()
 
-    assert authz.service.cached(wire) is None
+    assert authz.authorizer.cached(wire) is None
 
 
 async def test_DS_02_more_decisions_than_the_bound_are_turned_away_at_once() -> None:
     started, go_on = asyncio.Event(), asyncio.Event()
 
-    async def decide(_trail: Trail) -> Allow:
+    async def decide(_trail: Trace) -> Allow:
         started.set()
         await go_on.wait()
         return OPEN_ROUTE.nobody(Request())

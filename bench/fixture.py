@@ -11,7 +11,7 @@ from google.protobuf import message_factory
 
 from authz.demo.idp import CLIENTS
 from authz.envoy.check import POOL
-from authz.model import Consumer, Gateway, OpenIDConnect, Place, Plugin, Route, Service
+from authz.model import Consumer, Gateway, OpenIDConnect, Plugin, Route, Service, SourcePosition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ HEADERS = {
     "x-request-id": "7d1c1b7e-6b9f-4b8e-9d0e-2f6d3c1f8a55",
 }
 
-_PLACE = Place("bench.yaml", 1, 1)
+_PLACE = SourcePosition("bench.yaml", 1, 1)
 
 
 def gateway(issuer: str, *, routes: int = 1, consumers: int = 1) -> Gateway:
