@@ -15,6 +15,7 @@ from authz.errors import (
     AuthzError,
     Forbidden,
     MalformedRequest,
+    Overloaded,
     Reason,
     Refusal,
     Retryable,
@@ -79,6 +80,7 @@ ERROR_ROWS: Final[Mapping[type[BaseException], ErrorRow]] = {
     Forbidden: ErrorRow(403, 7, "Forbidden"),
     RouteNotFound: ErrorRow(404, 5, "no Route matched with those values"),
     Throttled: ErrorRow(429, 8, "Too many requests"),
+    Overloaded: ErrorRow(503, 14, "Service unavailable"),
     Unavailable: ErrorRow(503, 14, "Service unavailable"),
 }
 

@@ -13,6 +13,7 @@
         ├── RouteNotFound       the configuration has no such route
         └── Retryable               not now
             ├── Throttled       too many wrong guesses
+            ├── Overloaded      one of our own bounds is reached
             └── Unavailable     we cannot know: the identity provider or we failed
                 └── IdpOutage   the provider is unreachable or says it is down
 
@@ -148,6 +149,10 @@ class Retryable(Refusal):
 
 class Throttled(Retryable):
     """Somebody is guessing at this client's secret."""
+
+
+class Overloaded(Retryable):
+    """One of authz's own bounds is reached; the provider has said nothing."""
 
 
 class Unavailable(Retryable):

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.registry import Collector
 
 from authz import __version__
-from authz.errors import IdpOutage, Reason, Refusal, Unauthenticated, Unavailable
+from authz.errors import IdpOutage, Overloaded, Reason, Refusal, Unauthenticated, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +29,7 @@ _CHECK_BUCKETS: Final = (0.0001, 0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5,
 _CALL_BUCKETS: Final = (0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 # Searched in this order: the first that fits names the outcome of a call.
 _OUTCOMES: Final = (
+    (Overloaded, "overloaded"),
     (IdpOutage, "unavailable"),
     (Unavailable, "invalid"),
     (Unauthenticated, "rejected"),

@@ -14,6 +14,7 @@ from authz.errors import (
     Forbidden,
     IdpOutage,
     MalformedRequest,
+    Overloaded,
     Reason,
     RouteNotFound,
     Unauthenticated,
@@ -27,6 +28,7 @@ NO_SCOPE = Forbidden(Reason.SCOPE_MISSING, "the token's scope lacks what is requ
 TWO = MalformedRequest(Reason.CREDENTIAL_AMBIGUOUS, "more than one credential")
 NO_ROUTE = RouteNotFound(Reason.ROUTE_UNMATCHED, "no route fits")
 FAULT = Unavailable(Reason.INTERNAL_ERROR, "a fault of authz")
+FULL = Overloaded(Reason.OVERLOADED, "no place among the calls to the provider")
 DOWN = IdpOutage(Reason.IDP_THROTTLED, "the provider is overwhelmed", retry_after=17)
 
 
@@ -50,6 +52,7 @@ def header(denial: Deny, name: str) -> list[str]:
         ),
         pytest.param(FAULT, 503, 14, '{"message":"Service unavailable"}', id="unavailable"),
         pytest.param(DOWN, 503, 14, '{"message":"Service unavailable"}', id="an outage"),
+        pytest.param(FULL, 503, 14, '{"message":"Service unavailable"}', id="overloaded"),
     ],
 )
 def test_each_kind_of_error_has_kongs_status_and_body(
@@ -82,6 +85,7 @@ BASIC = 'Basic realm="keycloak.keycloak", charset="UTF-8"'
         pytest.param(TWO, [f'{REALM}, error="invalid_request"'], id="malformed"),
         pytest.param(NO_ROUTE, [], id="no route"),
         pytest.param(DOWN, [], id="an outage"),
+        pytest.param(FULL, [], id="overloaded"),
     ],
 )
 def test_the_challenge_is_kongs_and_then_basic(error: AuthzError, challenges: list[str]) -> None:
@@ -154,7 +158,7 @@ def test_a_message_is_written_in_ascii_and_escaped() -> None:
     assert denial.body == '{"message":"Zugriff \\"f\\u00fcr\\" <Sie>"}'
 
 
-@pytest.mark.parametrize(("error", "seconds"), [(FAULT, "1"), (DOWN, "17")])
+@pytest.mark.parametrize(("error", "seconds"), [(FAULT, "1"), (FULL, "1"), (DOWN, "17")])
 def test_unavailable_says_when_to_come_back(error: AuthzError, seconds: str) -> None:
     for grpc in (False, True):
         assert header(answered(error, grpc=grpc), "retry-after") == [seconds]

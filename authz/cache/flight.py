@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from authz.errors import IdpOutage, Reason, Unavailable
+from authz.errors import Overloaded, Reason, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
@@ -22,14 +22,14 @@ class SingleFlight(Generic[V]):
     """
 
     def __init__(self, *, calls_max: int) -> None:
-        self._flights_max = calls_max
+        self._calls_max = calls_max
         self._tasks: dict[Hashable, asyncio.Task[V]] = {}
 
     async def run(self, key: Hashable, call: Callable[[], Coroutine[Any, Any, V]]) -> V:
         """Return what ``call()`` returns, joining the call that is under way for ``key``.
 
-        Raises what the call raises, :class:`~authz.errors.IdpOutage` when
-        ``flights_max`` calls are under way already, and
+        Raises what the call raises, :class:`~authz.errors.Overloaded` when
+        ``calls_max`` calls are under way already, and
         :class:`~authz.errors.Unavailable` when :meth:`aclose` has ended the call.
         """
         task = self.start(key, call)
@@ -44,8 +44,8 @@ class SingleFlight(Generic[V]):
         """Return the task of the call for ``key``, beginning it if none is under way."""
         task = self._tasks.get(key)
         if task is None:
-            if len(self._tasks) >= self._flights_max:
-                raise IdpOutage(Reason.OVERLOADED, "too many calls to the provider under way")
+            if len(self._tasks) >= self._calls_max:
+                raise Overloaded(Reason.OVERLOADED, f"{self._calls_max} calls are under way")
             task = asyncio.get_running_loop().create_task(call())
             self._tasks[key] = task
             task.add_done_callback(lambda done: self._landed(key, done))

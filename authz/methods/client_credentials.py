@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NoReturn
 
 from authz import credentials
 from authz.cache.guesses import fold
-from authz.errors import IdpOutage, Reason, Refusal, Unauthenticated, Unavailable
+from authz.errors import IdpOutage, Overloaded, Reason, Refusal, Unauthenticated, Unavailable
 from authz.methods.base import Method, client_of
 from authz.oauth import jwt
 from authz.oauth.http import within
@@ -100,7 +100,7 @@ class ClientCredentials(Method):
         try:
             async with within(self._timeout_s if held is None else self._patience_s):
                 return await self._shared_exchange(key, credential)
-        except IdpOutage:
+        except (IdpOutage, Overloaded):
             self._renew_not_before = self._clock.monotonic() + RENEWAL_RETRY_SECONDS
             # Looked up again: it may have come to its end while we waited.
             held = await self._held(key, credential)

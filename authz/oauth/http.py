@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import httpx
 
-from authz.errors import IdpOutage, Reason, Unavailable
+from authz.errors import IdpOutage, Overloaded, Reason, Unavailable
 from authz.oauth.connection import ConnectionLost, Origin, ProtocolError, connect
 
 if TYPE_CHECKING:
@@ -102,7 +102,11 @@ class HttpClient:
     async def _send(
         self, method: str, url: str, content: bytes | None, headers: Headers, bytes_max: int
     ) -> Response:
-        """Send a request; raise IdpOutage for a failed transport, Unavailable for a wild answer."""
+        """Send a request.
+
+        Raises IdpOutage for a failed transport, Unavailable for an answer that cannot be
+        used, Overloaded when all places stay taken.
+        """
         with _our_errors():
             request = httpx.Request(
                 method, _url(url), content=content, headers={**_HEADERS, **headers}
@@ -120,12 +124,18 @@ class HttpClient:
 
     @contextlib.asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
-        """Wait for one of our own places, but not so long that the provider gets the blame."""
+        """Hold one of ``connections_max`` places, waiting for it up to SLOT_WAIT_SECONDS_MAX.
+
+        Raises Overloaded when none has become free: the bound is ours, not the provider's.
+        """
         try:
             async with asyncio.timeout(SLOT_WAIT_SECONDS_MAX):
                 await self._slots.acquire()
         except TimeoutError:
-            raise IdpOutage(Reason.OVERLOADED, "too many calls to the provider under way") from None
+            raise Overloaded(
+                Reason.OVERLOADED,
+                f"no place among the calls to the provider within {SLOT_WAIT_SECONDS_MAX:g} s",
+            ) from None
         try:
             yield
         finally:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from authz.cache.digest import Digester
 from authz.cache.flight import SingleFlight
-from authz.errors import IdpOutage, Reason, Unauthenticated, Unavailable
+from authz.errors import IdpOutage, Overloaded, Reason, Unauthenticated, Unavailable
 from authz.oauth import discovery, jwks, jwt
 from authz.oauth.discovery import ProviderMetadata, json_object
 from authz.oauth.http import within
@@ -158,7 +158,7 @@ class Provider:
         self._extra = {url: self._key_source() for url in config.extra_jwks_uris}
         self._single_flight: SingleFlight[None] = SingleFlight(calls_max=1 + len(self._extra))
         self._warm_up: asyncio.Task[None] | None = None
-        self._failure: Unavailable | None = None
+        self._failure: Unavailable | Overloaded | None = None
         # Kong's using_pseudo_issuer: nothing is discovered, the issuer is what is written.
         self._metadata = (
             ProviderMetadata(discovery.issuer_url(config.issuer))
@@ -262,7 +262,7 @@ class Provider:
         try:
             async with within(self.config.timeout):
                 await fetch()
-        except Unavailable as error:
+        except (Unavailable, Overloaded) as error:
             self._failed(source, error)
         # A fault of ours must not end the warm-up, nor go unheard in the background.
         except Exception as error:  # noqa: BLE001 - as said
@@ -270,7 +270,7 @@ class Provider:
             detail = f"a fault of authz ({type(error).__name__})"
             self._failed(source, Unavailable(Reason.INTERNAL_ERROR, detail))
 
-    def _failed(self, source: KeySource, error: Unavailable) -> None:
+    def _failed(self, source: KeySource, error: Unavailable | Overloaded) -> None:
         source.failed()
         if source is self._primary:
             self._failure = error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from authz.cache.flight import SingleFlight
-from authz.errors import IdpOutage, Reason, Unauthenticated, Unavailable
+from authz.errors import Overloaded, Reason, Unauthenticated, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -147,12 +147,12 @@ async def test_an_error_that_nobody_waits_for_is_no_unheard_one(
     assert caplog.records == []
 
 
-async def test_more_calls_than_allowed_count_as_an_outage() -> None:
+async def test_more_calls_than_allowed_are_our_own_overload_and_no_outage() -> None:
     shared, call = flights(calls_max=1), Call()
     [waiting] = passengers(shared, call)
     await call.started.wait()
 
-    with pytest.raises(IdpOutage) as caught:
+    with pytest.raises(Overloaded) as caught:
         await shared.run("another key", Call())
     assert caught.value.reason is Reason.OVERLOADED
     [joining] = passengers(shared, call)  # joining is no call
