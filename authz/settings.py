@@ -1,7 +1,7 @@
 """What belongs to the server and not to the gateway: addresses, bounds, logs.
 
 A value comes from its flag, else from its ``AUTHZ_*`` variable, else from the
-default below; ``cli.py`` does the looking.  The functions here turn text into
+default below; ``cli`` does the looking.  The functions here turn text into
 values and raise ``ValueError`` with what to write instead.
 """
 

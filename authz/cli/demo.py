@@ -1,0 +1,19 @@
+"""``authz demo``: the whole of it on this machine."""
+# ruff: noqa: PLC0415 - heavy imports stand inside the command
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from authz.cli import options
+
+
+@click.command()
+@options.setting("--once", variable="DEMO_ONCE", is_flag=True, help="End after the requests.")
+def demo(*, once: bool) -> None:
+    """Start an identity provider, an upstream, authz and Envoy, and make the requests."""
+    from authz.demo.run import run
+
+    sys.exit(run(once=once, out=sys.stdout))

@@ -1,0 +1,98 @@
+"""``authz envoy``: print the Envoy bootstrap that belongs to the configuration."""
+# ruff: noqa: PLC0415 - heavy imports stand inside the command
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from authz.cli import options
+from authz.cli.output import INVALID, echo_problems, load
+from authz.errors import ConfigurationError
+from authz.settings import UnixAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from authz.model import Gateway
+    from authz.settings import Address, ConnectTo, TcpAddress
+
+
+@click.command()
+@options.config()
+@options.setting(
+    "--authz",
+    variable="ENVOY_AUTHZ",
+    type=options.ADDRESS,
+    default=str(options.DEFAULTS.listen[0]),
+    help="Where authz listens: HOST:PORT or unix:/PATH.",
+)
+@options.setting(
+    "--listen",
+    variable="ENVOY_LISTEN",
+    type=options.TCP_ADDRESS,
+    default="127.0.0.1:8000",
+    help="Where Envoy listens.",
+)
+@options.setting(
+    "--admin",
+    variable="ENVOY_ADMIN",
+    type=options.TCP_ADDRESS,
+    default="127.0.0.1:9901",
+    help="Where Envoy's own admin pages are.",
+)
+@options.setting(
+    "--connect-to",
+    variable="ENVOY_CONNECT_TO",
+    type=options.CONNECT_TO,
+    multiple=True,
+    help="Connect to HOST2:PORT2 for a service at HOST:PORT.  Repeatable.",
+)
+@options.setting(
+    "--upstream",
+    variable="ENVOY_UPSTREAM",
+    type=options.TCP_ADDRESS,
+    help="Where requests go that the file has no service for.",
+)
+def envoy(
+    *,
+    config: tuple[str, ...],
+    authz: Address,
+    listen: TcpAddress,
+    admin: TcpAddress,
+    connect_to: tuple[ConnectTo, ...],
+    upstream: TcpAddress | None,
+) -> None:
+    """Print the Envoy bootstrap that belongs to the configuration."""
+    gateway = load(config)  # before Envoy's types are imported, which takes a second
+    from authz.envoy.bootstrap import BootstrapOptions, render
+
+    options = BootstrapOptions(
+        authz=authz.path if isinstance(authz, UnixAddress) else _pair(authz),
+        listen=_pair(listen),
+        admin=_pair(admin),
+        upstream=None if upstream is None else _pair(upstream),
+        connect_to=dict(_redirected(gateway, connect_to)),
+    )
+    try:
+        click.echo(render(gateway, options), nl=False)
+    except ConfigurationError as error:
+        echo_problems(error.problems)
+        sys.exit(INVALID)
+
+
+def _redirected(
+    gateway: Gateway, rules: tuple[ConnectTo, ...]
+) -> Iterator[tuple[tuple[str, int], tuple[str, int]]]:
+    """Say where each service is reached that a rule is for; the first rule decides."""
+    for service in gateway.services:
+        targets = (rule.target(service.host, service.port) for rule in rules)
+        target = next((target for target in targets if target is not None), None)
+        if target is not None:
+            yield (service.host, service.port), target
+
+
+def _pair(address: TcpAddress) -> tuple[str, int]:
+    return address.host, address.port
