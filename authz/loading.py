@@ -1,4 +1,4 @@
-"""From files to a configuration that may be put in force, at a start and at every reload."""
+"""The one way from files to a configuration: for commands, at a start and at every reload."""
 
 from __future__ import annotations
 
@@ -6,18 +6,35 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from authz.build import build
 from authz.errors import ConfigurationError
 from authz.kong import state
 from authz.kong.files import LOOK_PAUSE_SECONDS, Reading, is_rereadable
 from authz.kong.openings import refuse_openings, require_plugins
 from authz.model import Diagnostic, SourcePosition
+from authz.runtime import Shared
+from authz.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
 
+    from authz.build import Configuration
     from authz.kong.files import Sources
     from authz.model import Gateway
     from authz.settings import Settings
+
+
+def load_gateway(settings: Settings, environ: Mapping[str, str]) -> Gateway:
+    """Return the configuration if ``serve`` would start with it, for a command.
+
+    Raises ``ConfigurationError`` with all problems.  It runs an event loop of its own.
+    """
+
+    async def load() -> Gateway:
+        async with Shared(settings, Telemetry()) as shared:
+            return (await Loader(shared, environ).load()).configuration.gateway
+
+    return asyncio.run(load())
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +42,24 @@ class Loaded:
     """A configuration, and the bytes that it was made of."""
 
     sources: Sources
-    gateway: Gateway
+    configuration: Configuration
 
 
 class Loader:
-    """Reads the files that the settings name, and decides whether they may be put in force.
+    """Reads the files that the settings name, decides whether they may be put in force, and builds.
 
-    References to the environment are resolved from ``environ``, every time.
+    The settings are those of ``shared``.  References to the environment are resolved from
+    ``environ``, every time.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        shared: Shared,
         environ: Mapping[str, str],
         pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._settings = settings
+        self._shared = shared
+        self._settings = shared.settings
         self._environ = environ
         self._pause = pause
 
@@ -58,7 +77,12 @@ class Loader:
         while (sources := await asyncio.to_thread(reading.look)) is None:
             await self._pause(LOOK_PAUSE_SECONDS)
         gateway = await asyncio.to_thread(self._checked, sources, in_force, may_open)
-        return Loaded(sources, gateway)
+        return Loaded(sources, build(gateway, self._shared))
+
+    async def accepted(self, sources: Sources) -> Configuration:
+        """Return the configuration of bytes that :meth:`load` has accepted, in another process."""
+        gateway = await asyncio.to_thread(state.parse, sources, self._environ)
+        return build(gateway, self._shared)
 
     def _checked(
         self, sources: Sources, in_force: Gateway | None, may_open: Collection[str]

@@ -168,6 +168,12 @@ class Telemetry:
         self._keys.labels(issuer, "skipped").set(skipped)
         self._keys_fetched.labels(issuer).set_to_current_time()
 
+    def forget_issuer(self, issuer: str) -> None:
+        """Drop the series of an issuer that the configuration names no more."""
+        for use in ("usable", "skipped"):
+            self._keys.remove(issuer, use)
+        self._keys_fetched.remove(issuer)
+
     def reloaded(self, outcome: ReloadOutcome) -> None:
         """Note that a configuration was read and taken, or kept out and why."""
         self._reloads.labels(outcome).inc()

@@ -12,6 +12,7 @@ from authz.build import build
 from authz.clock import SystemClock
 from authz.model import AccessToken, Secret
 from authz.oauth.verifier import TokenVerifier
+from authz.runtime import Shared
 from authz.settings import Settings
 from authz.telemetry import Telemetry
 from bench.fixture import basic, check_request, gateway
@@ -32,18 +33,20 @@ TOKENS = 300
 def measure() -> Iterator[Figure]:
     """Measure everything that needs no second process."""
     with running_idp() as idp, asyncio.Runner() as runner:
-        configuration = build(gateway(idp.issuer), Settings(), Telemetry())
+        shared = Shared(Settings(), Telemetry())
+        configuration = build(gateway(idp.issuer), shared)
         yield from _ready_answers(runner, configuration, idp)
         yield from _first_verification(runner, configuration, idp)
-        runner.run(configuration.aclose())
+        runner.run(shared.aclose())
 
 
 def ready_answer(idp: BenchIdp) -> bytes:
     """Return the bytes that the configuration answers the workshop's caller with."""
     with asyncio.Runner() as runner:
-        configuration = build(gateway(idp.issuer), Settings(), Telemetry())
+        shared = Shared(Settings(), Telemetry())
+        configuration = build(gateway(idp.issuer), shared)
         answer = runner.run(configuration.authorizer.check(check_request(basic()), None))
-        runner.run(configuration.aclose())
+        runner.run(shared.aclose())
     return answer
 
 
@@ -71,9 +74,7 @@ def _first_verification(
     runner: asyncio.Runner, configuration: Configuration, idp: BenchIdp
 ) -> Iterator[Figure]:
     plugin = configuration.gateway.plugins[0]
-    verifier = TokenVerifier(
-        plugin.config, configuration.shared.provider(plugin.config), clock=SystemClock()
-    )
+    verifier = TokenVerifier(plugin.config, configuration.providers[0], clock=SystemClock())
     public_key = idp.provider.keys[0].private.public_key()
     ours, whole, peer = [], [], []
     for _ in range(RUNS):

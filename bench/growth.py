@@ -15,6 +15,7 @@ from authz.build import build
 from authz.kong.router import Router
 from authz.model import Claims, Request
 from authz.policy.consumers import ConsumerDirectory, Consumers
+from authz.runtime import Shared
 from authz.settings import Settings
 from authz.telemetry import Telemetry
 from bench.fixture import basic, check_request, deck, gateway, usernames
@@ -112,22 +113,23 @@ def measure() -> Iterator[Growth | Figure]:
 
 
 def _credentials(runner: asyncio.Runner, idp: BenchIdp) -> Iterator[Growth | Figure]:
-    configurations, subjects = [], []
+    opened, subjects = [], []
     for size in CREDENTIALS:
-        configuration = build(gateway(idp.issuer), _ROOMY, Telemetry())
+        shared = Shared(_ROOMY, Telemetry())
+        configuration = build(gateway(idp.issuer), shared)
         before = resident_megabytes("self")
         kept = runner.run(_fill(configuration, idp, size))
         held = resident_megabytes("self") - before - sum(map(sys.getsizeof, kept)) / 2**20
         subjects.append(
             Subject(size, configuration.authorizer.cached, map(check_request, cycle(kept)))
         )
-        configurations.append(configuration)
+        opened.append(shared)
     yield Growth.of("cached decision, by cached credentials", subjects, FLAT)
     each = held * 1024 / CREDENTIALS[-1]
     token = len(idp.issue())
     yield Figure(f"memory per cached Bearer token of {token} bytes", "kB", (each,))
-    for configuration in configurations:
-        runner.run(configuration.aclose())
+    for shared in opened:
+        runner.run(shared.aclose())
 
 
 async def _fill(configuration: Configuration, idp: BenchIdp, size: int) -> list[str]:
@@ -143,7 +145,8 @@ async def _fill(configuration: Configuration, idp: BenchIdp, size: int) -> list[
 
 def _exchanged(runner: asyncio.Runner, idp: BenchIdp) -> Figure:
     """Measure what a credential holds that was exchanged for a token."""
-    configuration = build(gateway(idp.issuer), _ROOMY, Telemetry())
+    shared = Shared(_ROOMY, Telemetry())
+    configuration = build(gateway(idp.issuer), shared)
 
     async def exchange(secrets: Iterable[str]) -> None:
         for secret in secrets:
@@ -163,24 +166,25 @@ def _exchanged(runner: asyncio.Runner, idp: BenchIdp) -> Figure:
     gc.collect()
     held, _peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    runner.run(configuration.aclose())
+    runner.run(shared.aclose())
     name = "memory per cached Basic credential and its token"
     return Figure(name, "kB", (held / 1024 / EXCHANGED,))
 
 
 def _routes(runner: asyncio.Runner, idp: BenchIdp) -> Growth:
-    configurations, subjects = [], []
+    opened, subjects = [], []
     for size in ROUTES:
-        configuration = build(gateway(idp.issuer, routes=size), _ROOMY, Telemetry())
+        shared = Shared(_ROOMY, Telemetry())
+        configuration = build(gateway(idp.issuer, routes=size), shared)
         header = f"Bearer {idp.issue()}"
         names = [f"route-{number}" for number in range(size)]
         runner.run(_ask_all(configuration, [check_request(header, name) for name in names]))
         requests = (check_request(header, name) for name in cycle(names))
         subjects.append(Subject(size, configuration.authorizer.cached, requests))
-        configurations.append(configuration)
+        opened.append(shared)
     growth = Growth.of("cached decision, by routes", subjects, FLAT)
-    for configuration in configurations:
-        runner.run(configuration.aclose())
+    for shared in opened:
+        runner.run(shared.aclose())
     return growth
 
 
@@ -200,10 +204,11 @@ def _routing(idp: BenchIdp) -> Growth:
 
 
 def _consumers(runner: asyncio.Runner, idp: BenchIdp) -> Iterator[Growth]:
-    configurations, cached, found = [], [], []
+    opened, cached, found = [], [], []
     for size in CONSUMERS:
         content = gateway(idp.issuer, consumers=size)
-        configuration = build(content, _ROOMY, Telemetry())
+        shared = Shared(_ROOMY, Telemetry())
+        configuration = build(content, shared)
         header = f"Bearer {idp.issue()}"
         runner.run(_ask_all(configuration, [check_request(header)]))
         cached.append(
@@ -212,11 +217,11 @@ def _consumers(runner: asyncio.Runner, idp: BenchIdp) -> Iterator[Growth]:
         consumers = Consumers(content.plugins[0].config, ConsumerDirectory(content.consumers))
         claims = (Claims({"client_id": name}) for name in cycle(usernames(size)))
         found.append(Subject(size, consumers.find, claims))
-        configurations.append(configuration)
+        opened.append(shared)
     yield Growth.of("cached decision, by consumers", cached, FLAT)
     yield Growth.of("finding the consumer alone, by consumers", found)
-    for configuration in configurations:
-        runner.run(configuration.aclose())
+    for shared in opened:
+        runner.run(shared.aclose())
 
 
 def _start(idp: BenchIdp) -> Figure:

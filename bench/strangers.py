@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from authz.build import build
 from authz.kong import state
 from authz.kong.files import Sources
+from authz.runtime import Shared
 from authz.settings import Settings
 from authz.telemetry import Telemetry
 from bench.fixture import any_request, basic, check_request
@@ -75,7 +76,8 @@ def measure() -> Iterator[Figure]:
     """Measure the dearest of each family, then what others notice of the dearest of all."""
     with running_idp() as idp, asyncio.Runner() as runner:
         gateway = state.parse(Sources((("bench.json", deck(idp.issuer).encode()),)), {})
-        configuration = build(gateway, Settings(), Telemetry())
+        shared = Shared(Settings(), Telemetry())
+        configuration = build(gateway, shared)
         runner.run(configuration.authorizer.check(check_request(basic()), None))  # keys, a token
         dearest: tuple[float, bytes] = (0.0, b"")
         for family, shapes in families(idp).items():
@@ -86,7 +88,7 @@ def measure() -> Iterator[Figure]:
             figure = Figure(f"{family}: {shape}", "ms", values, CPU_MS_MAX)
             dearest = max(dearest, (figure.median, shapes[shape]))
             yield figure
-        runner.run(configuration.aclose())
+        runner.run(shared.aclose())
         yield from _beside(idp, dearest[1])
 
 

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from authz.build import build
+from authz.runtime import Shared
 from authz.settings import Settings
 from authz.telemetry import Telemetry
 from bench.fixture import basic, check_request, deck, gateway
@@ -34,9 +35,10 @@ def in_process(idp: BenchIdp) -> Callable[[], float]:
     """Return what measures a cached answer, bytes to bytes: µs of CPU."""
     wire = check_request(basic())
     with asyncio.Runner() as runner:
-        configuration = build(gateway(idp.issuer), Settings(), Telemetry())
+        shared = Shared(Settings(), Telemetry())
+        configuration = build(gateway(idp.issuer), shared)
         runner.run(configuration.authorizer.check(wire, None))
-        runner.run(configuration.aclose())
+        runner.run(shared.aclose())
     cached = configuration.authorizer.cached
     if cached(wire) is None:
         raise RuntimeError("there is no cached answer to measure")

@@ -73,5 +73,5 @@ async def make_authz(
 
     yield build
     for running in made:
-        await running.configuration.aclose()
+        await running.shared.aclose()
         running.check_nothing_leaked(logged(caplog.records))

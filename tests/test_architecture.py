@@ -24,11 +24,13 @@ ROOMS = (
     "demo",
     "workers",
     "server",
+    "lifecycle",
     "admin",
     "control",
     "loading",
     "transport",
     "build",
+    "runtime",
     "authorizer",
     "pipeline",
     "methods",
@@ -71,7 +73,7 @@ HOMES = {
     "jwt": {"oauth/jwks.py", "demo/keys.py"},
     "prometheus_client": {"telemetry.py", "admin.py", "workers/metrics.py"},
     "re2": {"kong/regexes.py"},
-    "uvloop": {"server.py"},
+    "uvloop": {"lifecycle.py"},
     "yaml": {"kong/document.py"},
 }
 

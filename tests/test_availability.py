@@ -88,7 +88,7 @@ async def test_DS_04_callers_that_leave_at_once_leave_nothing_behind(
     hold.set()
     assert (await first).allowed
     await landed(authz)
-    assert len(authz.configuration._store.exchanges) == 0
+    assert len(authz.shared.store.exchanges) == 0
     assert idp.counters["token"] == 1
 
 

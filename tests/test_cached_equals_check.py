@@ -132,7 +132,7 @@ def town() -> Iterator[Town]:
 
     async def close(running: Mapping[str, RunningAuthz]) -> None:
         for name in running.values():
-            await name.configuration.aclose()
+            await name.shared.aclose()
 
     with RunningIdp(now=clock.now) as idp, asyncio.Runner() as runner:
         running = runner.run(built(idp.issuer))

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.configuration import load
 from support.idp import key
 from support.running import (
     KONG_ID,
@@ -30,7 +31,6 @@ from authz.clock import SystemClock
 from authz.decision import Allow
 from authz.demo.script import Answer as Scripted
 from authz.errors import ConfigurationError
-from authz.kong import state
 from authz.model import (
     AccessToken,
     BearerCredential,
@@ -304,7 +304,7 @@ plugins:
 
 def problems(text: str) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
-        state.load(["-"], {}, text.encode)
+        load(text)
     return str(caught.value).splitlines()
 
 

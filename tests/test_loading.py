@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from itertools import permutations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.configuration import load_files as parsed
 
 from authz.errors import ConfigurationError, RouteNotFound, RouteOpened
-from authz.kong import state
 from authz.kong.files import LOOKS_MAX
 from authz.kong.router import Router
 from authz.loading import Loader
 from authz.model import Request
+from authz.runtime import Shared
 from authz.settings import Settings
+from authz.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -139,20 +141,13 @@ REQUESTS = tuple(
 """Written by hand, and so no witnesses: what a caller of these files might send."""
 
 
-async def at_once(_: float) -> None:
-    """Wait for nothing: nobody writes between two looks here."""
-
-
-def loader(path: Path, pause: Callable[[float], object] | None = None) -> Loader:
+def loader(path: Path, pause: Callable[[float], object] | None = None, **settings: Any) -> Loader:
     async def paused(seconds: float) -> None:
         if pause is not None:
             pause(seconds)
 
-    return Loader(Settings(config=(str(path),)), {}, paused)
-
-
-def parsed(path: Path) -> Gateway:
-    return state.load([str(path)], {}, pause=lambda _: None)
+    shared = Shared(Settings(config=(str(path),), **settings), Telemetry())
+    return Loader(shared, {}, paused)
 
 
 def protection(gateway: Gateway) -> dict[int, bool]:
@@ -185,17 +180,18 @@ async def test_G_02_no_prefix_of_a_file_opens_what_the_whole_file_guards(
     guarded = protection(in_force)
     outcomes = {"valid": 0, "invalid": 0, "opening": 0}
     data = whole.encode()
+    load = loader(file).load
     for length in range(len(data) + 1):
         file.write_bytes(data[:length])
         try:
-            loaded = await loader(file).load(in_force)
+            loaded = await load(in_force)
         except RouteOpened:
             outcomes["opening"] += 1
         except ConfigurationError:
             outcomes["invalid"] += 1
         else:
             outcomes["valid"] += 1
-            assert opens(guarded, protection(loaded.gateway)) == [], data[:length]
+            assert opens(guarded, protection(loaded.configuration.gateway)) == [], data[:length]
 
     assert outcomes["valid"]
     assert outcomes["invalid"]
@@ -222,15 +218,17 @@ async def test_G_02_in_whatever_order_files_appear_nothing_is_opened(
     for number, order in enumerate(permutations(files)):
         directory = tmp_path / str(number)
         directory.mkdir()
-        in_force = first
+        in_force, load = first, loader(directory).load
         for name in order:
             (directory / name).write_text(files[name])
             try:
-                loaded = await loader(directory).load(in_force)
+                loaded = await load(in_force)
             except ConfigurationError:
                 continue
-            assert opens(protection(in_force), protection(loaded.gateway)) == [], order
-            in_force = loaded.gateway
+            assert opens(protection(in_force), protection(loaded.configuration.gateway)) == [], (
+                order
+            )
+            in_force = loaded.configuration.gateway
         # In the end all of them are there, and what they say is in force.
         assert protection(in_force) == protection(first)
 
@@ -255,7 +253,8 @@ async def test_G_02_a_file_that_is_half_written_at_a_start_is_waited_for(tmp_pat
     rest: Iterator[str] = iter([PLUGINS_LAST])
     file.write_text(PLUGINS_LAST[:end])
     # … and here it does, once it is whole.
-    assert len((await loader(file, write_once).load()).gateway.plugins) == 1
+    loaded = await loader(file, write_once).load()
+    assert len(loaded.configuration.gateway.plugins) == 1
 
 
 async def test_G_02_it_is_waited_for_five_seconds_and_no_longer(tmp_path: Path) -> None:
@@ -285,25 +284,26 @@ async def test_G_02_the_file_or_the_operator_can_say_that_it_is_meant(tmp_path: 
     assert len(refused.value.problems) == 2
     with pytest.raises(RouteOpened):
         await load(in_force, {"orders"})
-    assert (await load(in_force, {"orders", "everything"})).gateway.plugins == ()
+    assert (await load(in_force, {"orders", "everything"})).configuration.gateway.plugins == ()
 
 
 async def test_G_02_a_start_can_require_plugins(tmp_path: Path) -> None:
     file = tmp_path / "kong.yaml"
     file.write_text(PLUGINS_INSIDE)
-    settings = Settings(config=(str(file),), require_plugin=True)
+    load = loader(file, require_plugin=True).load
     with pytest.raises(ConfigurationError, match="open has no openid-connect plugin"):
-        await Loader(settings, {}, at_once).load()
+        await load()
     file.write_text(PLUGINS_LAST)
-    loaded = await Loader(settings, {}, at_once).load()
+    loaded = await load()
     file.write_text(PLUGINS_LAST[: PLUGINS_LAST.index("plugins:")])
     with pytest.raises(ConfigurationError, match="--require-plugin"):
-        await Loader(settings, {}, at_once).load(loaded.gateway, {"orders", "everything"})
+        await load(loaded.configuration.gateway, {"orders", "everything"})
 
 
 async def test_what_is_loaded_is_made_of_the_bytes_that_come_with_it(tmp_path: Path) -> None:
     (tmp_path / "kong.yaml").write_text(PLUGINS_LAST)
     loaded = await loader(tmp_path).load()
 
-    assert state.parse(loaded.sources, {}) == loaded.gateway
+    accepted = await loader(tmp_path).accepted(loaded.sources)
+    assert accepted.gateway == loaded.configuration.gateway
     assert loaded.sources.files == ((str(tmp_path / "kong.yaml"), PLUGINS_LAST.encode()),)

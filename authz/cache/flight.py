@@ -60,6 +60,11 @@ class SingleFlight(Generic[V]):
     def __len__(self) -> int:
         return len(self._tasks)
 
+    async def settled(self) -> None:
+        """Return once the calls that are under way now have ended, however they do."""
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks.values()))
+
     async def aclose(self) -> None:
         """Cancel what is under way and wait for its end."""
         tasks = tuple(self._tasks.values())

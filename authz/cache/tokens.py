@@ -105,6 +105,14 @@ class TokenStore:
             size_bytes=_DIGEST_BYTES,
         )
 
+    async def settled(self) -> None:
+        """Return once the exchanges that are under way now have ended."""
+        await self.exchanges.settled()
+
+    async def aclose(self) -> None:
+        """End what is under way."""
+        await self.exchanges.aclose()
+
     def tokens_held(self) -> int:
         """Return the number of tokens."""
         return len(self._tokens)

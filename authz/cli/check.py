@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 import click
 
 from authz.cli import options
-from authz.cli.output import DENIED, UNAVAILABLE, load
+from authz.cli.output import DENIED, INVALID, UNAVAILABLE, echo_problems
+from authz.errors import ConfigurationError
 from authz.settings import Settings, secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from authz.build import Explanation
+    from authz.authorizer import Outcome
     from authz.decision import Decision
-    from authz.model import Gateway, Request, SourcePosition
+    from authz.model import Request, SourcePosition
     from authz.settings import ConnectTo
 
 
@@ -52,9 +53,13 @@ def check(
 
     request = _request(url, method, headers, _authorization(user, bearer))
     settings = Settings(config=config, connect_to=connect_to, idp_ca_file=idp_ca_file)
-    explanation = asyncio.run(_explain(load(config), settings, request))
-    click.echo("\n".join(_explained(explanation)))
-    sys.exit(_exit_code(explanation))
+    try:
+        outcome = asyncio.run(_decide(settings, request))
+    except ConfigurationError as error:
+        echo_problems(error.problems)
+        sys.exit(INVALID)
+    click.echo("\n".join(_explained(outcome)))
+    sys.exit(_exit_code(outcome))
 
 
 def _authorization(user: str | None, bearer: str | None) -> str | None:
@@ -125,35 +130,37 @@ def _server_name(host: str | None) -> str:
     return ""
 
 
-async def _explain(gateway: Gateway, settings: Settings, request: Request) -> Explanation:
+async def _decide(settings: Settings, request: Request) -> Outcome:
     from authz import logs
-    from authz.build import build
+    from authz.loading import Loader
+    from authz.runtime import Shared
     from authz.telemetry import Telemetry
 
     # The verdict says what went wrong; what the parts log on the way is not asked for.
     log = logs.setup("error", "text", sys.stderr)
-    configuration = build(gateway, settings, Telemetry())
     try:
-        return await configuration.explain(request)
+        async with Shared(settings, Telemetry()) as shared:
+            loaded = await Loader(shared, os.environ).load()
+            return await loaded.configuration.authorizer.judge(request)
     finally:
-        await configuration.aclose()
         log.close()
 
 
-def _exit_code(explanation: Explanation) -> int:
+def _exit_code(outcome: Outcome) -> int:
     from authz.errors import Unavailable
 
-    if explanation.refusal is None:
+    if outcome.refusal is None:
         return 0
-    return UNAVAILABLE if isinstance(explanation.refusal, Unavailable) else DENIED
+    return UNAVAILABLE if isinstance(outcome.refusal, Unavailable) else DENIED
 
 
-def _explained(explanation: Explanation) -> Iterator[str]:
+def _explained(outcome: Outcome) -> Iterator[str]:
     """Say how a decision came about, without any secret or token."""
     import json
 
-    yield _verdict(explanation)
-    match, consumer = explanation.match, explanation.consumer
+    yield _verdict(outcome)
+    trace = outcome.trace
+    match, consumer = trace.match, trace.consumer
     if match is not None:
         if match.route is not None:
             yield _placed("route", match.route.name, match.route.position)
@@ -163,16 +170,16 @@ def _explained(explanation: Explanation) -> Iterator[str]:
             yield _placed("plugin", match.plugin.instance_name, match.plugin.position)
     if consumer is not None:
         yield _placed("consumer", consumer.username or consumer.custom_id, consumer.position)
-    yield from _changes(explanation.decision)
-    if explanation.claims is not None:
+    yield from _changes(outcome.decision)
+    if trace.claims is not None:
         yield "claims:"
-        yield json.dumps(explanation.claims, indent=2)
+        yield json.dumps(trace.claims, indent=2)
 
 
-def _verdict(explanation: Explanation) -> str:
+def _verdict(outcome: Outcome) -> str:
     from authz.decision import Allow
 
-    decision, refusal = explanation.decision, explanation.refusal
+    decision, refusal = outcome.decision, outcome.refusal
     if isinstance(decision, Allow):
         return "allow"
     return f"deny {decision.status}: {refusal}" if refusal else f"deny {decision.status}"

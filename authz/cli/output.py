@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from authz.errors import ConfigurationError
+from authz.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,10 +28,10 @@ def echo_problems(problems: Iterable[object]) -> None:
 
 def load(config: tuple[str, ...]) -> Gateway:
     """Load the configuration, or print what is wrong with it and exit."""
-    from authz.kong import state  # noqa: PLC0415 - loads PyYAML
+    from authz.loading import load_gateway  # noqa: PLC0415 - loads everything
 
     try:
-        return state.load(config, os.environ)
+        return load_gateway(Settings(config=config), os.environ)
     except ConfigurationError as error:
         echo_problems(error.problems)
         sys.exit(INVALID)

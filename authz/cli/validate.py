@@ -12,6 +12,7 @@ import click
 from authz.cli import options
 from authz.cli.output import INVALID, echo_problems
 from authz.errors import ConfigurationError
+from authz.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,16 +29,13 @@ def validate(*, config: tuple[str, ...], require_plugin: bool, output: str) -> N
 
     Exits with 0 if it is valid, 1 if not.
     """
-    from authz.kong import state
-    from authz.kong.openings import require_plugins
+    from authz.loading import load_gateway
 
     gateway: Gateway | None = None
     problems: tuple[Diagnostic, ...] = ()
     try:
-        found = state.load(config, os.environ)
-        if require_plugin:
-            require_plugins(found)
-        gateway = found
+        settings = Settings(config=config, require_plugin=require_plugin)
+        gateway = load_gateway(settings, os.environ)
     except ConfigurationError as error:
         problems = error.problems
     if output == "json":

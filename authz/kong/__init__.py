@@ -1,6 +1,6 @@
 """Kong's declarative configuration, read as decK reads it.
 
-``state.load`` turns files into a ``model.Gateway``, or says everything that is
+``state.parse`` turns the files' bytes into a ``model.Gateway``, or says everything that is
 wrong with them at once.  From the bottom up: ``problems`` (what there is to
 say), ``environment`` (values from outside the file), ``document`` (YAML with
 its places), ``checks`` and ``schema`` (what a value may look like),

@@ -14,7 +14,6 @@ import os
 import re
 import stat
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,22 +58,6 @@ class Sources:
 def read_stdin() -> bytes:
     """Read standard input, as far as a configuration may be long, and a byte to know by."""
     return sys.stdin.buffer.read(FILE_BYTES_MAX + 1)
-
-
-def read(
-    paths: Iterable[str],
-    stdin: Callable[[], bytes] = read_stdin,
-    pause: Callable[[float], None] = time.sleep,
-) -> Sources:
-    """Return the files in ``paths`` once they keep still; ``pause`` is called between looks.
-
-    A path is a file, a directory (every .yaml, .yml and .json file in it) or
-    ``-``, standard input.  What cannot be read stands among the errors.
-    """
-    reading = Reading(paths, stdin)
-    while (sources := reading.look()) is None:
-        pause(LOOK_PAUSE_SECONDS)
-    return sources
 
 
 class Reading:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
@@ -12,7 +11,6 @@ from authz.kong import (
     document,
     entities,
     environment,
-    files,
     openid_connect,
     plugins,
     schema,
@@ -26,7 +24,7 @@ from authz.kong.router import PluginScopes, display_name
 from authz.model import Consumer, DisabledPlugin, Gateway, Plugin, Route, Service, SourcePosition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from authz.kong.files import Sources
 
@@ -41,21 +39,6 @@ _WITHOUT_A_PLUGIN = (
     "without it whatever it guards is open, except where an openid-connect plugin applies; write "
     "openid-connect in its place, and remove or disable it only if that is right"
 )
-
-
-def load(
-    paths: Sequence[str],
-    environ: Mapping[str, str],
-    stdin: Callable[[], bytes] = files.read_stdin,
-    pause: Callable[[float], None] = time.sleep,
-) -> Gateway:
-    """Read and check the declarative configuration in ``paths``.
-
-    A path is a file, a directory (every .yaml, .yml and .json file in it) or
-    ``-``, standard input.  Files are taken once they keep still, which costs a pause.
-    Raise ``ConfigurationError`` with all problems.
-    """
-    return parse(files.read(paths, stdin, pause), environ)
 
 
 def parse(sources: Sources, environ: Mapping[str, str]) -> Gateway:

@@ -106,6 +106,10 @@ class KeySource:
         due = max(self._fresh_until, self._ask_not_before)
         return min(due, self._fetched_at + STALE_SECONDS_MAX)
 
+    def expire(self) -> None:
+        """Have the set asked for anew at the next opportunity; it serves until then."""
+        self._fresh_until = self._ask_not_before = 0.0
+
     def failed(self) -> None:
         """Note that a call failed: the set stays, and the next call waits a little."""
         self._ask_not_before = self._clock.monotonic() + RETRY_SECONDS
@@ -308,8 +312,16 @@ class Provider:
     # --- Life ------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Ask for metadata and keys in the background, until there are some."""
-        if self._warm_up is None and not self.seen_keys.is_set():
+        """Ask for metadata and keys in the background, until there are some.
+
+        Those that are held already are asked for anew, and serve until the new ones are
+        there: a key that the provider has withdrawn counts no more from then on.
+        """
+        if self.seen_keys.is_set():
+            for source in self._sources():
+                source.expire()
+            self._renew_stale_keys()
+        elif self._warm_up is None:
             self._warm_up = asyncio.get_running_loop().create_task(self._until_keys_are_seen())
 
     async def _until_keys_are_seen(self) -> None:

@@ -1,4 +1,4 @@
-"""What a supervisor and its worker say to each other.
+"""The orders that a supervisor gives a worker, and the reports that come back.
 
 The channel is a pair of sockets without a name, the worker's end being its
 standard input: nobody else can reach it, and its end tells each side that the
@@ -47,8 +47,13 @@ class Reload:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class ReportRequest:
     """Send a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadCertificates:
+    """Read the listeners' certificates anew; the configuration stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ class Stop:
     """Drain and end; a second time: end at once."""
 
 
-Order = Start | Reload | Tell | Stop
+Order = Start | Reload | ReloadCertificates | ReportRequest | Stop
 
 
 def written(order: Order) -> bytes:
@@ -86,8 +91,8 @@ class Report:
     def line(self) -> bytes:
         """Return the report as it crosses the channel."""
         providers = [(one.issuer, one.ready, one.detail) for one in self.providers]
-        told = (self.ready, providers, metrics.packed(self.metrics), self.number)
-        return json.dumps(told).encode() + b"\n"
+        fields = (self.ready, providers, metrics.packed(self.metrics), self.number)
+        return json.dumps(fields).encode() + b"\n"
 
     @classmethod
     def of(cls, line: bytes) -> Report:

@@ -30,8 +30,8 @@ RULES: Final[dict[str, Rule]] = {
 }
 """By metric, how two processes' values make one.  Others are summed, as counters are."""
 
-LASTING: Final = frozenset({"counter", "histogram"})
-"""Types that keep what they have counted when their process has ended."""
+COUNTERS: Final = frozenset({"counter", "histogram"})
+"""Types whose values stay true when their process has ended."""
 
 
 class WorkerTelemetry:
@@ -99,13 +99,13 @@ def _rule(metric: Metric, sample: Sample) -> Rule:
     return min if sample.name.endswith("_created") else RULES.get(metric.name, operator.add)
 
 
-def lasting(metrics: Metrics) -> Metrics:
-    """Return what stays true of a process that cannot be asked: what it has counted.
+def counters(metrics: Metrics) -> Metrics:
+    """Return what a process has counted: it stays true when the process cannot be asked.
 
     Without it totals would fall when a process ends, and Prometheus would take
     that for a restart and count what the others have a second time.
     """
-    return [metric for metric in metrics if metric.type in LASTING]
+    return [metric for metric in metrics if metric.type in COUNTERS]
 
 
 def packed(metrics: Metrics) -> list[Any]:

@@ -9,9 +9,9 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from authz.server import OBEYED
-from authz.workers.channel import REPORT_BYTES_MAX, Report, Tell, written
-from authz.workers.metrics import lasting
+from authz.lifecycle import OBEYED
+from authz.workers.channel import REPORT_BYTES_MAX, Report, ReportRequest, written
+from authz.workers.metrics import counters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +54,7 @@ class WorkerProcess:
     def begin(self, start: Start) -> None:
         """Have it serve, and say so when it listens."""
         self.order(start)
-        self.order(Tell())
+        self.order(ReportRequest())
 
     def order(self, order: Order) -> None:
         """Send an order; one that is gone misses nothing."""
@@ -65,18 +65,18 @@ class WorkerProcess:
         """Return how it is; ``None`` if it does not say so in time, or has ended."""
         if self._report is None:  # else somebody has asked already
             self._report = asyncio.get_running_loop().create_future()
-            self.order(Tell())
+            self.order(ReportRequest())
         done, _ = await asyncio.wait((self._report,), timeout=REPORT_SECONDS)
         return next(iter(done)).result() if done else None
 
-    async def attend(self) -> None:
+    async def read_reports(self) -> None:
         """Take its reports until it is gone."""
         try:
             while line := await self._reader.readline():
-                self._told(Report.of(line))
+                self._received(Report.of(line))
         except (ConnectionError, ValueError):
-            self.kill()  # what tells nonsense is of no more use
-        self._told(None)
+            self.kill()  # a worker whose reports cannot be read is replaced
+        self._received(None)
         self._writer.close()
 
     async def exit_code(self) -> int:
@@ -87,10 +87,11 @@ class WorkerProcess:
         """End it at once."""
         self._process.kill()
 
-    def _told(self, report: Report | None) -> None:
+    def _received(self, report: Report | None) -> None:
+        """Hand a report to whoever has asked; ``None``: there will be none."""
         if report is not None:
             self.listens = True
-            self.counted = lasting(report.metrics)
+            self.counted = counters(report.metrics)
         asked, self._report = self._report, None
         if asked is not None:
             asked.set_result(report)

@@ -11,17 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from authz.admin import Admin
 from authz.control import Control
+from authz.lifecycle import Reloads, obeyed_signals, run_logged, stop_signal
 from authz.loading import Loader
-from authz.server import (
-    Reloads,
-    certificates,
-    listeners,
-    obeyed_signals,
-    run_logged,
-    stop_signal,
-)
+from authz.runtime import Shared
 from authz.telemetry import Telemetry
-from authz.workers.channel import Reload, Start, Stop, stop_seconds
+from authz.transport.listeners import certificates, listeners
+from authz.workers.channel import Reload, ReloadCertificates, Start, Stop, stop_seconds
 from authz.workers.metrics import WorkerTelemetry, merge, registry_of, snapshot
 from authz.workers.ports import reserve
 from authz.workers.process import REPORT_SECONDS, WorkerProcess
@@ -30,8 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
 
     from authz.admin import IdpStatus
+    from authz.kong.files import Sources
+    from authz.lifecycle import Signals
     from authz.loading import Loaded
-    from authz.server import Signals
+    from authz.model import Gateway
     from authz.settings import Settings
     from authz.workers.channel import Order, Report
     from authz.workers.metrics import Metrics
@@ -57,7 +54,7 @@ def run(settings: Settings, environ: Mapping[str, str]) -> int:
 
 
 async def _supervise(settings: Settings, environ: Mapping[str, str]) -> int:
-    certificates(settings)  # each worker reads them; what is wrong with them is said here
+    certificates(settings)  # each worker reads them; an error in them is logged here, once
     with obeyed_signals() as signals, ExitStack() as ports:
         addresses = []
         for wanted in listeners(settings):
@@ -65,9 +62,11 @@ async def _supervise(settings: Settings, environ: Mapping[str, str]) -> int:
             ports.enter_context(holder)
             addresses.append(address)
         settings = replace(settings, listen=tuple(addresses))
-        loader = Loader(settings, environ)
-        supervisor = Supervisor(settings, environ, signals, loader, await loader.load())
-        return await supervisor.run()
+        # Of its own: what is built here answers no call, and is no metric of this server.
+        async with Shared(settings, Telemetry()) as shared:
+            loader = Loader(shared, environ)
+            supervisor = Supervisor(settings, environ, signals, loader, await loader.load())
+            return await supervisor.run()
 
 
 class Supervisor:
@@ -93,10 +92,12 @@ class Supervisor:
         self._worker_telemetry = WorkerTelemetry(self._telemetry.registry)
         self._loop = asyncio.get_running_loop()
         self._loader = loader
-        self._loaded = loaded
+        self._sources: Sources
+        self._gateway: Gateway
+        self._accept(loaded)
         self._number = 0
         self._workers: set[WorkerProcess] = set()
-        self._departed: Metrics = []
+        self._ended_metrics: Metrics = []
         self._reloads = Reloads(self._reload, self._telemetry)
         self._control = Control(settings.control, self._reload_all) if settings.control else None
         self._stopping = asyncio.Event()
@@ -110,7 +111,7 @@ class Supervisor:
 
         Raises ``ListenError``, before anything is served.
         """
-        self._tell_notices()
+        self._log_notices()
         admin = self._admin()
         fields = {
             "workers": self._settings.workers,
@@ -121,10 +122,11 @@ class Supervisor:
         try:
             if self._control is not None:
                 await self._control.start()
-            keepers = [asyncio.create_task(self._keep()) for _ in range(self._settings.workers)]
+            places = range(self._settings.workers)
+            tasks = [asyncio.create_task(self._supervise_one()) for _ in places]
             while await self._signals.get() == signal.SIGHUP:
                 self._reloads.want()
-            return await self._drain(asyncio.gather(*keepers))
+            return await self._drain(asyncio.gather(*tasks))
         finally:
             if self._control is not None:
                 await self._control.stop()
@@ -138,16 +140,29 @@ class Supervisor:
         admin.start()
         return admin
 
-    def _tell_notices(self) -> None:
-        for notice in self._loaded.gateway.notices:
+    def _accept(self, loaded: Loaded) -> None:
+        """Take what the workers will get.  Each of them builds it for itself."""
+        self._sources, self._gateway = loaded.sources, loaded.configuration.gateway
+        loaded.configuration.retire()
+
+    def _log_notices(self) -> None:
+        for notice in self._gateway.notices:
             _logger.info("notice: %s", notice)
 
     async def _reload(self, may_open: frozenset[str]) -> None:
-        """Accept the new configuration once for all, and hand it to every worker."""
-        self._loaded = await self._loader.load(self._loaded.gateway, may_open)
-        self._tell_notices()
+        """Accept the new configuration once for all, and hand it to every worker.
+
+        Certificates are read anew in any case, as one process does it.
+        """
+        try:
+            loaded = await self._loader.load(self._gateway, may_open)
+        except Exception:
+            self._order(ReloadCertificates())
+            raise
+        self._accept(loaded)
+        self._log_notices()
         self._number += 1
-        self._order(Reload(self._loaded.sources, self._number))
+        self._order(Reload(self._sources, self._number))
 
     async def _reload_all(self, may_open: frozenset[str]) -> Sequence[str]:
         """Reload, and return once every worker that answers has the new configuration in force."""
@@ -186,7 +201,7 @@ class Supervisor:
 
     # --- A worker's place ---------------------------------------------------------
 
-    async def _keep(self) -> None:
+    async def _supervise_one(self) -> None:
         """Have a worker run until the stop; one that ends before is replaced."""
         pause, listened = 0.0, False
         while not self._stopping.is_set():
@@ -214,12 +229,12 @@ class Supervisor:
             _logger.error("a worker cannot be started: %s", error.strerror)  # noqa: TRY400 - no bug
             return False
         self._workers.add(worker)
-        worker.begin(Start(self._workers_settings, self._loaded.sources, self._number))
+        worker.begin(Start(self._workers_settings, self._sources, self._number))
         if self._stopping.is_set():  # since it was started
             worker.order(Stop())
-        await worker.attend()
+        await worker.read_reports()
         self._workers.discard(worker)
-        self._departed = merge((self._departed, worker.counted))
+        self._ended_metrics = merge((self._ended_metrics, worker.counted))
         code = await worker.exit_code()
         if code or not self._stopping.is_set():
             fields = {"worker": worker.pid, "code": code}
@@ -241,8 +256,8 @@ class Supervisor:
     def ready(self) -> bool:
         """Whether calls should be sent here: every worker that listens must want them.
 
-        For the kernel asks none before it gives it a connection; and not before
-        all have begun, or the first one would get every connection.
+        The kernel gives connections to workers whether they are ready or not.  And not
+        before all of them listen, or the first one would get every connection.
         """
         reports = self._asked(self._reports())
         return self._complete and bool(reports) and all(report.ready for report in reports)
@@ -269,7 +284,7 @@ class Supervisor:
         return answer.result(2 * REPORT_SECONDS)
 
     async def _reports(self) -> list[Report]:
-        return [report for _, report in await self._told() if report is not None]
+        return [report for _, report in await self._asked_workers() if report is not None]
 
     async def _merged(self) -> Metrics:
         """Return the metrics of all processes that are and were.
@@ -277,16 +292,16 @@ class Supervisor:
         Of a worker that does not answer in time the counters are the last ones,
         so that no total falls, and the gauges are left out.
         """
-        told = []
-        for worker, report in await self._told():
-            if worker in self._workers:  # else it has departed meanwhile
-                told.append(report.metrics if report else worker.counted)
+        reported = []
+        for worker, report in await self._asked_workers():
+            if worker in self._workers:  # else it has ended meanwhile
+                reported.append(report.metrics if report else worker.counted)
                 if report is None:
                     self._worker_telemetry.missed()
-        self._worker_telemetry.listening(len(told))
-        return merge((snapshot(self._telemetry.registry), self._departed, *told))
+        self._worker_telemetry.listening(len(reported))
+        return merge((snapshot(self._telemetry.registry), self._ended_metrics, *reported))
 
-    async def _told(self) -> list[tuple[WorkerProcess, Report | None]]:
+    async def _asked_workers(self) -> list[tuple[WorkerProcess, Report | None]]:
         """Ask every worker that listens how it is."""
         workers = [worker for worker in self._workers if worker.listens]
         self._complete |= len(workers) == self._settings.workers

@@ -12,16 +12,18 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
 
-from authz.build import build
-from authz.kong import state
-from authz.server import Server, Signals, run_logged
+from authz.lifecycle import Signals, run_logged
+from authz.loading import Loader
+from authz.runtime import Shared
+from authz.server import Server
 from authz.telemetry import Telemetry
 from authz.workers.channel import (
     Reload,
+    ReloadCertificates,
     Report,
+    ReportRequest,
     Start,
     Stop,
-    Tell,
     next_order,
     stop_seconds,
 )
@@ -29,6 +31,7 @@ from authz.workers.metrics import snapshot
 
 if TYPE_CHECKING:
     from authz.build import Configuration
+    from authz.model import Gateway
 
 
 def main() -> int:
@@ -58,36 +61,40 @@ class Worker:
 
     async def serve(self) -> int:
         """Run the server; return the exit code."""
+        async with Shared(self._settings, self._telemetry) as shared:
+            return await self._serve(Loader(shared, os.environ))
+
+    async def _serve(self, loader: Loader) -> int:
+        async def make(_in_force: Gateway, _may_open: frozenset[str]) -> Configuration:
+            # What this opens the supervisor has allowed: to judge again might part the workers.
+            return await self._configuration(loader)
+
         signals = Signals()
-        first = await self._make(None)
-        server = Server(self._settings, first, self._make, self._telemetry)
+        server = Server(self._settings, await self._configuration(loader), make, self._telemetry)
         running = asyncio.create_task(server.run(signals))
         listening = asyncio.create_task(server.listening.wait())
         await asyncio.wait((running, listening), return_when=asyncio.FIRST_COMPLETED)
         listening.cancel()
-        attendance = threading.Thread(
-            target=self._attend,
+        orders = threading.Thread(
+            target=self._obey,
             args=(server, signals, asyncio.get_running_loop()),
             name="authz-orders",
             daemon=True,
         )
         if not running.done():
-            attendance.start()  # and not before: the first report says that it listens
+            orders.start()  # and not before: the first report says that it listens
         return await running
 
-    async def _make(
-        self, previous: Configuration | None, _may_open: frozenset[str] = frozenset()
-    ) -> Configuration:
-        # What this opens the supervisor has allowed: to judge again might part the workers.
+    async def _configuration(self, loader: Loader) -> Configuration:
+        """Return the configuration that the supervisor has given out last, built here."""
         wanted = self._wanted
-        gateway = await asyncio.to_thread(state.parse, wanted.sources, os.environ)
-        configuration = build(gateway, self._settings, self._telemetry, previous=previous)
+        configuration = await loader.accepted(wanted.sources)
         self._number = wanted.number
         return configuration
 
-    def _attend(
-        self, server: Server[Configuration], signals: Signals, loop: asyncio.AbstractEventLoop
-    ) -> None:
+    def _obey(self, server: Server, signals: Signals, loop: asyncio.AbstractEventLoop) -> None:
+        """Carry out orders until the supervisor is gone, and then end."""
+
         def send(number: signal.Signals) -> None:
             with suppress(RuntimeError):  # the loop has ended, and the process is about to
                 loop.call_soon_threadsafe(signals.put_nowait, number)
@@ -95,12 +102,14 @@ class Worker:
         stopping = False
         while (order := next_order(self._orders)) is not None:
             match order:
-                case Tell():
+                case ReportRequest():
                     with suppress(OSError):  # the next order says that nobody is there
                         self._channel.sendall(self._report(server).line())
                 case Reload():
                     self._wanted = order
                     send(signal.SIGHUP)
+                case ReloadCertificates():
+                    server.reload_certificates()
                 case Stop():
                     stopping = True
                     send(signal.SIGTERM)
@@ -110,6 +119,6 @@ class Worker:
         time.sleep(stop_seconds(self._settings))
         os._exit(1)
 
-    def _report(self, server: Server[Configuration]) -> Report:
+    def _report(self, server: Server) -> Report:
         counted = snapshot(self._telemetry.registry)
         return Report(server.ready, server.status(), counted, self._number)

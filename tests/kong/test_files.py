@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.configuration import FORMAT, load_files
+from support.configuration import FORMAT, load_files, read
 
 from authz.errors import ConfigurationError
 from authz.kong import files, state
@@ -118,7 +118,7 @@ def test_nothing_is_waited_for_where_only_standard_input_is_read() -> None:
     def pause(_: float) -> None:
         raise AssertionError
 
-    assert consumers(state.load(["-"], {}, consumer("a").encode, pause)) == ["a"]
+    assert consumers(state.parse(read(["-"], consumer("a").encode, pause), {})) == ["a"]
 
 
 def test_a_pipe_in_a_directory_is_refused_and_not_waited_for(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_pipe_in_a_directory_is_refused_and_not_waited_for(tmp_path: Path) -> 
 
 def test_what_was_read_once_makes_the_same_gateway_anywhere(tmp_path: Path) -> None:
     (tmp_path / "kong.yaml").write_text(consumer("a"))
-    sources = files.read([str(tmp_path)], pause=lambda _: None)
+    sources = read([tmp_path])
 
     assert state.parse(sources, {}) == load_files(tmp_path)
 
@@ -295,7 +295,7 @@ def looks(path: Path, *between: Callable[[], object]) -> tuple[list[str | None],
         pauses.append(seconds)
         next(steps, lambda: None)()
 
-    gateway = state.load([str(path)], {}, pause=pause)
+    gateway = state.parse(read([path], pause=pause), {})
     assert set(pauses) == {LOOK_PAUSE_SECONDS}
     return consumers(gateway), len(pauses)
 

@@ -406,7 +406,7 @@ async def test_a_house_that_closes_ends_its_warm_up(idp: RunningIdp, make_authz:
     authz = make_authz()
     authz.configuration.start()
     await idp.reached("discovery")
-    await authz.configuration.aclose()
+    await authz.shared.aclose()
 
     assert asyncio.all_tasks() == before
 

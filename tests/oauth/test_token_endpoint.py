@@ -727,7 +727,7 @@ async def test_TE_25_a_refusal_that_nobody_waits_for_is_no_unheard_error(
 
     hold.set()
     await landed(authz)
-    assert len(authz.configuration._store.exchanges) == 0
+    assert len(authz.shared.store.exchanges) == 0
     gc.collect()
     assert not [r for r in caplog.records if r.name == "asyncio" and r.levelname == "ERROR"]
 

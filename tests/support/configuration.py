@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from authz.errors import ConfigurationError
 from authz.kong import state
+from authz.kong.files import LOOK_PAUSE_SECONDS, Reading, read_stdin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from authz.kong.files import Sources
     from authz.model import Gateway, OpenIDConnect
 
 FORMAT = '_format_version: "3.0"\n'
@@ -30,12 +32,24 @@ PLUGIN = FORMAT + dedent("""\
 
 def load(text: str | bytes, environ: Mapping[str, str] | None = None) -> Gateway:
     data = text if isinstance(text, bytes) else text.encode()
-    return state.load(["-"], environ or {}, lambda: data)
+    return state.parse(read(["-"], lambda: data), environ or {})
 
 
 def load_files(*paths: str | Path, environ: Mapping[str, str] | None = None) -> Gateway:
-    """Load files that nobody writes to: there is nothing to wait for between two looks."""
-    return state.load([str(path) for path in paths], environ or {}, pause=lambda _: None)
+    """Load files that nobody writes to."""
+    return state.parse(read(paths), environ or {})
+
+
+def read(
+    paths: Iterable[str | Path],
+    stdin: Callable[[], bytes] = read_stdin,
+    pause: Callable[[float], object] = lambda _: None,
+) -> Sources:
+    """Look at files until they keep still; ``pause`` is called between two looks."""
+    reading = Reading(map(str, paths), stdin)
+    while (sources := reading.look()) is None:
+        pause(LOOK_PAUSE_SECONDS)
+    return sources
 
 
 def complaints(text: str | bytes, environ: Mapping[str, str] | None = None) -> list[str]:

@@ -21,6 +21,7 @@ from authz.envoy.check import POOL
 from authz.errors import Reason
 from authz.header_names import AUTHORIZATION, IDENTITY, TOKENS, spellings
 from authz.model import Consumer, Gateway, OpenIDConnect, Plugin, SourcePosition
+from authz.runtime import Shared
 from authz.settings import Settings
 from authz.telemetry import Telemetry
 
@@ -144,9 +145,8 @@ class RunningAuthz:
 
     def __init__(self, gateway: Gateway, *, clock: Clock | None = None, **settings: Any) -> None:
         self.telemetry = Telemetry()
-        self.settings = Settings(**settings)
-        self.clock = clock
-        self.configuration = build(gateway, self.settings, self.telemetry, clock=clock)
+        self.shared = Shared(Settings(**settings), self.telemetry, clock)
+        self.configuration = build(gateway, self.shared)
         self.canaries: set[str] = {KONG_SECRET}
         self.answers: list[Answer] = []
 
@@ -156,9 +156,9 @@ class RunningAuthz:
 
     def reload(self, gateway: Gateway) -> None:
         """Put another configuration in the place of this one, as SIGHUP does."""
-        self.configuration = build(
-            gateway, self.settings, self.telemetry, previous=self.configuration, clock=self.clock
-        )
+        before, self.configuration = self.configuration, build(gateway, self.shared)
+        before.retire()
+        self.configuration.start()
 
     async def ask(
         self,
@@ -179,7 +179,7 @@ class RunningAuthz:
             # I1, I5: whatever happens inside, an answer comes and no exception does.
             answer = self.authorizer.cached(wire)
             if answer is None:
-                answer = await self.authorizer.check(wire, deadline)
+                answer = await self.configuration.check(wire, deadline)
         read_answer = read(answer)
         if not read_answer.allowed:
             assert read_answer.reason in set(Reason)
@@ -218,7 +218,7 @@ class RunningAuthz:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.configuration.aclose()
+        await self.shared.aclose()
 
 
 def plugin(issuer: str, **parameters: Any) -> Plugin:

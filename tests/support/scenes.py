@@ -51,9 +51,9 @@ def claims(answer: Answer) -> dict[str, Any]:
 async def landed(authz: RunningAuthz) -> None:
     """Return once nothing is under way to a provider, not even in the background."""
     flights: list[SingleFlight[Any]] = [
-        provider._single_flight for provider in authz.configuration._providers
+        provider._single_flight for provider in authz.configuration.providers
     ]
-    flights.append(authz.configuration._store.exchanges)
+    flights.append(authz.shared.store.exchanges)
     tasks = [task for flight in flights for task in flight._tasks.values()]
     await asyncio.gather(*tasks, return_exceptions=True)
 

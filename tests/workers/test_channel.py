@@ -11,7 +11,16 @@ from authz.kong.files import Sources
 from authz.oauth.provider import ProviderStatus
 from authz.settings import Settings
 from authz.telemetry import Telemetry
-from authz.workers.channel import Reload, Report, Start, Stop, Tell, next_order, written
+from authz.workers.channel import (
+    Reload,
+    ReloadCertificates,
+    Report,
+    ReportRequest,
+    Start,
+    Stop,
+    next_order,
+    written,
+)
 from authz.workers.metrics import packed, snapshot
 
 if TYPE_CHECKING:
@@ -21,7 +30,13 @@ SOURCES = Sources((("kong.yaml", b"_format_version: '3.0'\n\xff"),))
 
 
 def test_orders_arrive_as_they_were_given_and_then_the_end() -> None:
-    orders: list[Order] = [Start(Settings(workers=2), SOURCES), Tell(), Reload(SOURCES), Stop()]
+    orders: list[Order] = [
+        Start(Settings(workers=2), SOURCES),
+        ReportRequest(),
+        ReloadCertificates(),
+        Reload(SOURCES),
+        Stop(),
+    ]
     channel = BytesIO(b"".join(map(written, orders)))
 
     assert [next_order(channel) for _ in orders] == orders

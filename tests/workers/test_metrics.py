@@ -1,4 +1,4 @@
-"""What several processes have counted, told as one."""
+"""What several processes have counted, as one."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from authz.telemetry import Telemetry
 from authz.workers.metrics import (
-    LASTING,
+    COUNTERS,
     RULES,
     Metrics,
-    lasting,
+    counters,
     merge,
     packed,
     registry_of,
@@ -71,7 +71,7 @@ def test_gauges_are_merged_by_what_they_mean() -> None:
 
 
 def test_every_gauge_has_a_rule() -> None:
-    summed = {metric.name for metric in snapshot(Telemetry().registry) if metric.type in LASTING}
+    summed = {metric.name for metric in snapshot(Telemetry().registry) if metric.type in COUNTERS}
     names = {metric.name for metric in snapshot(Telemetry().registry)}
 
     assert names - summed <= RULES.keys() <= names
@@ -98,7 +98,7 @@ def test_a_series_began_when_the_first_process_did() -> None:
 
 
 def test_what_has_ended_keeps_its_counters_and_has_no_gauges() -> None:
-    assert {metric.name for metric in lasting(process(2, 1, (0.5,)))} == {
+    assert {metric.name for metric in counters(process(2, 1, (0.5,)))} == {
         "authz_checks",
         "authz_seconds",
     }

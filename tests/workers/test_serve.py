@@ -170,7 +170,7 @@ def test_a_reload_is_taken_by_all_workers_or_by_none(idp: RunningIdp, tmp_path: 
 
         config.write_text(text.replace("username: kong_id", "username: somebody_else"))
         served.process.send_signal(signal.SIGHUP)
-        served.serving(2)
+        assert {served.until("reloaded")["pid"] for _ in range(2)} == set(served.pids)
         assert {answer.status for answer in callers.ask(REQUEST)} == {403}
         assert served.metric("authz_config_last_reload_successful") == 1
         assert served.metric(RELOADS % "ok") == 1

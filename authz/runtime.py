@@ -1,0 +1,202 @@
+"""What outlives a configuration: connections, keys, tokens, and who guesses at secrets.
+
+The server owns one :class:`Shared` for as long as it runs.  A reload builds the next
+configuration with the same one, so it forgets nothing that is still true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from authz.cache.decisions import CachedAnswers
+from authz.cache.digest import Digester
+from authz.cache.memory import BoundedCache
+from authz.cache.tokens import Acquaintance, TokenStore
+from authz.clock import SystemClock
+from authz.errors import ConfigurationError
+from authz.model import Diagnostic, SourcePosition
+from authz.oauth.http import HttpClient, tls_context
+from authz.oauth.provider import Provider, ProviderConfig
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+    from typing import Self
+
+    from authz.clock import Clock
+    from authz.model import Claims, OpenIDConnect
+    from authz.settings import Settings
+    from authz.telemetry import Telemetry
+
+
+class Lease:
+    """What one configuration uses of :class:`Shared`, from its building to its last call.
+
+    ``get`` returns the provider of a :class:`ProviderConfig`; ``release`` is called by
+    :meth:`end`.
+    """
+
+    def __init__(
+        self,
+        answers: CachedAnswers,
+        get: Callable[[ProviderConfig], Provider],
+        release: Callable[[Lease], None],
+    ) -> None:
+        self.answers: Final = answers
+        """The cached answers of this configuration: another one may answer otherwise."""
+        self._get = get
+        self._release = release
+        self._providers: dict[ProviderConfig, Provider] = {}
+
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """Every provider that was asked for, once."""
+        return tuple(self._providers.values())
+
+    def provider(self, config: OpenIDConnect) -> Provider:
+        """Return the provider that a plugin speaks with; plugins that can share one do."""
+        wanted = _provider_config(config)
+        if wanted not in self._providers:
+            self._providers[wanted] = self._get(wanted)
+        return self._providers[wanted]
+
+    def uses(self, config: ProviderConfig) -> bool:
+        """Whether this provider was asked for."""
+        return config in self._providers
+
+    def end(self) -> None:
+        """Give back what is used; may be called again."""
+        self._release(self)
+
+
+class Shared:
+    """Everything that configurations share.  An asynchronous context manager.
+
+    It reads the certificates of identity providers when it is made, and raises
+    ``ConfigurationError`` if it cannot.  When it is left, it ends what is under way and
+    closes every connection.
+
+    A provider lives as long as a :class:`Lease` uses it.  It is closed when the last of
+    these has ended, and so have the calls to it that were under way then: a later
+    configuration may wait for the outcome of such a call.
+    """
+
+    def __init__(
+        self, settings: Settings, telemetry: Telemetry, clock: Clock | None = None
+    ) -> None:
+        self.settings: Final = settings
+        self.telemetry: Final = telemetry
+        self.clock: Final = clock or SystemClock()
+        self.digest: Final = Digester()
+        timer = self.clock.monotonic
+        entries_max, bytes_max = settings.cache_entries, settings.cache_bytes
+        self.store: Final = TokenStore(
+            Acquaintance(timer=timer), entries_max=entries_max, bytes_max=bytes_max, timer=timer
+        )
+        self._signatures: BoundedCache[Claims] = BoundedCache(
+            entries_max=entries_max, bytes_max=bytes_max, timer=timer
+        )
+        self._tls = {True: _tls_context(settings.idp_ca_file, verify=True)}
+        self._providers: dict[ProviderConfig, Provider] = {}
+        self._leases: set[Lease] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+        telemetry.watch_cache("signatures", self._signatures.__len__)
+        telemetry.watch_cache("tokens", self.store.tokens_held)
+        telemetry.watch_cache("refusals", self.store.refusals_held)
+        telemetry.watch_cache("answers", self._answers_held)
+
+    def lease(self) -> Lease:
+        """Return the means for one more configuration."""
+        answers = CachedAnswers(
+            entries_max=self.settings.cache_entries, bytes_max=self.settings.cache_bytes
+        )
+        lease = Lease(answers, self._provider, self._release)
+        self._leases.add(lease)
+        return lease
+
+    def _provider(self, wanted: ProviderConfig) -> Provider:
+        if wanted not in self._providers:
+            self._providers[wanted] = Provider(
+                wanted,
+                self._client(verify=wanted.ssl_verify),
+                clock=self.clock,
+                signatures=self._signatures,
+                telemetry=self.telemetry,
+            )
+        return self._providers[wanted]
+
+    def _client(self, *, verify: bool) -> HttpClient:
+        if verify not in self._tls:
+            self._tls[verify] = _tls_context(self.settings.idp_ca_file, verify=verify)
+        return HttpClient(
+            self._tls[verify],
+            connect_to=self.settings.connect_to,
+            connections_max=self.settings.idp_concurrency,
+        )
+
+    def _answers_held(self) -> int:
+        # In one step, for metrics are read in another thread.
+        return sum(len(lease.answers) for lease in tuple(self._leases))
+
+    # --- What nobody uses any more ---------------------------------------------------
+
+    def _release(self, lease: Lease) -> None:
+        self._leases.discard(lease)
+        unused = [
+            config
+            for config in self._providers
+            if not any(other.uses(config) for other in self._leases)
+        ]
+        for config in unused:
+            task = asyncio.get_running_loop().create_task(self._retire(self._providers.pop(config)))
+            self._closing.add(task)  # the loop itself keeps only weak references
+            task.add_done_callback(self._closing.discard)
+
+    async def _retire(self, provider: Provider) -> None:
+        """Close a provider once the calls that are under way have ended."""
+        await self.store.settled()
+        await self._close(provider)
+
+    async def _close(self, provider: Provider) -> None:
+        await provider.aclose()
+        issuer = provider.config.issuer
+        if all(config.issuer != issuer for config in self._providers):
+            self.telemetry.forget_issuer(issuer)
+
+    async def aclose(self) -> None:
+        """End what is under way and close everything, in the reverse of the order of its making."""
+        await self.store.aclose()
+        await asyncio.gather(*self._closing)
+        while self._providers:
+            await self._close(self._providers.popitem()[1])
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def _tls_context(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
+    try:
+        return tls_context(ca_file, verify=verify)
+    except OSError as error:  # ssl.SSLError is one
+        position = SourcePosition(ca_file or "the system's certificates", 1, 1)
+        message = f"cannot be read as PEM certificates: {error.strerror or 'not PEM'}"
+        raise ConfigurationError([Diagnostic(position, "--idp-ca-file", message)]) from error
+
+
+def _provider_config(config: OpenIDConnect) -> ProviderConfig:
+    # With nothing to discover, the first of the extra keys are the only ones.
+    pseudo = config.extra_jwks_uris[:1] if config.using_pseudo_issuer else ()
+    return ProviderConfig(
+        issuer=config.issuer,
+        jwks_endpoint=config.jwks_endpoint or next(iter(pseudo), None),
+        extra_jwks_uris=config.extra_jwks_uris,
+        using_pseudo_issuer=config.using_pseudo_issuer,
+        rediscovery_lifetime=config.rediscovery_lifetime,
+        cache_ttl=config.cache_ttl,
+        timeout=config.timeout / 1000,
+        ssl_verify=config.ssl_verify,
+    )
