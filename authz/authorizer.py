@@ -300,7 +300,8 @@ class Authorizer:
                 self._log_decision("allowed", _log_fields(outcome.trace), header, seconds)
         elif self._log_denied:
             status = outcome.decision.status if isinstance(outcome.decision, Deny) else None
-            fields = {"reason": reason, "detail": refusal.detail, "status": status}
+            said = {"reason": reason, "detail": refusal.detail, **refusal.log_fields}
+            fields = {**said, "status": status}
             self._log_decision("denied", {**fields, **_log_fields(outcome.trace)}, header, seconds)
 
     def _log_decision(

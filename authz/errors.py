@@ -26,7 +26,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from authz.model import Diagnostic
 
@@ -63,6 +63,7 @@ class Reason(StrEnum):
     TOKEN_AUDIENCE_REFUSED = "token_audience_refused"
 
     # Forbidden
+    CLIENT_NOT_ALLOWED = "client_not_allowed"
     AUDIENCE_MISSING = "audience_missing"
     SCOPE_MISSING = "scope_missing"
     CONSUMER_CLAIM_MISSING = "consumer_claim_missing"
@@ -81,6 +82,7 @@ class Reason(StrEnum):
     IDP_THROTTLED = "idp_throttled"
     IDP_ANSWER_INVALID = "idp_answer_invalid"
     IDP_REQUEST_REFUSED = "idp_request_refused"
+    OWN_CLIENT_REJECTED = "own_client_rejected"
     EXCHANGED_TOKEN_INVALID = "exchanged_token_invalid"
     IDENTITY_MISMATCH = "identity_mismatch"
     KEYS_UNAVAILABLE = "keys_unavailable"
@@ -113,14 +115,18 @@ class RouteOpened(ConfigurationError):
 class Refusal(AuthzError):
     """A request is turned away.
 
-    ``reason`` is for machines, ``detail`` for the operator: it never holds a
-    secret, a token or text that the caller chose.
+    ``reason`` is for machines, ``detail`` for the operator, and with
+    ``display_errors`` for the caller: it never holds a secret, a token or text that
+    the caller chose.  ``log_fields`` is for the log alone: what the provider said.
     """
 
-    def __init__(self, reason: Reason, detail: str = "") -> None:
+    def __init__(
+        self, reason: Reason, detail: str = "", *, log_fields: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(f"{reason}: {detail}" if detail else str(reason))
         self.reason = reason
         self.detail = detail
+        self.log_fields = log_fields or {}
 
 
 class MalformedRequest(Refusal):
@@ -142,8 +148,15 @@ class RouteNotFound(Refusal):
 class Retryable(Refusal):
     """Not now.  ``retry_after`` says when to try again, in seconds."""
 
-    def __init__(self, reason: Reason, detail: str = "", *, retry_after: int = 1) -> None:
-        super().__init__(reason, detail)
+    def __init__(
+        self,
+        reason: Reason,
+        detail: str = "",
+        *,
+        retry_after: int = 1,
+        log_fields: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(reason, detail, log_fields=log_fields)
         self.retry_after = retry_after
 
 

@@ -94,10 +94,16 @@ class TokenStore:
         """Return why exactly this credential was refused a moment ago, if it was."""
         return self._refused.get(key)
 
-    def refuse(self, key: bytes, reason: Reason, *, lifetime_s: float) -> None:
-        """Remember that this credential was refused, and nothing good of it any more."""
-        self._tokens.drop(key)
-        self._known.drop(key)
+    def refuse(
+        self, key: bytes, reason: Reason, *, lifetime_s: float, ends_token: bool = True
+    ) -> None:
+        """Remember that this credential was refused.
+
+        ``ends_token``: the credential itself is bad, so nothing good of it is remembered.
+        """
+        if ends_token:
+            self._tokens.drop(key)
+            self._known.drop(key)
         self._refused.put(
             key,
             reason,

@@ -11,9 +11,12 @@ an endpoint's own.
 
 from __future__ import annotations
 
+import json
+import math
 import socket
 import time
 import uuid
+from base64 import urlsafe_b64decode
 from collections import Counter, deque
 from contextlib import suppress
 from ipaddress import ip_address
@@ -27,10 +30,10 @@ from starlette.routing import Route
 from authz.demo.keys import Key
 from authz.demo.script import Answer, Recorded, answer_from, take
 from authz.demo.token_request import (
-    BAD_CLIENT,
+    BAD_USER,
     SCOPES,
+    Clients,
     OAuthError,
-    client_credentials,
     granted_scope,
     read_form,
 )
@@ -46,10 +49,14 @@ CLIENTS: Final[Mapping[str, str]] = {
     "other_id": "R8mZ0cYkq3pWvT5nXb7JdL2sFh9GuEaQ",
 }
 """The workshop's client, and one that no Kong consumer stands for."""
+USERS: Final[Mapping[str, str]] = {"alice": "Wm2yQf5tVb8n"}
+"""Who has a password (RFC 6749 section 4.3)."""
 
 TOKEN_LIFETIME_SECONDS = 300
 RECORDED_REQUESTS_MAX = 10_000
-ENDPOINTS = ("discovery", "token", "certs")
+ENDPOINTS = ("discovery", "token", "certs", "introspection")
+ALWAYS_COUNTED = ("discovery", "token", "certs")
+"""Shown as 0 before their first request."""
 
 ABSENT: Final = object()
 """As an override: the claim, header parameter or member is left out."""
@@ -59,8 +66,10 @@ class DevelopmentIdp:
     """The provider's whole state.  Everything public may be changed while it runs.
 
     The first of ``keys`` signs, all are published.  ``claims``, ``header``,
-    ``members`` and ``metadata`` override what tokens, their JOSE headers, token
-    answers and the discovery document would say.
+    ``members``, ``metadata`` and ``introspected`` override what tokens, their JOSE
+    headers, token answers, the discovery document and introspection answers would say.
+    ``opaque``: what an opaque token stands for.  ``revoked``: tokens that are no longer
+    active.  ``client_keys``: the keys of clients that sign assertions.
     """
 
     def __init__(
@@ -73,6 +82,8 @@ class DevelopmentIdp:
     ) -> None:
         self.issuer = issuer
         self.clients = dict(clients)
+        self.users = dict(USERS)
+        self.client_keys: dict[str, Key] = {}
         self.keys = list(keys) or [Key.generate(), Key.generate("RSA-OAEP")]
         self.now = now
         self.reset()
@@ -84,11 +95,16 @@ class DevelopmentIdp:
         self.header: dict[str, Any] = {}
         self.members: dict[str, Any] = {}
         self.metadata: dict[str, Any] = {}
+        self.introspected: dict[str, Any] = {}
+        self.opaque: dict[str, Mapping[str, Any]] = {}
+        self.revoked: set[str] = set()
+        self._assertions_seen: set[str] = set()
+        self.introspection_answers: deque[Answer] = deque()
         self.discovery_answers: deque[Answer] = deque()
         self.token_answers: deque[Answer] = deque()
         self.certs_answers: deque[Answer] = deque()
         self.requests: deque[Recorded] = deque(maxlen=RECORDED_REQUESTS_MAX)
-        self.counters: Counter[str] = Counter(dict.fromkeys(ENDPOINTS, 0))
+        self.counters: Counter[str] = Counter(dict.fromkeys(ALWAYS_COUNTED, 0))
 
     # --- Tokens --------------------------------------------------------------
 
@@ -129,9 +145,17 @@ class DevelopmentIdp:
         return key.sign(header, payload)
 
     def access_claims(
-        self, client_id: str, scope: str, address: str = "127.0.0.1"
+        self,
+        client_id: str,
+        scope: str,
+        address: str = "127.0.0.1",
+        *,
+        user: str | None = None,
     ) -> dict[str, Any]:
-        """Return the claims that Keycloak gives a service account, overrides included."""
+        """Return the claims that Keycloak gives a service account, overrides included.
+
+        ``user``: the token is a user's, who has asked through this client.
+        """
         claims = self._claims(client_id) | {
             "jti": f"trrtcc:{uuid.uuid4()}",
             "aud": "account",
@@ -145,6 +169,11 @@ class DevelopmentIdp:
             "clientHost": address,
             "clientAddress": address,
         }
+        if user is not None:
+            subject = uuid.uuid5(uuid.NAMESPACE_URL, f"{self.issuer}#user#{user}")
+            claims |= {"preferred_username": user, "sub": str(subject)}
+            for name in ("client_id", "clientHost", "clientAddress"):
+                del claims[name]
         return _override(claims, self.claims)
 
     def _claims(self, client_id: str) -> dict[str, Any]:
@@ -184,6 +213,7 @@ class DevelopmentIdp:
             routes=[
                 Route(f"{realm}/.well-known/openid-configuration", self._discovery),
                 Route(f"{protocol}/token", self._token, methods=["POST"]),
+                Route(f"{protocol}/token/introspect", self._introspection, methods=["POST"]),
                 Route(f"{protocol}/certs", self._certs),
                 Route("/control", self._control, methods=["GET", "POST"]),
             ],
@@ -198,6 +228,9 @@ class DevelopmentIdp:
 
     async def _token(self, request: Request) -> Response:
         return await self._answer("token", request, self._token_answer)
+
+    async def _introspection(self, request: Request) -> Response:
+        return await self._answer("introspection", request, self._introspection_answer)
 
     async def _answer(
         self, endpoint: str, request: Request, own: Callable[[Recorded, str], Response]
@@ -223,7 +256,8 @@ class DevelopmentIdp:
             "issuer": self.issuer,
             "token_endpoint": f"{protocol}/token",
             "jwks_uri": f"{protocol}/certs",
-            "grant_types_supported": ["client_credentials"],
+            "introspection_endpoint": f"{protocol}/token/introspect",
+            "grant_types_supported": ["client_credentials", "password"],
             "response_types_supported": ["none"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": sorted({k.algorithm for k in self.keys}),
@@ -237,9 +271,17 @@ class DevelopmentIdp:
         return JSONResponse(keys, headers={"cache-control": "no-cache"})
 
     def _token_answer(self, request: Recorded, address: str) -> Response:
-        client_id, scope = self._authorize(request)
+        form = read_form(request)
+        if "grant_type" not in form:
+            raise OAuthError(400, "invalid_request", "Missing form parameter: grant_type")
+        if form["grant_type"] not in {"client_credentials", "password"}:
+            raise OAuthError(400, "unsupported_grant_type", "Unsupported grant_type")
+        client_id = self._authenticated(request, form)
+        user = self._user(form) if form["grant_type"] == "password" else None
+        scope = granted_scope(form.get("scope", ""))
+        claims = self.access_claims(client_id, scope, address, user=user)
         answer = {
-            "access_token": self.sign({}, self.access_claims(client_id, scope, address)),
+            "access_token": self.sign({}, claims),
             "expires_in": self.token_lifetime_s,
             "refresh_expires_in": 0,
             "token_type": "Bearer",
@@ -250,20 +292,53 @@ class DevelopmentIdp:
             answer["id_token"] = self.sign({}, self._claims(client_id))
         return JSONResponse(_override(answer, self.members), headers=_NO_STORE)
 
-    def _authorize(self, request: Recorded) -> tuple[str, str]:
-        """Return the authenticated client and the scope it is granted."""
+    def _authenticated(self, request: Recorded, form: Mapping[str, str]) -> str:
+        """Return the id of the client that has authenticated itself."""
+        clients = Clients(
+            self.clients, self.client_keys, self.issuer, self.now(), self._assertions_seen
+        )
+        return clients.authenticated(request.header("authorization"), form)
+
+    def _user(self, form: Mapping[str, str]) -> str:
+        """Return the user whose password is right."""
+        name = form.get("username", "")
+        if name not in self.users or self.users[name] != form.get("password"):
+            raise OAuthError(401, "invalid_grant", BAD_USER)
+        return name
+
+    def _introspection_answer(self, request: Recorded, _address: str) -> Response:
+        """Say what a token stands for, as Keycloak does (RFC 7662 section 2.2)."""
         form = read_form(request)
-        if "grant_type" not in form:
-            raise OAuthError(400, "invalid_request", "Missing form parameter: grant_type")
-        if form["grant_type"] != "client_credentials":
-            raise OAuthError(400, "unsupported_grant_type", "Unsupported grant_type")
-        client_id, secret = client_credentials(request.header("authorization"), form)
-        # Keycloak tells the two apart by the code and not by the text.
-        if client_id not in self.clients:
-            raise OAuthError(401, "invalid_client", BAD_CLIENT)
-        if self.clients[client_id] != secret:
-            raise OAuthError(401, "unauthorized_client", BAD_CLIENT)
-        return client_id, granted_scope(form.get("scope", ""))
+        self._authenticated(request, form)
+        known = self._known(form.get("token", ""))
+        if known is None:
+            return JSONResponse(_override({"active": False}, self.introspected), headers=_NO_STORE)
+        answer = {"token_type": "Bearer", **known, "active": True}
+        return JSONResponse(_override(answer, self.introspected), headers=_NO_STORE)
+
+    def _known(self, token: str) -> Mapping[str, Any] | None:
+        """Return the claims of a token that is active."""
+        claims = self.opaque.get(token) or self._of_own_token(token)
+        if claims is None or token in self.revoked or claims.get("exp", math.inf) <= self.now():
+            return None
+        return claims
+
+    def _of_own_token(self, token: str) -> Mapping[str, Any] | None:
+        """Return the claims of a JWT that one of our keys has signed."""
+        signed, _, signature = token.rpartition(".")
+        try:
+            made = urlsafe_b64decode(signature + "==")
+            _, payload = signed.split(".")
+            if any(key.verifies(key.algorithm, key.kid, signed, made) for key in self._signing):
+                claims: dict[str, Any] = json.loads(urlsafe_b64decode(payload + "=="))
+                return claims
+        except ValueError:
+            pass
+        return None
+
+    @property
+    def _signing(self) -> list[Key]:
+        return [key for key in self.keys if key.algorithm != "RSA-OAEP"]
 
     # --- Control -------------------------------------------------------------
 
@@ -279,9 +354,10 @@ class DevelopmentIdp:
         """Apply what ``POST /control`` carries.
 
         ``reset``: true · ``rotate``: an algorithm · ``claims``, ``header``,
-        ``members``, ``metadata``: overrides, merged (null: left out) ·
-        ``token_answers``, ``discovery_answers``, ``certs_answers``: lists of scripted
-        answers with ``Answer``'s fields, ``headers`` an object and ``body`` a string.
+        ``members``, ``metadata``, ``introspected``: overrides, merged (null: left out) ·
+        ``token_answers``, ``discovery_answers``, ``certs_answers``,
+        ``introspection_answers``: lists of scripted answers with ``Answer``'s fields,
+        ``headers`` an object and ``body`` a string.
 
         Raises ``ValueError`` or ``TypeError`` for anything else.
         """
@@ -290,7 +366,7 @@ class DevelopmentIdp:
                 self.reset()
             elif name == "rotate":
                 self.rotate(change)
-            elif name in {"claims", "header", "members", "metadata"}:
+            elif name in {"claims", "header", "members", "metadata", "introspected"}:
                 given = {key: ABSENT if value is None else value for key, value in change.items()}
                 getattr(self, name).update(given)
             elif name in {f"{endpoint}_answers" for endpoint in ENDPOINTS}:

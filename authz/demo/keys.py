@@ -58,6 +58,22 @@ class Key:
         use = "enc" if encrypts else "sig"
         return {"kid": self.kid, "alg": self.algorithm, "use": use, **members}
 
+    @property
+    def private_jwk(self) -> dict[str, Any]:
+        """Both halves as a JWK: what a client that signs assertions keeps to itself."""
+        family = jwt.get_algorithm_by_name(self.algorithm)
+        members = family.to_jwk(self.private, as_dict=True)
+        members.pop("key_ops", None)
+        return {"kid": self.kid, "alg": self.algorithm, **members}
+
+    def verifies(self, algorithm: str, kid: object, signed: str, signature: bytes) -> bool:
+        """Whether a signature is this key's, made by its own algorithm and under its name."""
+        if (algorithm, kid) != (self.algorithm, self.kid):
+            return False
+        public: Any = self.private.public_key()
+        good: bool = jwt.get_algorithm_by_name(algorithm).verify(signed.encode(), public, signature)
+        return good
+
     def sign(self, header: Mapping[str, Any] | bytes, payload: Mapping[str, Any] | bytes) -> str:
         """Return the compact JWS (RFC 7515 section 7.1) of exactly these two parts.
 

@@ -1,20 +1,30 @@
-"""Reading a token request: the form, the client's authentication, the scope."""
+"""Reading a token request: the form, the client's authentication, the grant, the scope."""
 
 from __future__ import annotations
 
 import binascii
+import hmac
+import json
 import re
-from base64 import b64decode
-from typing import TYPE_CHECKING
+from base64 import b64decode, urlsafe_b64decode
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote_to_bytes
+
+from cryptography.exceptions import InvalidSignature
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from authz.demo.keys import Key
     from authz.demo.script import Recorded
 
 SCOPES = frozenset({"openid", "profile", "email", "address", "phone", "microprofile-jwt"})
 BAD_CLIENT = "Invalid client or Invalid client credentials"
+BAD_USER = "Invalid user credentials"
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+ASSERTION_SECONDS_MAX = 60
+_HASHES = {"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"}
 
 
 class OAuthError(Exception):
@@ -38,11 +48,74 @@ def read_form(request: Recorded) -> dict[str, str]:
     return form
 
 
-def client_credentials(authorization: str | None, form: Mapping[str, str]) -> tuple[str, str]:
-    """Return id and secret of the one client authentication (RFC 6749 section 2.3).
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """The clients of a provider: their secrets, and the public keys of those that have one.
 
-    Keycloak takes two and lets the form's ``client_id`` win; the RFC forbids it.
+    ``audience``: what an assertion must be for.  ``seen``: the ``jti`` of every one.
     """
+
+    secrets: Mapping[str, str]
+    keys: Mapping[str, Key]
+    audience: str
+    now: float
+    seen: set[str]
+
+    def authenticated(self, authorization: str | None, form: Mapping[str, str]) -> str:
+        """Return the id of the client that one authentication proves (RFC 6749 section 2.3)."""
+        if "client_assertion" in form:
+            return self._by_assertion(authorization, form)
+        client_id, secret = _id_and_secret(authorization, form)
+        # Keycloak tells the two apart by the code and not by the text.
+        if client_id not in self.secrets:
+            raise OAuthError(401, "invalid_client", BAD_CLIENT)
+        if self.secrets[client_id] != secret:
+            raise OAuthError(401, "unauthorized_client", BAD_CLIENT)
+        return client_id
+
+    def _by_assertion(self, authorization: str | None, form: Mapping[str, str]) -> str:
+        """Check an assertion as RFC 7523 section 3 has it: for us alone, short, and used once."""
+        if authorization is not None or "client_secret" in form:
+            raise OAuthError(400, "invalid_request", "more than one client authentication")
+        if form.get("client_assertion_type") != ASSERTION_TYPE:
+            raise OAuthError(400, "invalid_request", "another client_assertion_type")
+        try:
+            header, claims = self._verified(form["client_assertion"])
+            client_id = claims["sub"]
+            good = (
+                claims["iss"] == client_id == form.get("client_id", client_id)
+                and claims["aud"] == self.audience
+                and self.now < claims["exp"] <= self.now + ASSERTION_SECONDS_MAX
+                and claims["jti"] not in self.seen
+                and header["typ"] == "JWT"
+            )
+        except (KeyError, ValueError, TypeError, InvalidSignature):
+            raise OAuthError(401, "unauthorized_client", BAD_CLIENT) from None
+        if not good:
+            raise OAuthError(401, "unauthorized_client", BAD_CLIENT)
+        self.seen.add(claims["jti"])
+        return str(client_id)
+
+    def _verified(self, assertion: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return header and claims of an assertion; raises for a signature that is not its own."""
+        signed, _, signature = assertion.rpartition(".")
+        header, claims = (json.loads(_base64url(part)) for part in signed.split("."))
+        algorithm, client_id, made = header["alg"], claims["sub"], _base64url(signature)
+        if algorithm in _HASHES:
+            key = self.secrets[client_id].encode()
+            if hmac.digest(key, signed.encode(), _HASHES[algorithm]) != made:
+                raise InvalidSignature
+        elif not self.keys[client_id].verifies(algorithm, header.get("kid"), signed, made):
+            raise InvalidSignature
+        return header, claims
+
+
+def _base64url(text: str) -> bytes:
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def _id_and_secret(authorization: str | None, form: Mapping[str, str]) -> tuple[str, str]:
+    """Return id and secret; Keycloak takes two of them, the RFC forbids it."""
     posted = "client_id" in form or "client_secret" in form
     if authorization is not None and posted:
         raise OAuthError(400, "invalid_request", "more than one client authentication")

@@ -26,7 +26,7 @@ METHODS_DONE = ("bearer", "client_credentials")
 """In the order in which Kong looks for their credentials."""
 
 _BROWSER_METHODS = frozenset({"authorization_code", "session"})
-_CLIENT_AUTH_DONE = frozenset({"client_secret_basic", "client_secret_post"})
+_CLIENT_AUTH_DONE = frozenset({"client_secret_basic", "client_secret_jwt", "client_secret_post"})
 _OUR_CLIENT = frozenset({"client_id", "client_secret"})
 _DEFAULT_LOCATIONS = ("header", "query")
 _ENDPOINTS = ("issuer", "token_endpoint", "jwks_endpoint", "extra_jwks_uris")

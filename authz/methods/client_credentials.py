@@ -16,9 +16,18 @@ from typing import TYPE_CHECKING, ClassVar, Final, NoReturn
 
 from authz import credentials
 from authz.cache.guesses import fold
-from authz.errors import IdpOutage, Overloaded, Reason, Refusal, Unauthenticated, Unavailable
+from authz.errors import (
+    Forbidden,
+    IdpOutage,
+    Overloaded,
+    Reason,
+    Refusal,
+    Unauthenticated,
+    Unavailable,
+)
 from authz.methods.base import Method, client_of
-from authz.oauth import jwt
+from authz.oauth import grants, jwt
+from authz.oauth.client import caller
 from authz.oauth.http import within
 from authz.oauth.token_endpoint import TokenEndpoint
 
@@ -44,7 +53,11 @@ RENEWAL_SHARE: Final = 0.1
 RENEWAL_RETRY_SECONDS: Final = 5.0
 
 # Verdicts on a pair, which the next moment will not change.
-_REMEMBERED: Final = (Reason.SECRET_REJECTED, Reason.IDENTITY_MISMATCH)
+_REMEMBERED: Final = (
+    Reason.SECRET_REJECTED,
+    Reason.CLIENT_NOT_ALLOWED,
+    Reason.IDENTITY_MISMATCH,
+)
 _GUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _LOGGED_CHARS_MAX: Final = 100
 
@@ -100,7 +113,7 @@ class ClientCredentials(Method):
         try:
             async with within(self._timeout_s if held is None else self._patience_s):
                 return await self._shared_exchange(key, credential)
-        except (IdpOutage, Overloaded):
+        except (IdpOutage, Overloaded, Forbidden):
             self._renew_not_before = self._clock.monotonic() + RENEWAL_RETRY_SECONDS
             # Looked up again: it may have come to its end while we waited.
             held = await self._held(key, credential)
@@ -146,12 +159,21 @@ class ClientCredentials(Method):
         """Exchange, verify, and only then remember; this runs once for all who wait."""
         try:
             async with within(self._timeout_s):
-                token = await self._endpoint.exchange(credential)
+                client = caller(
+                    self._config, credential.client_id, credential.client_secret, self._clock
+                )
+                token = await self._endpoint.request(grants.client_credentials(), client)
                 claims = await self.verify(token, credential)
         except Refusal as error:
             if error.reason in _REMEMBERED:
                 neg = self._config.cache_ttl_neg
-                self._store.refuse(key, error.reason, lifetime_s=math.inf if neg is None else neg)
+                self._store.refuse(
+                    key,
+                    error.reason,
+                    lifetime_s=math.inf if neg is None else neg,
+                    # A client that may not have a token now has proven who it is.
+                    ends_token=error.reason is not Reason.CLIENT_NOT_ALLOWED,
+                )
             raise
         self._store.accept(key)
         return self._keep(key, token, claims)
@@ -231,6 +253,8 @@ def _refusal(reason: Reason) -> Refusal:
     """Return a refusal that may be remembered: the same the second time as the first."""
     if reason is Reason.SECRET_REJECTED:
         return Unauthenticated(reason, "the provider refused the client")
+    if reason is Reason.CLIENT_NOT_ALLOWED:
+        return Forbidden(reason, "the provider knows the client and gives it no token")
     return Unavailable(reason, "the provider's token is another client's")
 
 

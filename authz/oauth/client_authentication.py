@@ -1,55 +1,172 @@
-"""How a client proves itself at the token endpoint (RFC 6749 section 2.3.1)."""
+"""How a client proves itself to an identity provider (RFC 6749 section 2.3, RFC 7523).
+
+Each way is an object that signs a request: it returns the request with the proof in it.
+"""
 
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Final
+import secrets
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 from urllib.parse import quote_plus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
-    from authz.model import ClientCredential, OpenIDConnect
+    from authz.clock import Clock
+    from authz.model import Secret
+    from authz.oauth.assertion import Signer
 
-Form = list[tuple[str, str]]
-Headers = dict[str, str]
+# An assertion is used at once; one that leaks is of no use a minute later.
+ASSERTION_SECONDS_MAX: Final = 60
+ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+HINT_ENCODED: Final = (
+    "the id or the secret has characters that client_secret_basic form-encodes (such as + / % :), "
+    "and some providers do not decode them: try client_secret_post"
+)
+
+_JTI_BYTES: Final = 24
 
 
-def client_secret_basic(client: ClientCredential, _form: Form, headers: Headers) -> None:
-    """Put the client into an Authorization header.
+@dataclass(frozen=True, slots=True)
+class FormRequest:
+    """What is POSTed to an endpoint of a provider: a form, and headers beside it.
 
-    Both halves are form-encoded first: a bare ``%`` or ``+`` would be decoded
-    into another secret by a provider that follows the RFC.
+    ``secrets``: the texts in it that no log may show.  ``hint``: what to try if the
+    provider refuses the client, empty if there is nothing.
     """
-    pair = f"{quote_plus(client.client_id)}:{quote_plus(client.client_secret.reveal())}"
-    headers["authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+
+    form: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    hint: str = ""
+
+    def with_fields(self, fields: Iterable[tuple[str, str]], secret: str) -> FormRequest:
+        """Return the request with more form fields, one of which holds ``secret``."""
+        return replace(self, form=(*self.form, *fields), secrets=(*self.secrets, secret))
 
 
-def client_secret_post(client: ClientCredential, form: Form, _headers: Headers) -> None:
-    """Put the client into the form."""
-    form += [
-        ("client_id", client.client_id),
-        ("client_secret", client.client_secret.reveal()),
-    ]
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a request goes.
 
-
-CLIENT_AUTH_METHODS: Final[dict[str, Callable[[ClientCredential, Form, Headers], None]]] = {
-    "client_secret_basic": client_secret_basic,
-    "client_secret_post": client_secret_post,
-}
-
-
-def choose(config: OpenIDConnect, supported: Sequence[str]) -> str:
-    """Return the method to use, in Kong's order of precedence.
-
-    ``token_endpoint_auth_method``, else the first ``client_auth``, else the
-    first that we share with the provider's metadata, else client_secret_basic
-    (the default of RFC 8414 section 2).
+    ``issuer``: the name of the provider, empty where no metadata were asked for.
+    ``auth_methods``: how it says that clients may prove themselves here.
     """
-    if config.token_endpoint_auth_method is not None:
-        return config.token_endpoint_auth_method
-    if config.client_auth:
-        return config.client_auth[0]
-    return next(
-        (method for method in CLIENT_AUTH_METHODS if method in supported), "client_secret_basic"
-    )
+
+    url: str
+    issuer: str = ""
+    auth_methods: tuple[str, ...] = ()
+
+
+class ClientAuthentication(Protocol):
+    """One client's way to prove who it is.
+
+    ``needs_metadata``: whether ``sign`` looks at more of the endpoint than its URL.
+    """
+
+    @property
+    def needs_metadata(self) -> bool:
+        """Whether the provider's metadata must be known before a request is signed."""
+
+    def sign(self, request: FormRequest, endpoint: Endpoint) -> FormRequest:
+        """Return the request with the client's proof for this endpoint in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSecretBasic:
+    """The id and the secret in an Authorization header (RFC 6749 section 2.3.1)."""
+
+    client_id: str
+    secret: Secret = field(repr=False)
+    needs_metadata: ClassVar[bool] = False
+
+    def sign(self, request: FormRequest, endpoint: Endpoint) -> FormRequest:
+        """Put the pair into the header.
+
+        Both halves are form-encoded first: a bare ``%`` or ``+`` would be decoded
+        into another secret by a provider that follows the RFC.
+        """
+        del endpoint
+        secret = self.secret.reveal()
+        pair = f"{quote_plus(self.client_id)}:{quote_plus(secret)}"
+        header = "Basic " + base64.b64encode(pair.encode()).decode()
+        return replace(
+            request,
+            headers={**request.headers, "authorization": header},
+            secrets=(*request.secrets, secret),
+            hint="" if pair == f"{self.client_id}:{secret}" else HINT_ENCODED,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSecretPost:
+    """The id and the secret in the form (RFC 6749 section 2.3.1)."""
+
+    client_id: str
+    secret: Secret = field(repr=False)
+    needs_metadata: ClassVar[bool] = False
+
+    def sign(self, request: FormRequest, endpoint: Endpoint) -> FormRequest:
+        """Put the pair into the form."""
+        del endpoint
+        secret = self.secret.reveal()
+        pair = (("client_id", self.client_id), ("client_secret", secret))
+        return request.with_fields(pair, secret)
+
+
+def _fresh_jti() -> str:
+    return secrets.token_urlsafe(_JTI_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Assertion:
+    """A signed assertion in the form: ``client_secret_jwt`` and ``private_key_jwt``.
+
+    RFC 7523 section 3.  The audience is the issuer alone: an assertion for a token
+    endpoint could be handed on by whoever runs another endpoint (CVE-2025-27370).
+    """
+
+    client_id: str
+    signer: Signer = field(repr=False)
+    clock: Clock = field(repr=False)
+    fresh_jti: Callable[[], str] = field(default=_fresh_jti, repr=False)
+    needs_metadata: ClassVar[bool] = True
+
+    def sign(self, request: FormRequest, endpoint: Endpoint) -> FormRequest:
+        """Put an assertion into the form that is good for a minute, and for one request."""
+        now = int(self.clock.now())
+        assertion = self.signer.compact(
+            {
+                "iss": self.client_id,
+                "sub": self.client_id,
+                "aud": endpoint.issuer,
+                "jti": self.fresh_jti(),
+                "iat": now,
+                "exp": now + ASSERTION_SECONDS_MAX,
+            }
+        )
+        proof = (
+            ("client_id", self.client_id),
+            ("client_assertion_type", ASSERTION_TYPE),
+            ("client_assertion", assertion),
+        )
+        return request.with_fields(proof, assertion)
+
+
+@dataclass(frozen=True, slots=True)
+class AsProviderSays:
+    """The first of the ways we have that the provider lists; if it lists none, the first.
+
+    RFC 8414 section 2: where the metadata say nothing, client_secret_basic is meant.
+    """
+
+    ways: Mapping[str, ClientAuthentication]
+    needs_metadata: ClassVar[bool] = True
+
+    def sign(self, request: FormRequest, endpoint: Endpoint) -> FormRequest:
+        """Sign the request in the way that the endpoint's provider lists."""
+        first = next(iter(self.ways))
+        chosen = next((name for name in self.ways if name in endpoint.auth_methods), first)
+        return self.ways[chosen].sign(request, endpoint)

@@ -19,7 +19,7 @@ import pytest
 from support.idp import RunningIdp, key
 from support.tls import authority, ca_file, server_context
 
-from authz.demo.idp import ABSENT, CLIENTS, ISSUER, DevelopmentIdp, serve
+from authz.demo.idp import ABSENT, CLIENTS, ISSUER, USERS, DevelopmentIdp, serve
 from authz.demo.keys import Key
 from authz.demo.parts import Process, answers, free_port
 from authz.demo.script import Answer
@@ -181,7 +181,7 @@ WRONG = (401, "unauthorized_client", "Invalid client or Invalid client credentia
             id="basic and post",
         ),
         pytest.param(
-            {"grant_type": "password"},
+            {"grant_type": "refresh_token"},
             basic("kong_id", SECRET),
             (400, "unsupported_grant_type", "Unsupported grant_type"),
             id="another grant",
@@ -508,3 +508,78 @@ def test_serving_says_what_it_is_for_and_ends_with_0_on_an_interrupt() -> None:
 
 def test_without_keys_it_makes_its_own() -> None:
     assert [made.algorithm for made in DevelopmentIdp().keys] == ["RS256", "RSA-OAEP"]
+
+
+# --- Passwords, assertions, introspection ------------------------------------------------------
+
+
+def test_a_users_password_gets_a_token_in_the_users_name(idp: RunningIdp) -> None:
+    grant = {"grant_type": "password", "username": "alice"}
+    good = token(idp, grant | {"password": USERS["alice"]}, basic("kong_id", SECRET))
+    bad = token(idp, grant | {"password": "wrong"}, basic("kong_id", SECRET))
+
+    found = claims(good.json["access_token"])
+    assert (found["preferred_username"], found["azp"]) == ("alice", "kong_id")
+    assert "client_id" not in found
+    assert (bad.status, bad.json["error"]) == (401, "invalid_grant")
+
+
+def assertion(idp: RunningIdp, key: Key, **claims: Any) -> dict[str, str]:
+    now = int(idp.now())
+    own = {"iss": "kong_id", "sub": "kong_id", "aud": idp.issuer, "jti": "1", "exp": now + 60}
+    signed = key.sign({"alg": key.algorithm, "typ": "JWT", "kid": key.kid}, own | claims)
+    kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+    return GRANT | {"client_assertion": signed, "client_assertion_type": kind}
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256", "EdDSA"])
+def test_an_assertion_is_taken_once(idp: RunningIdp, algorithm: str) -> None:
+    idp.client_keys["kong_id"] = own = key(algorithm, 7)
+
+    assert token(idp, assertion(idp, own)).status == 200
+    assert token(idp, assertion(idp, own)).status == 401
+    assert token(idp, assertion(idp, own, jti="2")).status == 200
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"aud": "elsewhere"},
+        {"iss": "other_id"},
+        {"sub": "other_id"},
+        {"exp": 1},
+        {"exp": 10**11},
+        {"exp": None},
+        {"jti": ["1"]},
+    ],
+    ids=str,
+)
+def test_an_assertion_that_is_not_for_us_alone_is_refused(
+    idp: RunningIdp, claims: dict[str, Any]
+) -> None:
+    idp.client_keys["kong_id"] = own = key("ES256", 7)
+
+    assert token(idp, assertion(idp, own, **claims)).status == 401
+    assert token(idp, assertion(idp, key("ES256", 8))).status == 401
+
+
+def introspect(idp: RunningIdp, text: str, headers: dict[str, str]) -> Reply:
+    form_type = {"content-type": "application/x-www-form-urlencoded"}
+    path = "/realms/kong/protocol/openid-connect/token/introspect"
+    return call(idp, path, "POST", body=urlencode({"token": text}), headers=form_type | headers)
+
+
+def test_introspection_says_what_a_token_stands_for(idp: RunningIdp) -> None:
+    idp.opaque["opaque-1"] = {"client_id": "kong_id"}
+    jwt_token, client = idp.issue(), basic("kong_id", SECRET)
+
+    assert introspect(idp, "opaque-1", client).json == {
+        "active": True,
+        "client_id": "kong_id",
+        "token_type": "Bearer",
+    }
+    assert introspect(idp, jwt_token, client).json["azp"] == "kong_id"
+    idp.revoked.add(jwt_token)
+    for text in (jwt_token, "unknown", idp.issue(exp=1), "a.b.c", "é.b.c"):
+        assert introspect(idp, text, client).json == {"active": False}
+    assert introspect(idp, "opaque-1", basic("kong_id", "wrong")).status == 401

@@ -493,7 +493,7 @@ def test_no_place_at_all_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "method",
-    ["client_secret_jwt", "private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"],
+    ["private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"],
 )
 @pytest.mark.parametrize("name", ["client_auth", "token_endpoint_auth_method"])
 def test_client_authentication_that_is_not_done_is_refused(name: str, method: str) -> None:

@@ -7,11 +7,12 @@ import gc
 import gzip
 import json
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.idp import RunningIdp, key
-from support.running import KONG_ID, KONG_SECRET, basic
+from support.running import KONG_ID, KONG_SECRET, basic, logged
 from support.scenes import OTHER_ID, OTHER_SECRET, landed, on, routes, says, verdict
 from support.scripted import (
     answer as sends,
@@ -84,21 +85,33 @@ async def test_TE_01_token_type_is_compared_without_case(
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(ABSENT, id="missing"),
         pytest.param("DPoP", id="DPoP"),
         pytest.param("mac", id="mac"),
         pytest.param("N_A", id="N_A"),
         pytest.param(7, id="number"),
-        pytest.param(None, id="null"),
+        pytest.param(False, id="false"),
+        pytest.param([], id="list"),
     ],
 )
 async def test_TE_02_only_a_bearer_token_is_handed_on(
-    idp: RunningIdp, make_authz: MakeAuthz, kind: object
+    idp: RunningIdp, make_authz: MakeAuthz, caplog: pytest.LogCaptureFixture, kind: object
 ) -> None:
-    document = {"access_token": idp.issue(), "expires_in": 300}
-    if kind is not ABSENT:
-        document["token_type"] = kind
+    document = {"access_token": idp.issue(), "expires_in": 300, "token_type": kind}
+
     assert await told(idp, make_authz(), says(document)) == "503 idp_answer_invalid"
+    assert f"token_type is {json.dumps(kind)}; only Bearer is done" in logged(caplog.records)
+
+
+@pytest.mark.parametrize("kind", [ABSENT, None, ""], ids=["missing", "null", "empty"])
+async def test_A14_a_token_without_a_type_is_taken_for_bearer_with_one_notice(
+    idp: RunningIdp, make_authz: MakeAuthz, caplog: pytest.LogCaptureFixture, kind: object
+) -> None:
+    idp.members["token_type"] = kind
+    authz = make_authz()
+
+    assert (await authz.basic()).allowed
+    assert verdict(await authz.basic(OTHER_ID, OTHER_SECRET)) == "403 consumer_unknown"
+    assert logged(caplog.records).count("have no token_type") == 1
 
 
 @pytest.mark.parametrize(
@@ -272,6 +285,15 @@ async def test_TE_07_a_success_that_is_no_strict_json_object_is_503(
     assert await told(idp, make_authz(), says(body)) == "503 idp_answer_invalid"
 
 
+@pytest.mark.parametrize("error", [None, ""], ids=["null", "empty"])
+async def test_A4_an_error_member_that_says_nothing_spoils_no_token(
+    idp: RunningIdp, make_authz: MakeAuthz, error: object
+) -> None:
+    idp.members["error"] = error
+
+    assert (await make_authz().basic()).allowed
+
+
 async def test_TE_08_an_error_member_wins_over_status_200(
     idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
@@ -437,6 +459,75 @@ async def test_TE_13_any_refusal_of_the_client_is_the_same_401(
     assert description not in authz.metrics()
 
 
+@pytest.mark.parametrize("status", [400, 403])
+@pytest.mark.parametrize("error", ["access_denied", "invalid_grant", "unauthorized_client"])
+async def test_A5_a_client_that_may_have_no_token_is_403_and_no_guess(
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, error: str, status: int
+) -> None:
+    idp.now = clock.now
+    idp.token_answers.append(replace(refuses(error, status, "Realm not enabled"), times=None))
+    authz = make_authz(clock=clock)
+
+    answer = await authz.basic()
+    assert verdict(answer) == "403 client_not_allowed"
+    assert answer.body == '{"message":"Forbidden"}'
+    # Remembered for the pair: the provider is not asked again for 5 s.
+    assert verdict(await authz.basic()) == "403 client_not_allowed"
+    assert idp.counters["token"] == 1
+    # More of these than the limiter has places for guesses, and none is taken.
+    for number in range(25):
+        refused = await authz.basic(KONG_ID, f"secret {number}")
+        assert verdict(refused) == "403 client_not_allowed"
+    idp.token_answers.clear()
+    clock.advance(5)
+    assert (await authz.basic()).allowed
+
+
+async def test_A5_a_client_that_may_have_no_new_token_keeps_the_one_it_has(
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock
+) -> None:
+    idp.now = clock.now
+    authz = make_authz(clock=clock)
+    assert (await authz.basic()).allowed
+    idp.token_answers.append(replace(refuses("access_denied", 403), times=None))
+
+    clock.advance(275)
+    assert (await authz.basic()).allowed
+    assert idp.counters["token"] == 2
+    clock.advance(24)
+    assert (await authz.basic()).allowed
+    clock.advance(1)  # the token's end
+    assert verdict(await authz.basic()) == "403 client_not_allowed"
+
+
+async def test_A5_the_providers_words_are_in_the_log_and_nowhere_else(
+    idp: RunningIdp, make_authz: MakeAuthz, caplog: pytest.LogCaptureFixture
+) -> None:
+    idp.token_answers.append(refuses("invalid_client", 401, "No such client, said the provider"))
+    authz = make_authz(display_errors=True)
+    answer = await authz.basic()
+
+    (line,) = [vars(r)["fields"] for r in caplog.records if r.name == "authz.decision"]
+    assert line["idp_error"] == "invalid_client"
+    assert line["idp_error_description"] == "No such client, said the provider"
+    assert b"No such client" not in answer.wire
+    assert b"invalid_client" not in answer.wire
+    assert "invalid_client" not in authz.metrics()
+
+
+async def test_a_refused_secret_that_was_form_encoded_gets_a_hint_in_the_log(
+    idp: RunningIdp, make_authz: MakeAuthz, caplog: pytest.LogCaptureFixture
+) -> None:
+    idp.token_answers.append(replace(refuses("invalid_client", 401), times=2))
+    authz = make_authz()
+    await authz.basic(KONG_ID, "plain")
+    assert "client_secret_post" not in logged(caplog.records)
+
+    answer = await authz.basic(KONG_ID, "a+b/c")
+    assert "try client_secret_post" in logged(caplog.records)
+    assert b"client_secret_post" not in answer.wire
+
+
 async def test_TE_14_a_disabled_service_account_is_401(
     idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
@@ -465,7 +556,8 @@ async def test_TE_15_invalid_scope_is_a_fault_of_the_configuration(
         pytest.param("invalid_request", "idp_request_refused", id="invalid_request"),
         pytest.param("unsupported_grant_type", "idp_request_refused", id="unsupported_grant_type"),
         pytest.param("no_such_error", "idp_request_refused", id="unknown"),
-        pytest.param("ungültig", "idp_request_refused", id="not ASCII"),
+        # The code has a grammar (RFC 6749 section 5.2): what breaks it is none.
+        pytest.param("ungültig", "idp_answer_invalid", id="not ASCII"),
         pytest.param(["invalid_client"], "idp_answer_invalid", id="list"),
         pytest.param({"code": "invalid_client"}, "idp_answer_invalid", id="object"),
         pytest.param(None, "idp_answer_invalid", id="null"),
@@ -532,6 +624,9 @@ async def test_TE_17_the_pause_holds_for_every_plugin_of_the_provider(
         pytest.param(says(b"<html>", 502), id="502"),
         pytest.param(says(b"", 503, ("retry-after", "30")), id="503 with Retry-After"),
         pytest.param(says(b"", 504), id="504"),
+        pytest.param(says(b"", 408), id="408"),
+        pytest.param(refuses("temporarily_unavailable"), id="temporarily_unavailable"),
+        pytest.param(refuses("server_error", 401), id="server_error with 401"),
         pytest.param(says({"error": "invalid_client"}, 500), id="500 with an error object"),
         pytest.param(says(b"x" * 100_000, 502), id="502 with a long page"),
         pytest.param(
@@ -539,7 +634,7 @@ async def test_TE_17_the_pause_holds_for_every_plugin_of_the_provider(
         ),
     ],
 )
-async def test_TE_18_a_server_error_is_an_outage_and_not_repeated(
+async def test_A7_TE_18_a_server_error_is_an_outage_and_not_repeated(
     idp: RunningIdp, make_authz: MakeAuthz, scripted: Answer
 ) -> None:
     assert await told(idp, make_authz(), scripted) == "503 idp_unavailable"
@@ -764,6 +859,21 @@ async def test_TE_26_a_token_request_authenticates_the_client_in_one_way(
     else:
         assert request.header("authorization") is None
         assert (request.form["client_id"], request.form["client_secret"]) == (KONG_ID, KONG_SECRET)
+
+
+async def test_client_secret_jwt_never_sends_the_callers_secret(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    authz = make_authz(token_endpoint_auth_method="client_secret_jwt")
+
+    assert (await authz.basic()).allowed
+    assert verdict(await authz.basic(KONG_ID, "wrong")) == "401 secret_rejected"
+    asked = [request for request in idp.requests if request.endpoint == "token"]
+    assert len(asked) == 2
+    for request in asked:
+        assert request.header("authorization") is None
+        assert KONG_SECRET.encode() not in request.body
+        assert request.form["client_id"] == KONG_ID
 
 
 @pytest.mark.parametrize(

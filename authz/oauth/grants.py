@@ -1,0 +1,231 @@
+"""What is asked of the token and introspection endpoints, and what a refusal there means.
+
+The provider's verdict may be on the caller, on our own client, on the way in which we
+asked, or no verdict at all: which of these depends on the grant, on whose client asked,
+on the HTTP status and on the OAuth error code (RFC 6749 section 5.2).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from authz import strict_json
+from authz.errors import Forbidden, IdpOutage, Reason, Unauthenticated, Unavailable
+from authz.oauth.client_authentication import FormRequest
+from authz.oauth.http import HTTP_OK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from authz.errors import Refusal
+    from authz.model import Secret
+    from authz.oauth.http import Response
+
+CLIENT_CREDENTIALS: Final = "client_credentials"
+PASSWORD: Final = "password"
+INTROSPECTION: Final = "introspection"
+"""No grant, but what an introspection endpoint refuses is told apart in the same table."""
+
+RETRY_AFTER_SECONDS: Final = (1, 60)
+ERROR_CODE_CHARS_MAX: Final = 64
+ERROR_DESCRIPTION_CHARS_MAX: Final = 100
+
+# RFC 6749 section 5.2: %x20-21 / %x23-5B / %x5D-7E.
+_ERROR_CODE: Final = re.compile(rf"[\x20-\x21\x23-\x5b\x5d-\x7e]{{1,{ERROR_CODE_CHARS_MAX}}}")
+
+_UNAUTHORIZED: Final = 401
+_FORBIDDEN: Final = 403
+_REQUEST_TIMEOUT: Final = 408
+_TOO_MANY_REQUESTS: Final = 429
+_SERVER_ERRORS: Final = range(500, 600)
+
+_OUTAGES: Final = frozenset(("temporarily_unavailable", "server_error"))
+# About the client, whatever the status.  Keycloak says unauthorized_client for a wrong
+# secret and invalid_client for an unknown client, both with 401.
+_ABOUT_THE_CLIENT: Final = frozenset(("invalid_client", "unauthorized_client"))
+# The client is who it says, and may not have this: Auth0 says access_denied with 403 to
+# a client without a grant for the audience, and with 401 to a wrong secret.
+_NOT_ALLOWED: Final = frozenset(("access_denied", "invalid_grant", "unauthorized_client"))
+# About what we asked for, even with 401: no verdict on anybody's secret.
+_ABOUT_THE_REQUEST: Final = frozenset(
+    ("invalid_scope", "invalid_target", "unsupported_grant_type", "unsupported_token_type")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a client asks the token endpoint for (RFC 6749 section 4)."""
+
+    kind: str
+    request: FormRequest
+
+
+def client_credentials() -> Grant:
+    """Return the grant of a client that asks in its own name (RFC 6749 section 4.4)."""
+    form = (("grant_type", CLIENT_CREDENTIALS),)
+    return Grant(CLIENT_CREDENTIALS, FormRequest(form))
+
+
+def password(username: str, secret: Secret) -> Grant:
+    """Return the grant of a user's name and password (RFC 6749 section 4.3)."""
+    text = secret.reveal()
+    form = (("grant_type", PASSWORD), ("username", username), ("password", text))
+    return Grant(PASSWORD, FormRequest(form, secrets=(text,)))
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAnswer:
+    """An answer of an endpoint, read as far as a verdict needs it.
+
+    ``document``: its JSON object, empty if it has none.  ``error``: the OAuth error
+    code, ``None`` if there is none that keeps to the grammar.  ``refused``: whether it
+    is anything but a success; some providers answer errors with 200.
+    """
+
+    endpoint: str
+    status: int
+    document: Mapping[str, Any]
+    error: str | None
+    refused: bool
+    retry_after: int
+    log_fields: Mapping[str, str]
+
+
+def read(answer: Response, endpoint: str, asked: FormRequest) -> ProviderAnswer:
+    """Read the answer to ``asked``; ``endpoint`` names in messages who answered.
+
+    Raises :class:`~authz.errors.Unavailable` for a success that is no strict JSON object.
+    """
+    document = _document(answer, endpoint)
+    said = document.get("error")
+    error = said if isinstance(said, str) and _ERROR_CODE.fullmatch(said) else None
+    return ProviderAnswer(
+        endpoint=endpoint,
+        status=answer.status,
+        document=document,
+        error=error,
+        # A member that is null or empty says nothing.
+        refused=answer.status != HTTP_OK or said not in (None, ""),
+        retry_after=_retry_after(answer.headers.get("retry-after", "")),
+        log_fields=_log_fields(error, document.get("error_description"), asked),
+    )
+
+
+def _document(answer: Response, endpoint: str) -> Mapping[str, Any]:
+    """Return the JSON object of an answer; an error answer need not have one."""
+    try:
+        document = strict_json.loads(answer.body)
+    except strict_json.InvalidJSONError as error:
+        document = str(error)
+    if isinstance(document, dict):
+        return document
+    if answer.status == HTTP_OK:
+        raise Unavailable(Reason.IDP_ANSWER_INVALID, f"{endpoint}: the answer is not a JSON object")
+    return {}
+
+
+def _log_fields(error: str | None, description: object, asked: FormRequest) -> dict[str, str]:
+    """Return what the provider said, for the log: bounded, escaped, and none of our secrets."""
+    said = {"idp_error": error, "idp_error_description": description}
+    fields = {
+        name: json.dumps(text)[1:-1][:ERROR_DESCRIPTION_CHARS_MAX]
+        for name, text in said.items()
+        if isinstance(text, str) and text and not any(secret in text for secret in asked.secrets)
+    }
+    if error in _ABOUT_THE_CLIENT and asked.hint:
+        fields["hint"] = asked.hint
+    return fields
+
+
+def _retry_after(value: str) -> int:
+    """Return Retry-After (RFC 9110 section 10.2.3) in seconds, bounded; a date counts as none."""
+    low, high = RETRY_AFTER_SECONDS
+    return min(max(int(value), low), high) if re.fullmatch(r"[0-9]{1,9}", value) else low
+
+
+def verdict(answer: ProviderAnswer, kind: str, *, is_caller: bool) -> Refusal:
+    """Return what a refusal means.
+
+    ``kind``: the grant, or ``INTROSPECTION``.  ``is_caller``: whether the client that
+    asked is the caller, so that a verdict on it is one on the caller's secret; else it
+    is our own, and the caller did nothing wrong.
+    """
+    return (
+        _outage(answer)
+        or (_of_callers_client(answer) if is_caller else _of_own_client(answer, kind))
+        or _of_the_request(answer)
+    )
+
+
+def _outage(answer: ProviderAnswer) -> Refusal | None:
+    """Return an outage, whatever else the answer says."""
+    if answer.status == _TOO_MANY_REQUESTS or answer.error == "slow_down":
+        return IdpOutage(
+            Reason.IDP_THROTTLED,
+            f"{answer.endpoint}: the provider is overwhelmed ({_found(answer)})",
+            retry_after=answer.retry_after,
+            log_fields=answer.log_fields,
+        )
+    is_down = answer.status in _SERVER_ERRORS or answer.status == _REQUEST_TIMEOUT
+    if is_down or answer.error in _OUTAGES:
+        return IdpOutage(
+            Reason.IDP_UNAVAILABLE,
+            f"{answer.endpoint}: {_found(answer)}",
+            log_fields=answer.log_fields,
+        )
+    return None
+
+
+def _of_callers_client(answer: ProviderAnswer) -> Refusal | None:
+    """Return a verdict on the caller, who asked as the client; a wrong secret is a guess.
+
+    A bare 401 may come from a proxy in between: no proof of a wrong secret.
+    """
+    code, said = answer.error, answer.log_fields
+    if code is None or code in _ABOUT_THE_REQUEST:
+        return None
+    if code == "invalid_client" or answer.status == _UNAUTHORIZED:
+        return Unauthenticated(
+            Reason.SECRET_REJECTED, "the provider refused the client", log_fields=said
+        )
+    if code in _NOT_ALLOWED:
+        return Forbidden(
+            Reason.CLIENT_NOT_ALLOWED,
+            "the provider knows the client and gives it no token",
+            log_fields=said,
+        )
+    return None
+
+
+def _of_own_client(answer: ProviderAnswer, kind: str) -> Refusal | None:
+    """Return a verdict on the user whose password was asked about, or on our own client."""
+    code, status, said = answer.error, answer.status, answer.log_fields
+    if kind == PASSWORD and code == "invalid_grant":
+        return Unauthenticated(
+            Reason.SECRET_REJECTED, "the provider refused the user", log_fields=said
+        )
+    concerns_client = status == _UNAUTHORIZED or (kind == INTROSPECTION and status == _FORBIDDEN)
+    if code in _ABOUT_THE_CLIENT or (concerns_client and code not in _ABOUT_THE_REQUEST):
+        return Unavailable(
+            Reason.OWN_CLIENT_REJECTED,
+            f"{answer.endpoint}: the provider refused our own client ({_found(answer)}); see the "
+            "plugin's client_id, client_secret and client_auth",
+            log_fields=said,
+        )
+    return None
+
+
+def _of_the_request(answer: ProviderAnswer) -> Refusal:
+    """Return that the provider refused how we ask, or did not answer as OAuth has it."""
+    detail = f"{answer.endpoint}: {_found(answer)}"
+    if answer.error == "invalid_scope":
+        detail += "; see the plugin's scopes"
+    reason = Reason.IDP_ANSWER_INVALID if answer.error is None else Reason.IDP_REQUEST_REFUSED
+    return Unavailable(reason, detail, log_fields=answer.log_fields)
+
+
+def _found(answer: ProviderAnswer) -> str:
+    return f"HTTP status {answer.status}"
