@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.configuration import load_files as parsed
+from support.configuration import read
 
 from authz.errors import ConfigurationError, RouteNotFound, RouteOpened
+from authz.kong import state
 from authz.kong.files import LOOKS_MAX
 from authz.kong.router import Router
-from authz.loading import Loader
+from authz.loading import Loader, load_gateway
 from authz.model import Request
 from authz.runtime import Shared
 from authz.settings import Settings
@@ -307,3 +310,27 @@ async def test_what_is_loaded_is_made_of_the_bytes_that_come_with_it(tmp_path: P
     accepted = await loader(tmp_path).accepted(loaded.sources)
     assert accepted.gateway == loaded.configuration.gateway
     assert loaded.sources.files == ((str(tmp_path / "kong.yaml"), PLUGINS_LAST.encode()),)
+
+
+async def test_what_only_the_router_refuses_is_refused_wherever_a_file_is_judged(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "kong.yaml"
+    file.write_text(PLUGINS_INSIDE)
+    load = loader(file).load
+    in_force = (await load()).configuration.gateway
+    # Small enough as it is written, and too large once case means nothing, as in a header.
+    file.write_text(PLUGINS_INSIDE.replace("~*^2", "~*" + "k" * 5_000))
+    sources = read([file])
+    assert state.parse(sources, {}).routes
+    refused = r"kong\.yaml:\d+:\d+: headers: 'k+' cannot be read: RE2 says pattern too large"
+
+    with pytest.raises(ConfigurationError, match=refused):
+        await load()
+    with pytest.raises(ConfigurationError, match=refused):
+        await load(in_force)
+    with pytest.raises(ConfigurationError, match=refused):
+        await loader(file).accepted(sources)
+    # As authz validate and authz envoy ask, with a loop of their own.
+    with pytest.raises(ConfigurationError, match=refused):
+        await asyncio.to_thread(load_gateway, Settings(config=(str(file),)), {})

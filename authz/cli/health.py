@@ -60,7 +60,7 @@ def health(
 
     Exits with 0 if every address says SERVING, 1 if not.
     """
-    from authz.transport.grpcio import ProbeTls, probe
+    from authz.transport.probe import ProbeTls, probe
 
     if tls_ca is None and (tls_cert or tls_key or tls_server_name):
         raise click.UsageError("to ask with TLS give --tls-ca")

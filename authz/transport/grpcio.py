@@ -1,4 +1,4 @@
-"""The default transport: ``grpc.aio``.  The home of grpcio.
+"""The default transport: ``grpc.aio``.
 
 Nothing here logs a request or a context: both hold the caller's credentials.
 """
@@ -9,18 +9,17 @@ import asyncio
 import os
 import sys
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import grpc
 from google.protobuf import descriptor_pb2, json_format
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from authz.settings import TcpAddress, UnixAddress
+from authz.settings import TcpAddress
 from authz.transport import AUTHORIZATION, LIMITS, ListenError, answer
+from authz.transport.probe import HEALTH, grpc_target
 from authz.transport.sockets import bind, group_only, unix_socket
 
 if TYPE_CHECKING:
@@ -37,23 +36,8 @@ if TYPE_CHECKING:
         health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
     ]
 
-HEALTH = "grpc.health.v1.Health"
 REFLECTION = "grpc.reflection.v1.ServerReflection"
-PROBE_SECONDS = 3.0
 PING_INTERVAL_SECONDS_MIN = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeTls:
-    """What ``probe`` needs of PEM files where the listener has TLS."""
-
-    ca: str
-    """Who has signed the server's certificate."""
-    cert: str | None = None
-    """The client's, where the listener wants one."""
-    key: str | None = None
-    server_name: str | None = None
-    """The name in the server's certificate, if that is not the address."""
 
 
 class GrpcioTransport:
@@ -132,17 +116,16 @@ class GrpcioTransport:
 
 @contextmanager
 def _batch_scheduling() -> Iterator[None]:
-    """Let this thread, and those that gRPC starts from it, not interrupt each other.
+    """Keep this thread, and those that gRPC starts from it, from preempting each other.
 
-    gRPC wakes a thread of its own at every step of a call, and what wakes up may
-    interrupt what runs: five times a call, each time for nothing, as the one who is
-    to go on is the one that was interrupted.  Under SCHED_BATCH it waits for its turn
-    instead (sched(7)), which saves a quarter of the CPU time of a call.
+    gRPC's own thread preempts the Python thread about five times a call, and then waits
+    for it each time.  Under SCHED_BATCH (sched(7)) it does not preempt, which saves a
+    quarter of the CPU time of a call.
     """
     if sys.platform != "linux":
         yield
         return
-    if os.sched_getscheduler(0) != os.SCHED_OTHER:  # somebody has chosen: that stays
+    if os.sched_getscheduler(0) != os.SCHED_OTHER:  # chosen by the operator: it stays
         yield
         return
     with suppress(OSError):  # a sandbox may forbid it: calls cost more then
@@ -152,40 +135,6 @@ def _batch_scheduling() -> Iterator[None]:
     finally:
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-
-
-def probe(address: Address, service: str = AUTHORIZATION, *, tls: ProbeTls | None = None) -> str:
-    """Ask the gRPC health of ``address``: ``SERVING``, another status, or why there is none.
-
-    ``tls`` is for TCP; a Unix socket never has any.  Raises ``OSError`` for a
-    file that cannot be read.
-    """
-    with _channel(address, tls) as channel:
-        check = channel.unary_unary(
-            f"/{HEALTH}/Check",
-            health_pb2.HealthCheckRequest.SerializeToString,
-            health_pb2.HealthCheckResponse.FromString,
-        )
-        try:
-            answer = check(health_pb2.HealthCheckRequest(service=service), timeout=PROBE_SECONDS)
-        except grpc.RpcError as error:
-            return error.code().name
-    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-
-
-def _channel(address: Address, tls: ProbeTls | None) -> grpc.Channel:
-    # A question to this host is nothing for the proxy that http_proxy names.
-    options: tuple[tuple[str, str | int], ...] = (("grpc.enable_http_proxy", 0),)
-    if isinstance(address, UnixAddress):
-        # Without a name grpcio sends the path, which is no authority (RFC 3986 section 3.2).
-        options = (*options, ("grpc.default_authority", "localhost"))
-    if tls is None or isinstance(address, UnixAddress):
-        return grpc.insecure_channel(_target(address), options)
-    if tls.server_name is not None:
-        options = (*options, ("grpc.ssl_target_name_override", tls.server_name))
-    files = (tls.ca, tls.key, tls.cert)
-    pems = (None if path is None else Path(path).read_bytes() for path in files)
-    return grpc.secure_channel(_target(address), grpc.ssl_channel_credentials(*pems), options)
 
 
 def _authorization(service: CheckService) -> grpc.GenericRpcHandler:
@@ -298,8 +247,8 @@ def _add_port(
 ) -> int:
     try:
         if credentials is None:
-            return server.add_insecure_port(_target(address))
-        return server.add_secure_port(_target(address), credentials)
+            return server.add_insecure_port(grpc_target(address))
+        return server.add_secure_port(grpc_target(address), credentials)
     except RuntimeError:
         raise ListenError(f"cannot listen on {address}: gRPC could not bind it") from None
 
@@ -360,8 +309,3 @@ def _reflection_v1() -> bytes:
     alpha = descriptor_pb2.FileDescriptorProto.FromString(reflection_pb2.DESCRIPTOR.serialized_pb)
     renamed = json_format.MessageToJson(alpha).replace("v1alpha", "v1")
     return json_format.Parse(renamed, descriptor_pb2.FileDescriptorProto()).SerializeToString()
-
-
-def _target(address: Address) -> str:
-    # gRPC reads a target as a URI: a path's % and ? are escaped.
-    return f"unix:{quote(address.path)}" if isinstance(address, UnixAddress) else str(address)

@@ -18,7 +18,7 @@ from support.transports import LOOPBACK, serving
 
 from authz.settings import UnixAddress
 from authz.transport import LIMITS, Limits, ListenError
-from authz.transport.grpcio import ProbeTls, probe
+from authz.transport.probe import ProbeTls, probe
 from authz.transport.tls import CertificateFiles
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from support.checks import Echo
 from support.transports import serving
 
 from authz.settings import TcpAddress, UnixAddress
-from authz.transport.grpcio import probe
+from authz.transport.probe import probe
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,6 +15,7 @@ import grpc
 import pytest
 from click.testing import CliRunner, Result
 from grpc_health.v1 import health_pb2
+from support import tls
 from support.deployment import until
 from support.idp import RunningIdp
 from support.running import basic, check_request
@@ -175,6 +176,24 @@ def test_a_reload_is_taken_by_all_workers_or_by_none(idp: RunningIdp, tmp_path: 
         assert served.metric("authz_config_last_reload_successful") == 1
         assert served.metric(RELOADS % "ok") == 1
         assert len(served.pids) == 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_refused_reload_reads_the_certificates_anew_in_every_process(
+    idp: RunningIdp, tmp_path: Path, workers: int
+) -> None:
+    files = tls.Files(tmp_path / "tls")
+    files.write()
+    config = tmp_path / "kong.yaml"
+    config.write_text(WORKSHOP.read_text())
+    flags = ("--tls-cert", files.chain, "--tls-key", files.key)
+    with serve(idp, config, *flags, workers=workers) as served:
+        served.serving(workers)
+        config.write_text("services: {")
+        served.process.send_signal(signal.SIGHUP)
+
+        read = [served.until("certificate read anew") for _ in range(workers)]
+        assert {line.get("pid", served.process.pid) for line in read} == set(served.pids)
 
 
 LOST = (
