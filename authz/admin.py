@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 PROVIDERS_SHOWN_MAX = 100
-DETAIL_CHARS_MAX = 256
+DETAIL_CHARS_MAX = 1024
+DETAIL_LINES_MAX = 20
 REFUSALS_SHOWN_MAX = 5
 REFUSAL_CHARS_MAX = 1024
 REQUEST_BYTES_MAX = 16 * 1024
@@ -76,7 +77,7 @@ class IdpStatus(Protocol):
 
     @property
     def detail(self) -> str:
-        """One line for the operator; nothing secret."""
+        """Some lines for the operator, its state in the first; nothing secret."""
 
 
 class Readiness(Protocol):
@@ -175,13 +176,16 @@ def _in_turn(
 
 def _providers(readiness: Readiness) -> list[str]:
     providers = readiness.status()
-    lines = [
-        _visible(f"[{'+' if provider.ready else '-'}] {provider.issuer}: {provider.detail}")
-        for provider in providers[:PROVIDERS_SHOWN_MAX]
-    ]
+    lines = [line for one in providers[:PROVIDERS_SHOWN_MAX] for line in _provider(one)]
     if len(providers) > PROVIDERS_SHOWN_MAX:
         lines.append(f"... and {len(providers) - PROVIDERS_SHOWN_MAX} more")
     return lines
+
+
+def _provider(provider: IdpStatus) -> list[str]:
+    state, *rest = provider.detail.split("\n")[:DETAIL_LINES_MAX]
+    sign = "+" if provider.ready else "-"
+    return [_visible(f"[{sign}] {provider.issuer}: {state}"), *(_visible(f"    {x}") for x in rest)]
 
 
 def _refused(readiness: Readiness) -> list[str]:

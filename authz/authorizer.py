@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +16,7 @@ from authz.cache.decisions import CachedAnswer
 from authz.decision import Allow, Deny, Wording, for_error
 from authz.envoy import check as wire_format
 from authz.errors import Reason, Refusal, Unavailable
-from authz.logs import DECISIONS
+from authz.logs import DECISIONS, log_internal_error
 from authz.methods.base import client_of
 from authz.model import CredentialLocation, Request
 from authz.pipeline import Trace
@@ -274,8 +273,8 @@ class Authorizer:
             return  # else one credential could push all others out
         trace.policy.familiar.learn(trace.request.headers)
         key = self._key(wire)
-        # Keys age only where somebody looks: so does what they vouch for.
-        fresh_until = min(trace.token.fresh_until, trace.policy.provider.settled_until)
+        # Keys that are due serve on while they are asked for; expired keys vouch for nothing.
+        fresh_until = min(trace.token.fresh_until, trace.policy.provider.expires_at)
         if key is None or fresh_until <= self._clock.monotonic():
             return
         self._answers.put(
@@ -338,9 +337,7 @@ def _our_deadline(theirs: float | None) -> float:
 
 def _internal(error: Exception) -> Unavailable:
     """Return the refusal for a fault of ours; logged with its frames, not with its text."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
-    _log.error("internal error", extra={"fields": {"type": type(error).__name__, "frames": where}})
+    log_internal_error(_log, error)
     return Unavailable(Reason.INTERNAL_ERROR, f"a fault of authz ({type(error).__name__})")
 
 

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from authz.authorizer import Authorizer, FastPath, FastPathKey
 from authz.cache.names import FamiliarNames
 from authz.decision import Wording
+from authz.errors import ConfigurationError
 from authz.kong.router import Router
 from authz.methods import METHODS
 from authz.methods.base import MethodContext
+from authz.model import Diagnostic
+from authz.oauth.issuers import UndecidedKeysError
 from authz.oauth.verifier import TokenVerifier
 from authz.pipeline import Pipeline, Policy
 from authz.policy.authorization import Authorization
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from authz.cache.digest import Digester
-    from authz.model import Gateway, OpenIDConnect, Plugin, SourcePosition
+    from authz.model import Gateway, Plugin, SourcePosition
     from authz.oauth.provider import Provider, ProviderStatus
     from authz.runtime import Lease, Shared
 
@@ -110,7 +113,7 @@ def _authorizer(gateway: Gateway, shared: Shared, lease: Lease) -> Authorizer:
     router = Router(gateway)
     directory = ConsumerDirectory(gateway.consumers)
     policies = {
-        plugin.position: _policy(plugin, directory, _resources(plugin.config, shared, lease))
+        plugin.position: _policy(plugin, directory, _resources(plugin, shared, lease))
         for plugin in gateway.plugins
     }
     return Authorizer(
@@ -139,8 +142,8 @@ def _policy(plugin: Plugin, directory: ConsumerDirectory, resources: MethodConte
     )
 
 
-def _resources(config: OpenIDConnect, shared: Shared, lease: Lease) -> MethodContext:
-    provider = lease.provider(config)
+def _resources(plugin: Plugin, shared: Shared, lease: Lease) -> MethodContext:
+    config, provider = plugin.config, _provider(plugin, lease)
     return MethodContext(
         config=config,
         provider=provider,
@@ -151,6 +154,18 @@ def _resources(config: OpenIDConnect, shared: Shared, lease: Lease) -> MethodCon
         telemetry=shared.telemetry,
         renewal_patience_s=shared.settings.renewal_patience_seconds,
     )
+
+
+def _provider(plugin: Plugin, lease: Lease) -> Provider:
+    try:
+        return lease.provider(plugin.config)
+    except UndecidedKeysError as error:
+        message = (
+            f"which of issuers_allowed has the keys of {error} cannot be told: its URL is near to"
+            " none of them, or to several; write an openid-connect entry for each issuer"
+        )
+        problem = Diagnostic(plugin.position, "extra_jwks_uris", message)
+        raise ConfigurationError([problem]) from error
 
 
 def _fast_paths(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Protocol
 
@@ -15,9 +16,13 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Return seconds that never jump, from an arbitrary start."""
 
+    async def sleep(self, seconds: float) -> None:
+        """Return after so many monotonic seconds."""
+
 
 class SystemClock:
     """The machine's clocks."""
 
     now = staticmethod(time.time)
     monotonic = staticmethod(time.monotonic)
+    sleep = staticmethod(asyncio.sleep)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 QUEUE_LINES = 4096
 MESSAGE_CHARS_MAX = 2048
 FIELD_CHARS_MAX = 128
+# Says what was found and what was wanted, in our own words.
+DETAIL_CHARS_MAX = 512
 STACK_FRAMES = 20
 CLOSE_SECONDS = 1.0
 
@@ -38,6 +40,15 @@ DECISIONS = "authz.decision"
 QUIET_LOGGERS = ("asyncio", "grpc", "h11", "httpx", "uvicorn")
 
 _logger = logging.getLogger(__name__)
+
+
+def log_internal_error(logger: logging.Logger, error: Exception) -> None:
+    """Log a fault of ours with its frames, not with its text: that may hold anything."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    logger.error(
+        "internal error", extra={"fields": {"type": type(error).__name__, "frames": where}}
+    )
 
 
 class Logs:
@@ -226,7 +237,8 @@ def _event(record: logging.LogRecord) -> dict[str, Any]:
     }
     fields: Mapping[str, Any] = getattr(record, "fields", {})
     for name, value in fields.items():
-        event.setdefault(name, _bounded(value))
+        most = DETAIL_CHARS_MAX if name == "detail" else FIELD_CHARS_MAX
+        event.setdefault(name, _bounded(value, most))
     if record.exc_info and record.exc_info[1] is not None:
         event.update(_exception(record.exc_info[1]))
     return event
@@ -250,11 +262,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def _bounded(value: object) -> object:
+def _bounded(value: object, most: int) -> object:
     if isinstance(value, str):
-        return _shorten(value, FIELD_CHARS_MAX)
+        return _shorten(value, most)
     if isinstance(value, (list, tuple)):
-        return [_bounded(item) for item in value]
+        return [_bounded(item, most) for item in value]
     return value
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from authz.clock import Clock
-    from authz.model import Claims, OpenIDConnect
+    from authz.model import OpenIDConnect
+    from authz.oauth.issuers import SignedToken
     from authz.settings import Settings
     from authz.telemetry import Telemetry
 
@@ -94,7 +95,7 @@ class Shared:
         self.store: Final = TokenStore(
             Acquaintance(timer=timer), entries_max=entries_max, bytes_max=bytes_max, timer=timer
         )
-        self._signatures: BoundedCache[Claims] = BoundedCache(
+        self._signatures: BoundedCache[SignedToken] = BoundedCache(
             entries_max=entries_max, bytes_max=bytes_max, timer=timer
         )
         self._tls = {True: _tls_context(settings.idp_ca_file, verify=True)}
@@ -192,6 +193,7 @@ def _provider_config(config: OpenIDConnect) -> ProviderConfig:
     pseudo = config.extra_jwks_uris[:1] if config.using_pseudo_issuer else ()
     return ProviderConfig(
         issuer=config.issuer,
+        issuers_allowed=config.issuers_allowed,
         jwks_endpoint=config.jwks_endpoint or next(iter(pseudo), None),
         extra_jwks_uris=config.extra_jwks_uris,
         using_pseudo_issuer=config.using_pseudo_issuer,

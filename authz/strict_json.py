@@ -15,6 +15,7 @@ DEPTH_MAX: Final = 16
 # Objects and arrays: each costs some function calls, and 12 kB of them milliseconds.  A
 # token as large as we take has room for 1,300 that say anything.
 CONTAINERS_MAX: Final = 1_500
+QUOTED_CHARS_MAX: Final = 100
 
 # A string, or what is left of one that never ends.  The closing quote is optional
 # so that every attempt succeeds: one that could fail would be made again at each
@@ -80,6 +81,30 @@ def _float(text: str) -> float:
     if not math.isfinite(number):
         raise InvalidJSONError("a number is out of range")
     return number
+
+
+# --- Telling what was found ----------------------------------------------------------
+
+
+def quoted(value: object) -> str:
+    """Return a value as JSON in printable ASCII, at most ``QUOTED_CHARS_MAX`` characters.
+
+    For a message about a value that somebody has vouched for.  Anything else is told by
+    :func:`kind`.
+    """
+    text = json.dumps(value).replace("\x7f", "\\u007f")
+    return text if len(text) <= QUOTED_CHARS_MAX else f"{text[: QUOTED_CHARS_MAX - 3]}..."
+
+
+def kind(value: object) -> str:
+    """Return what kind of value this is, for a message that must not repeat it."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, str):
+        return "another string" if value else "an empty string"
+    if isinstance(value, int | float):
+        return "a number"
+    return "an array" if isinstance(value, list) else "an object"
 
 
 _DECODER: Final = json.JSONDecoder(

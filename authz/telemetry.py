@@ -102,6 +102,12 @@ class Telemetry:
             ["issuer"],
             registry=self.registry,
         )
+        self._clock_ahead = Gauge(
+            "authz_idp_clock_ahead_seconds",
+            "How far ahead of this clock the last exchanged token was dated, beyond leeway.",
+            ["issuer"],
+            registry=self.registry,
+        )
         self._mismatches = Counter(
             "authz_identity_mismatches",
             "Exchanged tokens that were not of the client that was presented.",
@@ -173,6 +179,11 @@ class Telemetry:
         for use in ("usable", "skipped"):
             self._keys.remove(issuer, use)
         self._keys_fetched.remove(issuer)
+        self._clock_ahead.remove(issuer)
+
+    def idp_clock_ahead(self, issuer: str, seconds: float) -> None:
+        """Note how far ahead the clock of an issuer is (of the configuration: a closed set)."""
+        self._clock_ahead.labels(issuer).set(seconds)
 
     def reloaded(self, outcome: ReloadOutcome) -> None:
         """Note that a configuration was read and taken, or kept out and why."""

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from authz.admin import LIMITS, METRICS_AT_ONCE_MAX, READINESS_AT_ONCE_MAX, Admin, Limits, Readiness
+from authz.admin import (
+    DETAIL_CHARS_MAX,
+    DETAIL_LINES_MAX,
+    LIMITS,
+    METRICS_AT_ONCE_MAX,
+    READINESS_AT_ONCE_MAX,
+    Admin,
+    Limits,
+    Readiness,
+)
 from authz.settings import TcpAddress
 from authz.transport import ListenError
 
@@ -133,14 +142,23 @@ def test_G_02_verbose_readiness_says_why_a_reload_was_refused_and_stays_ready() 
 
 
 def test_verbose_readiness_is_bounded_and_visible() -> None:
-    providers = [IdpStatus(detail="\x1b[31m\n" + "x" * 1000)] * 150
+    providers = [IdpStatus(detail="\x1b[31m\r" + "x" * 2000)] * 150
     with serving(StubReadiness(providers=providers)) as address:
         lines = fetch(address, "/readyz?verbose").body.splitlines()
 
     assert len(lines) == 102
     assert lines[0].startswith(f"[+] {ISSUER}: ?[31m?xxx")
-    assert max(map(len, lines)) == 256
+    assert max(map(len, lines)) == DETAIL_CHARS_MAX
     assert lines[-2:] == ["... and 50 more", "ready"]
+
+
+def test_C6_each_line_of_an_issuers_detail_is_a_line_up_to_a_bound() -> None:
+    detail = "\n".join(("2 keys", f"accepts iss: {ISSUER}", *("x" for _ in range(50))))
+    with serving(StubReadiness(providers=[IdpStatus(detail=detail)])) as address:
+        lines = fetch(address, "/readyz?verbose").body.splitlines()
+
+    assert lines[:3] == [f"[+] {ISSUER}: 2 keys", f"    accepts iss: {ISSUER}", "    x"]
+    assert len(lines) == DETAIL_LINES_MAX + 1
 
 
 def test_metrics_are_the_registrys_in_prometheus_text() -> None:

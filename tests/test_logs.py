@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from authz import logs
+from authz.logs import FIELD_CHARS_MAX
 from authz.model import Secret
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def test_LG_04_a_hostile_identifier_stays_one_short_visible_line(
     assert max(map(len, output.lines)) < 2500
     if form == "json":
         client = output.events[0]["client"]
-        assert len(client) == 128
+        assert len(client) == FIELD_CHARS_MAX
         assert client.startswith("a\nERROR fake=1")
 
 

@@ -57,6 +57,10 @@ class SingleFlight(Generic[V]):
             # Everyone may have left: mark the error as seen, or asyncio complains.
             task.exception()
 
+    def is_under_way(self, key: Hashable) -> bool:
+        """Whether a call for ``key`` has begun and not ended."""
+        return key in self._tasks
+
     def __len__(self) -> int:
         return len(self._tasks)
 

@@ -203,7 +203,8 @@ class ClientCredentials(Method):
         a client id that is right but for its case, which is a guess.
         """
         try:
-            claims = await self._verifier.verify(token, from_exchange=True)
+            text = token.value.reveal()
+            claims = (await self._verifier.verify(text, from_exchange=True)).claims
         except Unauthenticated as error:
             raise Unavailable(
                 Reason.EXCHANGED_TOKEN_INVALID, f"the provider's {error.detail}"

@@ -15,19 +15,29 @@ from typing import TYPE_CHECKING, Any, Final
 from authz import strict_json
 from authz.errors import Reason, Unauthenticated
 from authz.model import Claims
-from authz.oauth import token_kind
+from authz.oauth import jwks, token_kind
 from authz.oauth.jwks import ALGORITHMS, KEY_ID_BYTES_MAX
+from authz.policy.claims import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from authz.oauth.jwks import Key
+
+    Tell = Callable[[object], str]
 
 TOKEN_BYTES_MAX: Final = 16_384
 # The largest integer that every JSON decoder holds exactly: beyond it, times are noise.
 TIME_MAX: Final = 2**53
+# How far ahead of ours the clock of a provider may be whose token we have just been given.
+AHEAD_SECONDS_MAX: Final = 60.0
 
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+_SIGNED_DOTS: Final = 2  # RFC 7515 section 7.1
+_ENCRYPTED_DOTS: Final = 4  # RFC 7516 section 7.1
+# Claims that a token may leave out.  Some providers write null or "" instead.
+_OPTIONAL_TEXTS: Final = ("sub", "jti", "typ", "scope")
+_OPTIONAL_VALUES: Final = ("iat", "nbf", "cnf", "events")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -44,22 +54,36 @@ class UnverifiedToken:
     signature: bytes
     claims: Claims
 
-    def verify(self, key: Key) -> Claims:
-        """Return the claims if ``key`` signed them."""
-        if not key.verifies(self.algorithm, self.signed, self.signature):
-            raise Unauthenticated(Reason.TOKEN_SIGNATURE_INVALID, "the signature does not match")
-        return self.claims
+    def verify(self, fitting: Sequence[Key]) -> Key:
+        """Return which of these keys has signed the token; raise if none has."""
+        tried = jwks.to_try(fitting)
+        for key in tried:
+            if key.verifies(self.algorithm, self.signed, self.signature):
+                return key
+        count = f"{len(fitting)} keys fit" if len(fitting) > 1 else "one key fits"
+        if len(tried) < len(fitting):
+            count += f", of which the first {len(tried)} were tried"
+        raise Unauthenticated(
+            Reason.TOKEN_SIGNATURE_INVALID,
+            f"token: the signature does not match ({count} its kid and alg)",
+        )
 
 
-def parse(token: str) -> UnverifiedToken:
+def parse(token: str, tell: Tell = strict_json.kind) -> UnverifiedToken:
     """Take a compact JWS apart (RFC 7515 section 7.1).
 
-    Raises :class:`~authz.errors.Unauthenticated` with the reason for whatever is
-    not exactly one signed JSON object in one canonical spelling.
+    ``tell`` puts a value that was found into words: not more than its kind, if the
+    caller has brought the token.  Raises :class:`~authz.errors.Unauthenticated` with
+    the reason for whatever is not exactly one signed JSON object in one canonical
+    spelling.
     """
     # Length, then dots, then alphabet: nothing is decoded before it is bounded.
-    if len(token) > TOKEN_BYTES_MAX or token.count(".") != 2:  # noqa: PLR2004 - a JWS has two
-        raise _malformed("not three segments, or too long")
+    if len(token) > TOKEN_BYTES_MAX:
+        raise _malformed(
+            f"too long: over {TOKEN_BYTES_MAX} characters; let the issuer put fewer claims into it"
+        )
+    if token.count(".") != _SIGNED_DOTS:
+        raise _malformed(_what_else(token))
     segments = token.split(".")
     if not all(_BASE64URL.fullmatch(segment) for segment in segments):
         raise _malformed("a segment is not base64url")
@@ -67,17 +91,47 @@ def parse(token: str) -> UnverifiedToken:
     claims = _json_object(segments[1], "claims")
     signed, _, _ = token.rpartition(".")
     return UnverifiedToken(
-        algorithm=_algorithm(header),
+        algorithm=_algorithm(header, tell),
         kid=_kid(header),
-        marked=token_kind.is_marked(header),
+        marked=token_kind.is_marked(header, tell),
         signed=signed.encode("ascii"),
         signature=_decode(segments[2]),
-        claims=Claims(claims),
+        claims=_without_empty(claims),
+    )
+
+
+def is_jws(token: str) -> bool:
+    """Whether a token looks like a signed JWT; if not, its issuer alone can say what it is."""
+    return token.count(".") == _SIGNED_DOTS
+
+
+def _what_else(token: str) -> str:
+    """Say what a text is that is no signed JWT, and what can be done about it."""
+    dots = token.count(".")
+    if dots == _ENCRYPTED_DOTS:
+        return (
+            "encrypted (five segments, a JWE), and authz has no key to open it; let the issuer"
+            " sign access tokens without encrypting them, or use introspection"
+        )
+    return (
+        f"opaque ({dots + 1} segments; a signed JWT has three), so only its issuer can read it;"
+        " let the issuer give out JWTs, or use introspection"
     )
 
 
 def _malformed(detail: str) -> Unauthenticated:
     return Unauthenticated(Reason.TOKEN_MALFORMED, f"token: {detail}")
+
+
+def _without_empty(claims: dict[str, Any]) -> Claims:
+    """Leave out optional claims that say nothing: null, or "" where a string is meant."""
+    for name in _OPTIONAL_TEXTS:
+        if name in claims and claims[name] in (None, ""):
+            del claims[name]
+    for name in _OPTIONAL_VALUES:
+        if name in claims and claims[name] is None:
+            del claims[name]
+    return Claims(claims)
 
 
 def _decode(segment: str) -> bytes:
@@ -102,18 +156,29 @@ def _json_object(segment: str, what: str) -> dict[str, Any]:
     return document
 
 
-def _algorithm(header: Mapping[str, Any]) -> str:
+def _algorithm(header: Mapping[str, Any], tell: Tell) -> str:
     """Check the header and return its ``alg`` (RFC 7515 section 4.1).
 
-    ``jku``, ``jwk``, ``x5u`` and ``x5c`` are never looked at.  What would change
-    the meaning of the rest (``crit``, ``b64``, ``zip``, ``cty``) is refused.
+    ``jku``, ``jwk``, ``x5u`` and ``x5c`` are never looked at.  What would change the
+    meaning of the rest is refused: ``crit`` (section 4.1.11), ``b64`` (RFC 7797) and a
+    nested token (``cty: JWT``, RFC 7519 section 5.2).  ``zip`` and any other ``cty``
+    mean nothing in a signed token and are ignored (RFC 7515 section 4).
     """
-    if not header.keys().isdisjoint(("crit", "b64", "zip", "cty")):
-        raise Unauthenticated(Reason.TOKEN_UNSUPPORTED, "token: an extension of the header")
-    algorithm = header.get("alg")
-    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
-        raise Unauthenticated(Reason.TOKEN_UNSUPPORTED, "token: alg is not asymmetric, or unknown")
+    for name in ("crit", "b64"):
+        if name in header:
+            raise _unsupported(f"the header has {name}, which asks for an extension of JWS")
+    content = header.get("cty")
+    if isinstance(content, str) and content.lower().removeprefix("application/") == "jwt":
+        raise _unsupported("the header's cty is JWT, so another token is inside of this one")
+    algorithm = jwks.algorithm_named(header.get("alg"))
+    if algorithm is None:
+        found = tell(header["alg"]) if "alg" in header else "absent"
+        raise _unsupported(f"alg is {found}, wanted one of {', '.join(sorted(ALGORITHMS))}")
     return algorithm
+
+
+def _unsupported(detail: str) -> Unauthenticated:
+    return Unauthenticated(Reason.TOKEN_UNSUPPORTED, f"token: {detail}")
 
 
 def _kid(header: Mapping[str, Any]) -> str | None:
@@ -121,8 +186,10 @@ def _kid(header: Mapping[str, Any]) -> str | None:
     if "kid" not in header:
         return None
     kid = header["kid"]
-    if not isinstance(kid, str) or len(kid) > KEY_ID_BYTES_MAX:
-        raise _malformed("kid is no string, or too long")
+    if not isinstance(kid, str):
+        raise _malformed(f"kid is {strict_json.kind(kid)}, wanted a string")
+    if len(kid) > KEY_ID_BYTES_MAX:
+        raise _malformed(f"kid is too long: over {KEY_ID_BYTES_MAX} characters")
     return kid
 
 
@@ -131,53 +198,65 @@ def _kid(header: Mapping[str, Any]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class ClaimRules:
-    """What the registered claims must say (RFC 7519 section 4.1).
+    """What the registered claims of a signed token must say (RFC 7519 section 4.1).
 
-    ``issuers``: the accepted ``iss``, compared exactly but for one trailing
-    slash.  ``audience``: one of these must be in ``aud``; empty: not checked.
-    ``leeway_s``: how far the provider's clock may be from ours.
+    ``iss`` is not among them: it has chosen the keys (``issuers.py``).
+    ``audience``: one of these must be in the claim ``audience_claim``; empty: not
+    checked.  ``leeway_s``: how far the caller's provider's clock may be from ours.
     """
 
-    issuers: frozenset[str]
     audience: frozenset[str] = frozenset()
+    audience_claim: tuple[str, ...] = ("aud",)
     leeway_s: float = 0
 
-    def check_issuer(self, claims: Claims) -> None:
-        """Check ``iss``, before any key is looked for: a key set belongs to one issuer."""
-        issuer = claims.get("iss")
-        if not isinstance(issuer, str) or _bare(issuer) not in self.issuers:
-            raise Unauthenticated(Reason.TOKEN_ISSUER_REFUSED, "token: iss is not ours")
+    def check(self, claims: Claims, now: float, *, ahead_s_max: float = 0) -> float:
+        """Check everything, at ``now`` seconds since 1970.
 
-    def check(self, claims: Claims, now: float) -> None:
-        """Check everything else, at ``now`` seconds since 1970."""
-        if now >= expiry(claims) + self.leeway_s:
-            raise Unauthenticated(Reason.TOKEN_EXPIRED, "token: exp has passed")
-        # Providers write whole seconds: one that is a fraction of a second ahead of
-        # us has not issued its token in the future.
-        for name in ("nbf", "iat"):
-            if name in claims and _time(claims, name) > math.ceil(now) + self.leeway_s:
-                raise Unauthenticated(Reason.TOKEN_NOT_YET_VALID, f"token: {name} is in the future")
+        ``iat`` and ``nbf`` may be ahead by ``leeway_s``, or by ``ahead_s_max`` if that
+        is more.  Return by how many seconds they are ahead of what ``leeway_s`` allows.
+        """
+        over_s = now - expiry(claims)
+        if over_s >= self.leeway_s:
+            raise Unauthenticated(
+                Reason.TOKEN_EXPIRED,
+                f"token: exp was {_seconds(over_s)} ago (leeway {self.leeway_s:g} s);"
+                " fetch a new token, or compare the clocks",
+            )
+        ahead_s = self._ahead(claims, now, max(self.leeway_s, ahead_s_max))
         for name in ("sub", "jti"):
             if not isinstance(claims.get(name, ""), str):
-                raise Unauthenticated(Reason.TOKEN_CLAIM_INVALID, f"token: {name} is no string")
+                raise _claim_invalid(name, claims, "a string")
         self._check_audience(claims)
+        return ahead_s
+
+    def _ahead(self, claims: Claims, now: float, allowed_s: float) -> float:
+        most_s = 0.0
+        for name in ("nbf", "iat"):
+            if name not in claims:
+                continue
+            # Providers write whole seconds: one that is a fraction of a second ahead of
+            # us has not issued its token in the future.
+            ahead_s = _time(claims, name) - math.ceil(now)
+            if ahead_s > allowed_s:
+                raise Unauthenticated(
+                    Reason.TOKEN_NOT_YET_VALID,
+                    f"token: {name} is {_seconds(ahead_s)} in the future"
+                    f" (allowed: {allowed_s:g} s); compare the issuer's clock with this one",
+                )
+            most_s = max(most_s, ahead_s)
+        return most_s if most_s > self.leeway_s else 0.0
 
     def _check_audience(self, claims: Claims) -> None:
         if not self.audience:
             return
-        held = claims.get("aud")
+        held = walk(claims, self.audience_claim)
         values = held if isinstance(held, list) else [held]
         if not all(isinstance(v, str) for v in values) or self.audience.isdisjoint(values):
-            raise Unauthenticated(Reason.TOKEN_AUDIENCE_REFUSED, "token: aud is not ours")
-
-
-def issuers(accepted: tuple[str, ...]) -> frozenset[str]:
-    """Return issuers as :class:`ClaimRules` compares them."""
-    return frozenset(map(_bare, accepted))
-
-
-def _bare(issuer: str) -> str:
-    return issuer.removesuffix("/")
+            raise Unauthenticated(
+                Reason.TOKEN_AUDIENCE_REFUSED,
+                f"token: {'.'.join(self.audience_claim)} is {strict_json.quoted(held)},"
+                f" wanted one of {strict_json.quoted(sorted(self.audience))} (the file's audience)",
+            )
 
 
 def expiry(claims: Claims) -> float:
@@ -190,5 +269,14 @@ def _time(claims: Claims, name: str) -> float:
     value: Any = claims.get(name)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not -TIME_MAX <= value <= TIME_MAX:
-        raise Unauthenticated(Reason.TOKEN_CLAIM_INVALID, f"token: {name} is no time")
+        raise _claim_invalid(name, claims, "a number of seconds since 1970")
     return float(value)
+
+
+def _claim_invalid(name: str, claims: Claims, wanted: str) -> Unauthenticated:
+    found = strict_json.quoted(claims[name]) if name in claims else "absent"
+    return Unauthenticated(Reason.TOKEN_CLAIM_INVALID, f"token: {name} is {found}, wanted {wanted}")
+
+
+def _seconds(seconds: float) -> str:
+    return f"{math.ceil(seconds):,} s" if seconds < TIME_MAX else "ages"

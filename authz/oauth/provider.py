@@ -3,52 +3,54 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-import re
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from authz import strict_json
 from authz.cache.digest import Digester
 from authz.cache.flight import SingleFlight
-from authz.errors import IdpOutage, Overloaded, Reason, Unauthenticated, Unavailable
-from authz.oauth import discovery, jwks, jwt
+from authz.errors import IdpOutage, Overloaded, Reason, Retryable, Unauthenticated, Unavailable
+from authz.logs import log_internal_error
+from authz.oauth import discovery, issuers, jwks, jwt
 from authz.oauth.discovery import ProviderMetadata, json_object
 from authz.oauth.http import within
+from authz.oauth.issuers import Issuer, Issuers, SignedToken
+from authz.oauth.key_source import FRESH_SECONDS, RETRY_SECONDS, KeySource
+from authz.oauth.looks import Looks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from authz.cache.memory import BoundedCache
     from authz.clock import Clock
-    from authz.model import Claims
     from authz.oauth.http import HttpClient
-    from authz.oauth.jwks import Key, KeySet
+    from authz.oauth.jwks import Key
     from authz.oauth.jwt import UnverifiedToken
     from authz.telemetry import Telemetry
 
+    Fits = Callable[[], tuple[Key, ...]]
+
 _log = logging.getLogger("authz.provider")
 
-# Keys age: asked for again after Cache-Control's max-age (or cache_ttl), between
-# these; kept while the provider does not answer, but not for ever.
-FRESH_SECONDS: Final = (30.0, 3_600.0)
-STALE_SECONDS_MAX: Final = 24 * 3_600.0
-# Kong waits this long after a failed rediscovery (since 3.8).
-RETRY_SECONDS: Final = 5.0
 # Until the first keys are there, the first tries come faster.
 WARM_UP_SECONDS: Final = (0.25, RETRY_SECONDS)
-
-_MAX_AGE: Final = re.compile(r"(?:^|,)\s*max-age\s*=\s*\"?([0-9]{1,9})\"?\s*(?:,|$)", re.IGNORECASE)
+# The timer that asks for due keys looks this often at most, and at least.
+_TIMER_SECONDS: Final = (1.0, FRESH_SECONDS[0])
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderConfig:
     """What makes two plugins share one provider: every parameter that it depends on.
 
-    Times are in seconds.
+    Times are in seconds.  ``issuers_allowed``: the accepted ``iss``; empty: the one that
+    discovery names.
     """
 
     issuer: str
+    issuers_allowed: tuple[str, ...]
     jwks_endpoint: str | None
     extra_jwks_uris: tuple[str, ...]
     using_pseudo_issuer: bool
@@ -60,82 +62,26 @@ class ProviderConfig:
 
 @dataclass(frozen=True, slots=True)
 class ProviderStatus:
-    """What ``/readyz?verbose`` says of a provider."""
+    """What ``/readyz?verbose`` says of a provider.
+
+    ``detail`` has a line for its state, one for the accepted issuers, and one for each
+    key set.
+    """
 
     issuer: str
     ready: bool
     detail: str
 
 
-class KeySource:
-    """The keys behind one URL: the last good set, and when to ask again."""
-
-    def __init__(self, clock: Clock, *, fresh_s: float, rediscovery_s: float) -> None:
-        self._clock = clock
-        self._default_fresh_s = fresh_s
-        self._rediscovery_s = rediscovery_s
-        self._keys: KeySet | None = None
-        self._fetched_at = 0.0
-        self._fresh_until = 0.0
-        self._ask_not_before = 0.0
-
-    @property
-    def keys(self) -> KeySet | None:
-        """The last good set, unless the provider has been silent for too long."""
-        return None if self.is_silent else self._keys
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether there was a set, so long ago that it counts no more."""
-        silent_s = self._clock.monotonic() - self._fetched_at
-        return self._keys is not None and silent_s > STALE_SECONDS_MAX
-
-    @property
-    def may_ask(self) -> bool:
-        """Whether enough time has gone by since the last call."""
-        return self._clock.monotonic() >= self._ask_not_before
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether it is time to ask again, even though the keys still serve."""
-        return self._clock.monotonic() >= self._fresh_until and self.may_ask
-
-    @property
-    def settled_until(self) -> float:
-        """When the set needs looking into next: it ages, a call is due, or it counts no more."""
-        due = max(self._fresh_until, self._ask_not_before)
-        return min(due, self._fetched_at + STALE_SECONDS_MAX)
-
-    def expire(self) -> None:
-        """Have the set asked for anew at the next opportunity; it serves until then."""
-        self._fresh_until = self._ask_not_before = 0.0
-
-    def failed(self) -> None:
-        """Note that a call failed: the set stays, and the next call waits a little."""
-        self._ask_not_before = self._clock.monotonic() + RETRY_SECONDS
-
-    def replace(self, keys: KeySet, cache_control: str) -> bool:
-        """Take a new set as a whole; return whether a key of the old one is gone."""
-        lost = self._keys is not None and not all(key in keys.keys for key in self._keys.keys)
-        now = self._clock.monotonic()
-        self._keys, self._fetched_at = keys, now
-        self._fresh_until = now + self._fresh_s(cache_control)
-        self._ask_not_before = now + self._rediscovery_s
-        return lost
-
-    def _fresh_s(self, cache_control: str) -> float:
-        found = _MAX_AGE.search(cache_control)
-        wanted = float(found[1]) if found else self._default_fresh_s
-        low, high = FRESH_SECONDS
-        return min(max(wanted, low), high)
-
-
 class Provider:
-    """An issuer's metadata and keys, fetched once for everybody and kept.
+    """A provider's metadata and keys, fetched once for everybody and kept.
 
-    ``version`` counts how often a key has gone: what was verified before has to
-    be verified again.  ``paused_until`` is when the token endpoint may be asked
-    again, in monotonic seconds.
+    ``version`` counts how often a key has gone: what was verified before has to be looked
+    into again.  ``paused_until`` is when the token endpoint may be asked again, in
+    monotonic seconds.
+
+    Raises :class:`~authz.oauth.issuers.UndecidedKeysError` if the configuration does not
+    say whose keys are whose.
     """
 
     def __init__(
@@ -144,12 +90,11 @@ class Provider:
         http: HttpClient,
         *,
         clock: Clock,
-        signatures: BoundedCache[Claims],
+        signatures: BoundedCache[SignedToken],
         telemetry: Telemetry,
     ) -> None:
         self.config = config
         self.http = http
-        self.version = 0
         self.paused_until = 0.0
         self.seen_keys = asyncio.Event()
         self._clock = clock
@@ -158,22 +103,33 @@ class Provider:
         self._digest = Digester()
         self._signatures = signatures
         self._telemetry = telemetry
-        self._primary = self._key_source()
-        self._extra = {url: self._key_source() for url in config.extra_jwks_uris}
-        self._single_flight: SingleFlight[None] = SingleFlight(calls_max=1 + len(self._extra))
-        self._warm_up: asyncio.Task[None] | None = None
-        self._failure: Unavailable | Overloaded | None = None
-        # Kong's using_pseudo_issuer: nothing is discovered, the issuer is what is written.
-        self._metadata = (
-            ProviderMetadata(discovery.issuer_url(config.issuer))
-            if config.using_pseudo_issuer
-            else None
+        self._sources = tuple(
+            KeySource(url, clock, fresh_s=config.cache_ttl)
+            for url in (None, *config.extra_jwks_uris)
         )
+        self._primary = self._sources[issuers.PRIMARY]
+        self._looks = Looks(clock, rediscovery_s=config.rediscovery_lifetime)
+        # One call for each key set, and one to ask for all of them anew.
+        self._single_flight: SingleFlight[None] = SingleFlight(calls_max=1 + len(self._sources))
+        self._warm_up: asyncio.Task[None] | None = None
+        self._timer: asyncio.Task[None] | None = None
+        self._failure: Retryable | None = None
+        self._is_ahead = False
+        allowed = config.issuers_allowed
+        self._issuers = self._accepted(allowed) if allowed else None
+        # Kong's using_pseudo_issuer: nothing is discovered, the issuer is what is written.
+        self._metadata: ProviderMetadata | None = None
+        if config.using_pseudo_issuer:
+            self._take(ProviderMetadata(discovery.issuer_url(config.issuer)))
 
-    def _key_source(self) -> KeySource:
-        config = self.config
-        return KeySource(
-            self._clock, fresh_s=config.cache_ttl, rediscovery_s=config.rediscovery_lifetime
+    def _accepted(self, names: Sequence[str]) -> Issuers:
+        """Return the issuers of these names with their keys."""
+        owners = issuers.owners(self.config.issuer, names, self.config.extra_jwks_uris)
+        return Issuers(
+            [
+                Issuer(name, tuple(self._sources[place] for place in places))
+                for name, places in owners.items()
+            ]
         )
 
     # --- What it knows -----------------------------------------------------------
@@ -181,85 +137,169 @@ class Provider:
     async def metadata(self) -> ProviderMetadata:
         """Return the metadata, asking for them if nobody has yet."""
         if self._metadata is None and self._primary.may_ask:
-            await self._refresh()
+            await self._ask(self._primary)
         if self._metadata is None:
             raise self._failure or IdpOutage(Reason.IDP_UNAVAILABLE, "discovery: no answer yet")
         return self._metadata
 
-    async def verify(self, token: UnverifiedToken, text: str) -> Claims:
-        """Return the claims of a token that one of this provider's keys has signed.
-
-        A signature is checked once; a later call with the same text takes the
-        answer from memory, as long as no key has gone.
-        """
-        self._renew_stale_keys()
-        remembered = self._digest(str(self.version), text)
-        claims = self._signatures.get(remembered)
-        if claims is None or any(source.is_silent for source in self._sources()):
-            claims = token.verify(await self._key(token.kid, token.algorithm))
-            life_s = jwt.expiry(claims) - self._clock.now()
-            self._signatures.put(remembered, claims, lifetime_s=life_s, size_bytes=4 * len(text))
-        return claims
+    async def issuers(self) -> Issuers:
+        """Return the accepted issuers: as configured, else the one that discovery names."""
+        return self._issuers or self._take(await self.metadata())
 
     @property
-    def settled_until(self) -> float:
-        """Until when a verdict need not be asked for again, in monotonic seconds."""
-        return min((s.settled_until for s in self._sources() if s.keys is not None), default=0.0)
+    def version(self) -> int:
+        """How often a key of any set has gone."""
+        return sum(source.version for source in self._sources)
 
-    async def _key(self, kid: str | None, algorithm: str) -> Key:
-        """Find a key: among those held, else by asking again where that is not too soon."""
-        if key := self._held(kid, algorithm):
-            return key
-        if self._primary.may_ask:
-            await self._refresh()
-            if key := self._held(kid, algorithm):
-                return key
-        for url, source in self._extra.items():
-            if source.may_ask:
-                await self._single_flight.run(url, partial(self._fetch_extra, url))
-                if key := self._held(kid, algorithm):
-                    return key
-        if self._primary.keys is None:
+    @property
+    def expires_at(self) -> float:
+        """Until when a verdict by the keys that are held stands, in monotonic seconds."""
+        return min((one.expires_at for one in self._sources if one.keys), default=0.0)
+
+    def remembered(self, text: str) -> SignedToken | None:
+        """Return a token whose signature was verified before, if its key is still there."""
+        self._ask_for_due_keys()
+        signed = self._signatures.get(self._digest(text))
+        if signed is None or self._issuers is None or not signed.is_vouched_for:
+            return None
+        # Discovery may name another issuer by now.
+        return signed if self._issuers.find(signed.issuer.name) is signed.issuer else None
+
+    async def verify(
+        self, token: UnverifiedToken, text: str, issuer: Issuer, *, from_exchange: bool = False
+    ) -> SignedToken:
+        """Verify the signature of a token of this issuer, and remember that it is good.
+
+        Raises :class:`~authz.errors.Unauthenticated` if no key of the issuer has made it
+        and :class:`~authz.errors.Unavailable` if there are no keys.
+        """
+        key = await self._signer(token, issuer, from_exchange=from_exchange)
+        signed = SignedToken(token.claims, token.marked, token.kid, token.algorithm, issuer, key)
+        life_s = jwt.expiry(token.claims) - self._clock.now()
+        self._signatures.put(
+            self._digest(text), signed, lifetime_s=life_s, size_bytes=4 * len(text)
+        )
+        return signed
+
+    async def _signer(self, token: UnverifiedToken, issuer: Issuer, *, from_exchange: bool) -> Key:
+        """Return the key that has signed a token: one that is held, else after a look."""
+        fits = partial(issuer.fitting, token.kid, token.algorithm)
+        refusal = None
+        asked = () if fits() else await self._ask_for_missing_keys(issuer, fits)
+        if fits():
+            try:
+                return token.verify(fits())
+            except Unauthenticated as error:
+                # A token without a key id never has an unknown one: its key may be new.
+                if token.kid is not None and not from_exchange:
+                    raise
+                refusal = error
+        again = [source for source in issuer.sources if source not in asked]
+        if await self._look_again(again, fits, refusal, from_exchange=from_exchange) and fits():
+            return token.verify(fits())
+        raise refusal or self._no_key(token, issuer, trusted=from_exchange)
+
+    async def _ask_for_missing_keys(self, issuer: Issuer, fits: Fits) -> Sequence[KeySource]:
+        """Ask for sets that are not held, until a key fits; return which were asked for."""
+        asked = []
+        for source in issuer.sources:
+            if source.keys is None and source.may_ask:
+                asked.append(source)
+                await self._ask(source)
+                if fits():
+                    break
+        return asked
+
+    async def _look_again(
+        self, sources: Sequence[KeySource], fits: Fits, refusal: object, *, from_exchange: bool
+    ) -> bool:
+        """Ask again for sets that are held; return whether any was asked for.
+
+        Stop at the first that has a key that fits, unless those that fit were refused.
+        Whoever finds a call under way joins it, without a look of its own.
+        """
+        may_look = asked = False
+        for source in sources:
+            if not source.may_ask:
+                continue
+            if not self._single_flight.is_under_way(source):
+                may_look = may_look or self._looks.take(from_exchange=from_exchange)
+                if not may_look:
+                    break
+            await self._ask(source)
+            asked = True
+            if refusal is None and fits():
+                break
+        return asked
+
+    def _no_key(
+        self, token: UnverifiedToken, issuer: Issuer, *, trusted: bool
+    ) -> Unauthenticated | Unavailable:
+        if not issuer.has_keys:
             detail = self._failure.detail if self._failure else "not fetched yet"
-            raise Unavailable(Reason.KEYS_UNAVAILABLE, f"no keys: {detail}")
-        raise Unauthenticated(Reason.TOKEN_KEY_UNKNOWN, "token: no key of the issuer fits")
+            return Unavailable(Reason.KEYS_UNAVAILABLE, f"no keys of {issuer.name}: {detail}")
+        tell = strict_json.quoted if trusted else strict_json.kind
+        kid = "absent" if token.kid is None else tell(token.kid)
+        held = [source for source in issuer.sources if source.keys]
+        kids = [kid for source in held if source.keys for kid in source.keys.kids]
+        age_s = min(source.age_s for source in held)
+        return Unauthenticated(
+            Reason.TOKEN_KEY_UNKNOWN,
+            f"token: no key of the issuer fits: kid is {kid}, alg {token.algorithm}; its keys"
+            f" have the kids {strict_json.quoted(kids)} and were fetched {age_s:.0f} s ago",
+        )
 
-    def _sources(self) -> tuple[KeySource, ...]:
-        return (self._primary, *self._extra.values())
+    def report_ahead(self, seconds: float) -> None:
+        """Note how far ahead of ours the clock is that has dated a token of our exchange.
 
-    def _held(self, kid: str | None, algorithm: str) -> Key | None:
-        for source in self._sources():
-            if source.keys and (key := source.keys.find(kid, algorithm)):
-                return key
-        return None
+        Upstreams look at these times too, so it is said once.
+        """
+        self._telemetry.idp_clock_ahead(self.config.issuer, seconds)
+        if seconds > 0 and not self._is_ahead:
+            _log.warning(
+                "the provider's clock is ahead of this one: its new tokens are accepted here,"
+                " upstreams may refuse them",
+                extra={"fields": {"issuer": self.config.issuer, "seconds": round(seconds, 1)}},
+            )
+        self._is_ahead = self._is_ahead or seconds > 0
 
     # --- Asking the provider -------------------------------------------------------
 
-    def _renew_stale_keys(self) -> None:
-        """Ask again in the background: the keys that are held serve until then."""
-        if self._primary.is_stale:
-            self._single_flight.start("primary", self._fetch_primary)
-        for url, source in self._extra.items():
-            if source.keys is not None and source.is_stale:
-                self._single_flight.start(url, partial(self._fetch_extra, url))
+    def renew_keys(self) -> None:
+        """Ask for all keys anew, in the background; the old ones serve until the new are there.
 
-    async def _refresh(self) -> None:
-        await self._single_flight.run("primary", self._fetch_primary)
+        For SIGHUP: a key that was taken back at the provider counts no more then.
+        """
+        self._single_flight.start("all", self._ask_for_all_anew)
+
+    async def _ask_for_all_anew(self) -> None:
+        for source in self._sources:
+            if source is self._primary or source.fetched:
+                if self._single_flight.is_under_way(source):
+                    await self._ask(source)  # it may have begun before the key was taken back
+                await self._ask(source)
+
+    def _ask_for_due_keys(self) -> None:
+        """Ask again in the background: the keys that are held serve until then."""
+        for source in self._sources:
+            if source.due:
+                self._single_flight.start(source, partial(self._fetch, source))
+
+    async def _ask(self, source: KeySource) -> None:
+        await self._single_flight.run(source, partial(self._fetch, source))
+
+    async def _fetch(self, source: KeySource) -> None:
+        if source is self._primary:
+            await self._attempt(source, self._fetch_primary)
+        else:
+            await self._attempt(source, partial(self._fetch_keys, source, source.url or ""))
 
     async def _fetch_primary(self) -> None:
-        """Discover, then fetch the keys; keep what is there if either fails."""
-
-        async def fetch() -> None:
-            await self._discover()
-            await self._fetch(self._primary, self._jwks_uri())
-            self._failure = None
-            self.seen_keys.set()
-
-        await self._attempt(self._primary, fetch)
-
-    async def _fetch_extra(self, url: str) -> None:
-        source = self._extra[url]
-        await self._attempt(source, partial(self._fetch, source, url))
+        """Discover, then fetch the keys; what is there stays if either fails."""
+        await self._discover()
+        await self._fetch_keys(self._primary, self._jwks_uri())
+        self._failure = None
+        self.seen_keys.set()
 
     async def _attempt(self, source: KeySource, fetch: Callable[[], Awaitable[None]]) -> None:
         """Fetch under the deadline; any failure is noted, so that the next call waits."""
@@ -270,17 +310,23 @@ class Provider:
             self._failed(source, error)
         # A fault of ours must not end the warm-up, nor go unheard in the background.
         except Exception as error:  # noqa: BLE001 - as said
-            _log.exception("internal error")
+            log_internal_error(_log, error)
             detail = f"a fault of authz ({type(error).__name__})"
             self._failed(source, Unavailable(Reason.INTERNAL_ERROR, detail))
 
-    def _failed(self, source: KeySource, error: Unavailable | Overloaded) -> None:
+    def _failed(self, source: KeySource, error: Retryable) -> None:
         source.failed()
         if source is self._primary:
             self._failure = error
         _log.warning(
             "the provider's metadata or keys could not be fetched",
-            extra={"fields": {"issuer": self.config.issuer, "detail": error.detail}},
+            extra={
+                "fields": {
+                    "issuer": self.config.issuer,
+                    "keys": source.url or "as discovered",
+                    "detail": error.detail,
+                }
+            },
         )
 
     async def _discover(self) -> None:
@@ -293,7 +339,15 @@ class Provider:
                 "notice: tokens must carry the issuer that discovery names, not the configured URL",
                 extra={"fields": {"issuer": self.config.issuer, "discovered": found.issuer}},
             )
-        self._metadata = found
+        self._take(found)
+
+    def _take(self, metadata: ProviderMetadata) -> Issuers:
+        """Take new metadata; with them the accepted issuer, if the file does not name any."""
+        self._metadata = metadata
+        known, by_file = self._issuers, bool(self.config.issuers_allowed)
+        if known is None or not (by_file or known.find(metadata.issuer)):
+            known = self._issuers = self._accepted((metadata.issuer,))
+        return known
 
     def _jwks_uri(self) -> str:
         uri = self.config.jwks_endpoint or (self._metadata and self._metadata.jwks_uri)
@@ -301,48 +355,84 @@ class Provider:
             raise Unavailable(Reason.IDP_ANSWER_INVALID, "discovery: no jwks_uri")
         return uri
 
-    async def _fetch(self, source: KeySource, url: str) -> None:
+    async def _fetch_keys(self, source: KeySource, url: str) -> None:
         with self._telemetry.idp_call("jwks"):
             answer = await self.http.get(url, bytes_max=jwks.KEY_SET_BYTES_MAX)
             keys = jwks.parse(json_object(answer, "key set"))
-        if source.replace(keys, answer.headers.get("cache-control", "")):
-            self.version += 1
-        self._telemetry.keys_fetched(self.config.issuer, len(keys.keys), keys.skipped)
+        source.replace(keys, answer.headers.get("cache-control", ""))
+        held = [one.keys for one in self._sources if one.keys]
+        self._telemetry.keys_fetched(
+            self.config.issuer,
+            sum(len(one.keys) for one in held),
+            sum(one.skipped for one in held),
+        )
+        self._start_timer()
 
     # --- Life ------------------------------------------------------------------------
 
     def start(self) -> None:
         """Ask for metadata and keys in the background, until there are some.
 
-        Those that are held already are asked for anew, and serve until the new ones are
-        there: a key that the provider has withdrawn counts no more from then on.
+        Those that are held already are asked for anew.
         """
         if self.seen_keys.is_set():
-            for source in self._sources():
-                source.expire()
-            self._renew_stale_keys()
+            self.renew_keys()
         elif self._warm_up is None:
             self._warm_up = asyncio.get_running_loop().create_task(self._until_keys_are_seen())
 
     async def _until_keys_are_seen(self) -> None:
         pause_s, pause_s_max = WARM_UP_SECONDS
         while not self.seen_keys.is_set():
-            await self._refresh()
+            await self._ask(self._primary)
             if not self.seen_keys.is_set():
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, pause_s_max)
 
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().create_task(self._keep_keys_fresh())
+
+    async def _keep_keys_fresh(self) -> None:
+        """Ask for keys that are due, also while every answer is a cached one."""
+        low, high = _TIMER_SECONDS
+        while True:
+            self._ask_for_due_keys()
+            due_at = min(source.due_at for source in self._sources if source.fetched)
+            pause_s = due_at - self._clock.monotonic()
+            await self._clock.sleep(min(max(pause_s, low), high))
+
     def status(self) -> ProviderStatus:
         """Return what an operator wants to know of this provider."""
         keys = self._primary.keys
-        held = f"{len(keys.keys)} keys" if keys else "no keys yet"
-        detail = f"{held}; last call failed: {self._failure.detail}" if self._failure else held
+        state = f"{len(keys.keys)} keys" if keys else "no keys yet"
+        if self._failure:
+            state += f"; last call failed: {self._failure.detail}"
+        names = self._issuers.names if self._issuers else ("not discovered yet",)
+        sets = [_told(source) for source in self._sources]
+        detail = "\n".join((state, f"accepts iss: {_listed(names)}", *sets))
         return ProviderStatus(self.config.issuer, ready=self.seen_keys.is_set(), detail=detail)
 
     async def aclose(self) -> None:
         """End everything that is under way, and close the connections."""
-        if self._warm_up is not None:
-            self._warm_up.cancel()
-            await asyncio.gather(self._warm_up, return_exceptions=True)
+        tasks = [task for task in (self._warm_up, self._timer) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._single_flight.aclose()
         await self.http.aclose()
+
+
+def _told(source: KeySource) -> str:
+    """Say in one line what one key set is."""
+    name = f"keys of {source.url}" if source.url else "keys as discovered"
+    if source.keys is None:
+        return f"{name}: {'expired' if source.expired else 'not fetched'}"
+    kids = _listed(source.keys.kids) or "none"
+    algorithms = _listed(source.keys.algorithms)
+    due = ", due" if source.due else ""
+    return f"{name}: {source.age_s:.0f} s old{due}; algorithms {algorithms}; kids {kids}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names in one line; those of a provider's documents may have any characters."""
+    return ", ".join(json.dumps(name)[1:-1] for name in names)

@@ -8,13 +8,13 @@ three ways: the header's ``typ`` (RFC 9068), Keycloak's claim ``typ``, Cognito's
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
+from authz import strict_json
 from authz.errors import Reason, Unauthenticated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from authz.model import Claims
 
@@ -28,19 +28,18 @@ _TOKEN_USES: Final = ("access", "access_token")
 # the access tokens of some providers.
 _OF_ID_TOKENS: Final = ("nonce", "at_hash", "c_hash")
 
-_QUOTED_CHARS_MAX: Final = 100
 
-
-def is_marked(header: Mapping[str, Any]) -> bool:
+def is_marked(header: Mapping[str, Any], tell: Callable[[object], str] = strict_json.kind) -> bool:
     """Whether a JOSE header says that this is an access token.
 
-    Raises :class:`~authz.errors.Unauthenticated` if it says that it is something else.
+    ``tell`` puts a value that was found into words.  Raises
+    :class:`~authz.errors.Unauthenticated` if the header says that it is something else.
     """
     name = header.get("typ", "JWT")
     # A media type, so without regard to case, its "application/" left out or not.
     kind = name.lower().removeprefix("application/") if isinstance(name, str) else None
     if kind not in _HEADER_TYPES:
-        raise _unsupported("the header's typ is not an access token's")
+        raise _unsupported(f"the header's typ is {tell(name)}, wanted JWT or at+jwt")
     return kind == _ACCESS_TOKEN
 
 
@@ -55,9 +54,11 @@ def check(
     """
     kind, use = _word(claims, "typ"), _said(claims, "token_use")
     if kind not in {None, _BEARER, _DPOP}:
-        raise _unsupported(f"claim typ is {_quoted(claims['typ'])}, an access token's is Bearer")
+        raise _unsupported(
+            f"claim typ is {strict_json.quoted(claims['typ'])}, an access token's is Bearer"
+        )
     if use is not None and use not in _TOKEN_USES:
-        raise _unsupported(f"token_use is {_quoted(use)}, an access token's is access")
+        raise _unsupported(f"token_use is {strict_json.quoted(use)}, an access token's is access")
     if claims.get("events") is not None:
         # RFC 8417: a security event, such as a logout.
         raise _unsupported("events, so a security event and not an access token")
@@ -92,12 +93,11 @@ def _said(claims: Claims, name: str) -> object:
 def _word(claims: Claims, name: str) -> str | None:
     value = _said(claims, name)
     if value is not None and not isinstance(value, str):
-        raise Unauthenticated(Reason.TOKEN_CLAIM_INVALID, f"token: {name} is no string")
+        raise Unauthenticated(
+            Reason.TOKEN_CLAIM_INVALID,
+            f"token: {name} is {strict_json.kind(value)}, wanted a string",
+        )
     return None if value is None else value.lower()
-
-
-def _quoted(value: object) -> str:
-    return json.dumps(value)[:_QUOTED_CHARS_MAX]
 
 
 def _unsupported(detail: str) -> Unauthenticated:

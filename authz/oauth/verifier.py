@@ -2,60 +2,83 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from authz import strict_json
 from authz.oauth import jwt, token_kind
 from authz.oauth.jwt import ClaimRules
 
 if TYPE_CHECKING:
     from authz.clock import Clock
-    from authz.model import AccessToken, Claims, OpenIDConnect
+    from authz.model import Claims, OpenIDConnect
+    from authz.oauth.issuers import SignedToken
     from authz.oauth.provider import Provider
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Verified:
+    """A token that its issuer has signed and whose claims say what the plugin asks for.
+
+    ``issuer``: the accepted issuer, as the file or discovery spells it.  ``expires_at``:
+    ``exp``, in seconds since 1970.
+    """
+
+    claims: Claims
+    issuer: str
+    expires_at: float
+    signed: SignedToken
+
+
 class TokenVerifier:
-    """One plugin's rules over one provider's keys."""
+    """One plugin's rules over one provider's issuers and keys."""
 
     def __init__(self, config: OpenIDConnect, provider: Provider, *, clock: Clock) -> None:
-        self._config = config
         self._provider = provider
         self._clock = clock
-        self._rules = self._rules_for(config.issuers_allowed)
+        self._rules = ClaimRules(
+            audience=frozenset(config.audience),
+            audience_claim=config.audience_claim,
+            leeway_s=config.leeway,
+        )
         # audience is checked here, audience_required by the policy.
         self._audience_asked = bool(config.audience or config.audience_required)
 
-    def _rules_for(self, accepted: tuple[str, ...]) -> ClaimRules:
-        return ClaimRules(
-            issuers=jwt.issuers(accepted),
-            audience=frozenset(self._config.audience),
-            leeway_s=self._config.leeway,
-        )
-
-    async def verify(self, token: AccessToken, *, from_exchange: bool = False) -> Claims:
-        """Return the verified claims.
+    async def verify(self, text: str, *, from_exchange: bool = False) -> Verified:
+        """Verify a token and return its claims; a signature is verified once.
 
         ``from_exchange``: the provider has given us this token as an access token.
         Raises :class:`~authz.errors.Unauthenticated` for a token that is not
         good, :class:`~authz.errors.Unavailable` while that cannot be known.
         """
-        text = token.value.reveal()
-        unverified = jwt.parse(text)
-        rules = await self._current_rules()
-        rules.check_issuer(unverified.claims)
-        claims = await self._provider.verify(unverified, text)
-        rules.check(claims, self._clock.now())
+        signed = self._provider.remembered(text)
+        if signed is None:
+            signed = await self._signed(text, from_exchange=from_exchange)
+        ahead_s_max = jwt.AHEAD_SECONDS_MAX if from_exchange else 0
+        claims = signed.claims
+        ahead_s = self._rules.check(claims, self._clock.now(), ahead_s_max=ahead_s_max)
         token_kind.check(
             claims,
-            marked=unverified.marked,
+            marked=signed.marked,
             from_exchange=from_exchange,
             audience_asked=self._audience_asked,
         )
-        return claims
+        if from_exchange:
+            self._provider.report_ahead(ahead_s)
+        return Verified(claims, signed.issuer.name, jwt.expiry(claims), signed)
 
-    async def _current_rules(self) -> ClaimRules:
-        """Return the rules with the accepted issuers: configured, else as discovered."""
-        if not self._config.issuers_allowed:
-            discovered = (await self._provider.metadata()).issuer
-            if jwt.issuers((discovered,)) != self._rules.issuers:
-                self._rules = self._rules_for((discovered,))
-        return self._rules
+    async def _signed(self, text: str, *, from_exchange: bool) -> SignedToken:
+        token = jwt.parse(text, strict_json.quoted if from_exchange else strict_json.kind)
+        issuers = await self._provider.issuers()
+        issuer = issuers.find(token.claims.get("iss"))
+        if issuer is None:
+            raise issuers.refusal(token.claims, trusted=from_exchange)
+        return await self._provider.verify(token, text, issuer, from_exchange=from_exchange)
+
+    def still_good(self, verified: Verified) -> bool:
+        """Whether a token that was verified before is: its key still counts, and its time.
+
+        Cheap: nothing is parsed and no signature is verified.
+        """
+        rest_s = verified.expires_at + self._rules.leeway_s - self._clock.now()
+        return rest_s > 0 and verified.signed.is_vouched_for

@@ -19,6 +19,7 @@ from authz.errors import ConfigurationError, Unauthenticated
 from authz.methods.base import client_of
 from authz.model import Claims, Consumer, OpenIDConnect
 from authz.oauth import jwt
+from authz.oauth.issuers import Issuer, Issuers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -205,10 +206,40 @@ async def test_CL_03_all_words_of_one_required_audience_are_needed(
     }
 
 
+async def test_A16_the_audience_is_looked_for_in_the_claim_that_the_file_names(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    authz = make_authz(audience=("api",), audience_claim=("resource", "for"))
+    tokens = {
+        "there": idp.issue(resource={"for": ["x", "api"]}),
+        "in aud alone": idp.issue(aud="api"),
+        "in both": idp.issue(aud="other", resource={"for": "api"}),
+        "no string": idp.issue(aud="api", resource={"for": {"api": 1}}),
+    }
+
+    assert await verdicts(authz, tokens) == {
+        "there": ALLOWED,
+        "in aud alone": AUDIENCE_REFUSED,
+        "in both": ALLOWED,
+        "no string": AUDIENCE_REFUSED,
+    }
+
+
+async def test_A15_cognitos_other_tokens_are_no_access_tokens(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    tokens = saying(idp, "token_use", {"id": "id", "refresh": "refresh", "access": "access"})
+
+    assert await verdicts(make_authz(), tokens) == {
+        "id": "401 token_unsupported",
+        "refresh": "401 token_unsupported",
+        "access": ALLOWED,
+    }
+
+
 # --- Times ---------------------------------------------------------------------------
 
 NO_TIMES: Final[Mapping[str, Any]] = {
-    "null": None,
     "true": True,
     "digits": "1795288676",
     "digits with spaces": " 1 ",
@@ -232,6 +263,9 @@ async def test_CL_04_CL_06_CL_07_a_time_is_a_json_number_of_sane_size(
     authz = make_authz()
 
     assert await verdicts(authz, tokens) == each(tokens, CLAIM_INVALID)
+    # An exp that is null is none at all; the others may be left out, and null leaves them out.
+    null = await verdicts(authz, saying(idp, claim, {"null": None}))
+    assert null == {"null": CLAIM_INVALID if claim == "exp" else ALLOWED}
     beyond = literally(idp, claim, {"1e400": "1e400", "NaN": "NaN", "Infinity": "Infinity"})
     assert await verdicts(authz, beyond) == each(beyond, "401 token_malformed")
 
@@ -301,6 +335,27 @@ async def test_CL_05_a_remembered_token_ends_when_it_ends(
     assert (await authz.bearer(token)).reason == "token_expired"
 
 
+async def test_A4_optional_claims_that_are_null_or_empty_are_absent(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    texts, values = ("sub", "jti", "typ", "scope"), ("iat", "nbf", "cnf", "events")
+    null: dict[str, Any] = {f"{n} null": {n: None} for n in (*texts, *values)}
+    empty: dict[str, Any] = {f"{n} empty": {n: ""} for n in texts}
+    tokens = {case: idp.issue(**claims) for case, claims in (null | empty).items()}
+    authz = make_authz()
+
+    assert await verdicts(authz, tokens) == each(tokens, ALLOWED)
+    answer = await authz.bearer(idp.issue(sub=""))
+    assert answer.header("x-credential-identifier") is None
+    # An empty object is a value, and what a token must have is never optional.
+    others = {"cnf {}": idp.issue(cnf={}), "events {}": idp.issue(events={})}
+    assert await verdicts(authz, others) == each(others, "401 token_unsupported")
+    needed = {"exp null": idp.issue(exp=None), "iss null": idp.issue(iss=None)}
+    assert await verdicts(authz, needed) == {"exp null": CLAIM_INVALID, "iss null": ISSUER_REFUSED}
+    asked = await verdicts(make_authz(audience=("api",)), {"aud null": idp.issue(aud=None)})
+    assert asked == {"aud null": AUDIENCE_REFUSED}
+
+
 async def test_CL_06_a_token_begins_at_nbf_less_the_leeway(
     idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, now: float
 ) -> None:
@@ -360,7 +415,7 @@ def test_CL_08_a_leeway_above_two_minutes_is_refused_at_start(leeway: int, *, st
 async def test_CL_09_subject_and_token_id_are_strings(
     idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    wrong: Mapping[str, Any] = {"number": 5, "null": None, "list": ["a"], "true": True}
+    wrong: Mapping[str, Any] = {"number": 5, "list": ["a"], "true": True}
     tokens = {
         f"{name} {case}": idp.issue(**{name: value})
         for name in ("sub", "jti")
@@ -369,7 +424,10 @@ async def test_CL_09_subject_and_token_id_are_strings(
     authz = make_authz()
 
     assert await verdicts(authz, tokens) == each(tokens, CLAIM_INVALID)
-    absent = {"sub": idp.issue(sub=ABSENT), "jti": idp.issue(jti=ABSENT)}
+    nothing = {"absent": ABSENT, "null": None, "empty": ""}
+    absent = saying(idp, "sub", nothing) | {
+        f"jti {case}": token for case, token in saying(idp, "jti", nothing).items()
+    }
     assert await verdicts(authz, absent) == each(absent, ALLOWED)
 
 
@@ -383,7 +441,6 @@ async def test_CL_09_a_subject_that_no_header_carries_is_forbidden(
         "lone surrogate": "a\ud800",
         "beyond ASCII": "é",
         "space behind": "a ",
-        "empty": "",
     }
     tokens = saying(idp, "sub", subjects)
 
@@ -772,17 +829,20 @@ KNOWN_NAMES = st.sampled_from(
 @example({"iss": ISSUER, "exp": -(10**400)})
 def test_CL_05_whatever_the_claims_there_is_a_verdict(found: dict[str, Any]) -> None:
     claims = Claims(found)
-    rules = jwt.ClaimRules(jwt.issuers((ISSUER,)), audience=frozenset(("api",)), leeway_s=1)
+    rules = jwt.ClaimRules(audience=frozenset(("api",)), leeway_s=1)
+    accepted = Issuers([Issuer(ISSUER, ())])
     client_of(claims)
     for check in (rules, replace(rules, audience=frozenset())):
         try:
-            check.check_issuer(claims)
             check.check(claims, 1.0)
         except Unauthenticated:
             continue
-        # What passes has an issuer and an end.
-        assert claims["iss"].rstrip("/") == ISSUER
+        # What passes has an end.
         assert claims["exp"] > 0
+    if accepted.find(claims.get("iss")) is not None:
+        assert claims["iss"].rstrip("/") == ISSUER
+    else:
+        assert accepted.refusal(claims, trusted=True).detail.isascii()
 
 
 @pytest.mark.parametrize("claim", ["iat", "nbf"])
@@ -796,3 +856,143 @@ async def test_CL_07_a_clock_that_is_a_fraction_of_a_second_ahead_is_no_future(
         "the second that we are in": ALLOWED,
         "the one after": NOT_YET_VALID,
     }
+
+
+# --- What a refusal says ------------------------------------------------------------------------
+
+FORGED: Final = "forged-by-the-caller"
+
+
+async def detail(authz: RunningAuthz, token: str) -> str:
+    """What a caller with this token is told, where the file lets it be told."""
+    answer = await authz.bearer(token)
+    assert not answer.allowed
+    message: str = json.loads(answer.body)["message"]
+    return message.partition(" (")[2].removesuffix(")")
+
+
+async def test_C5_a_refusal_of_verified_claims_says_what_was_found_and_wanted(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    authz = make_authz(display_errors=True, audience=("api",))
+    wanted = 'wanted one of ["api"] (the file\'s audience)'
+
+    assert await detail(authz, idp.issue(aud="ot\ner")) == f'token: aud is "ot\\ner", {wanted}'
+    assert await detail(authz, idp.issue(aud=ABSENT)) == f"token: aud is null, {wanted}"
+    long = await detail(authz, idp.issue(aud=["x" * 500]))
+    assert long == f'token: aud is ["{"x" * 95}..., {wanted}'
+    assert (await detail(authz, idp.issue(aud="api", exp="soon"))) == (
+        'token: exp is "soon", wanted a number of seconds since 1970'
+    )
+    assert 'claim typ is "ID"' in await detail(authz, idp.issue(aud="api", typ="ID"))
+    assert 'token_use is "id"' in await detail(authz, idp.issue(aud="api", token_use="id"))
+
+
+async def test_C5_of_a_callers_unverified_token_only_names_and_kinds_are_told(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    authz = make_authz(display_errors=True)
+    authz.canaries.add(FORGED)
+    issuer = json.dumps(idp.issuer)
+    told = {
+        "iss": await detail(authz, idp.issue(iss=FORGED)),
+        "no iss": await detail(authz, idp.issue(iss=ABSENT)),
+        "iss a list": await detail(authz, idp.issue(iss=[FORGED])),
+        "alg": await detail(authz, idp.issue(header={"alg": FORGED})),
+        "typ": await detail(authz, idp.issue(header={"typ": FORGED})),
+        "kid": await detail(authz, idp.issue(header={"kid": FORGED})),
+    }
+    see = "see issuer and issuers_allowed"
+
+    assert FORGED not in json.dumps(told)
+    assert told["iss"] == f"token: iss is another string, wanted {issuer}; {see}"
+    assert told["no iss"] == f"token: iss is absent, wanted {issuer}; {see}"
+    assert told["iss a list"] == f"token: iss is an array, wanted {issuer}; {see}"
+    assert told["alg"].startswith("token: alg is another string, wanted one of ES256, ")
+    assert told["typ"] == "token: the header's typ is another string, wanted JWT or at+jwt"
+    assert told["kid"].startswith(
+        "token: no key of the issuer fits: kid is another string, alg RS256; its keys have the"
+        f' kids ["{idp.keys[0].kid}"] and were fetched '
+    )
+
+
+async def test_C5_of_a_token_of_our_own_exchange_the_values_are_told(
+    idp: RunningIdp, make_authz: MakeAuthz, caplog: pytest.LogCaptureFixture
+) -> None:
+    idp.claims["iss"] = "https://other.test"
+    answer = await make_authz().basic()
+
+    assert (answer.status, answer.reason) == (503, "exchanged_token_invalid")
+    found = f'iss is "https://other.test", wanted {json.dumps(idp.issuer)}'
+    assert found in logged(caplog.records)
+
+
+async def test_C5_opaque_encrypted_and_long_tokens_are_three_sentences_with_a_way_out(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    authz = make_authz(display_errors=True)
+    with pytest.raises(Unauthenticated) as long:
+        jwt.parse("x" * (jwt.TOKEN_BYTES_MAX + 1))
+
+    assert await detail(authz, "ya29.a0AfH6SMB") == (
+        "token: opaque (2 segments; a signed JWT has three), so only its issuer can read it;"
+        " let the issuer give out JWTs, or use introspection"
+    )
+    assert await detail(authz, "a.b.c.d.e") == (
+        "token: encrypted (five segments, a JWE), and authz has no key to open it; let the"
+        " issuer sign access tokens without encrypting them, or use introspection"
+    )
+    assert long.value.detail == (
+        "token: too long: over 16384 characters; let the issuer put fewer claims into it"
+    )
+
+
+async def test_C12_a_clock_that_is_off_is_told_by_how_much(
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, now: float
+) -> None:
+    authz = make_authz(clock=clock, display_errors=True, leeway=LEEWAY_SECONDS)
+    ahead = "in the future (allowed: 60 s); compare the issuer's clock with this one"
+
+    assert await detail(authz, idp.issue(iat=now + 600)) == f"token: iat is 600 s {ahead}"
+    assert await detail(authz, idp.issue(nbf=now + 3_600)) == f"token: nbf is 3,600 s {ahead}"
+    assert await detail(authz, idp.issue(exp=now - 600)) == (
+        "token: exp was 600 s ago (leeway 60 s); fetch a new token, or compare the clocks"
+    )
+
+
+# --- A provider whose clock is ahead -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("claim", ["iat", "nbf"])
+async def test_H14_an_exchanged_token_from_a_clock_that_is_ahead_is_reported_and_passes(
+    idp: RunningIdp,
+    make_authz: MakeAuthz,
+    clock: Clock,
+    now: float,
+    caplog: pytest.LogCaptureFixture,
+    claim: str,
+) -> None:
+    authz = make_authz(clock=clock, cache_tokens=False)
+    idp.claims[claim] = now + 60
+
+    for _ in range(3):
+        assert (await authz.basic()).allowed
+    ahead = f'authz_idp_clock_ahead_seconds{{issuer="{idp.issuer}"}}'
+    assert f"{ahead} 60.0" in authz.metrics()
+    assert logged(caplog.records).count("the provider's clock is ahead of this one") == 1
+
+    idp.claims[claim] = now
+    assert (await authz.basic()).allowed
+    assert f"{ahead} 0.0" in authz.metrics()
+    idp.claims[claim] = now + 61
+    answer = await authz.basic()
+    assert (answer.status, answer.reason) == (503, "exchanged_token_invalid")
+
+
+async def test_H14_a_callers_own_token_has_the_leeway_alone(
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, now: float
+) -> None:
+    tokens = saying(idp, "iat", {"ahead": now + 2})
+
+    assert await verdicts(make_authz(clock=clock), tokens) == {"ahead": NOT_YET_VALID}
+    assert await verdicts(make_authz(clock=clock, leeway=2), tokens) == {"ahead": ALLOWED}

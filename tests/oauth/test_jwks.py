@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.idp import RunningIdp, key
-from support.scenes import landed, on, routes, says, verdict
+from support.running import check_request
+from support.scenes import OTHER_ID, OTHER_SECRET, landed, on, routes, says, verdict
 from support.scripted import answer as sends
 from support.scripted import drip, flood, read_request, send, silence
 
+from authz.demo.idp import ABSENT
 from authz.demo.keys import Key
+from authz.demo.script import Answer
+from authz.errors import Unauthenticated
+from authz.oauth import jwks, jwt
+from authz.oauth.looks import LOOKS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,14 +30,13 @@ if TYPE_CHECKING:
     from support.running import RunningAuthz
     from support.scripted import ScriptedServer
 
-    from authz.demo.script import Answer
-
     MakeAuthz = Callable[..., RunningAuthz]
     Serve = Callable[..., ScriptedServer]
 
 HOUR = 3_600.0
 DAY = 24 * HOUR
 REDISCOVERY_SECONDS = 30.0
+NEVER_ANSWERS = Answer(None, times=None, hold=threading.Event())
 
 
 def without(jwk: dict[str, Any], *names: str, **members: Any) -> dict[str, Any]:
@@ -99,8 +106,8 @@ async def test_JK_02_keys_are_asked_for_again_when_they_have_aged(
     # The last good set serves the request that finds it aged; the refresh is behind it.
     assert (await authz.bearer(old)).allowed
     await landed(authz)
-    assert verdict(await authz.bearer(old)) == "401 token_key_unknown"
     assert idp.counters["certs"] == 2
+    assert verdict(await authz.bearer(old)) == "401 token_key_unknown"
 
 
 async def test_JK_02_an_exchanged_token_of_a_lost_key_is_exchanged_anew(
@@ -116,27 +123,160 @@ async def test_JK_02_an_exchanged_token_of_a_lost_key_is_exchanged_anew(
     assert idp.counters["token"] == 2
 
 
+async def strangers_take_all_looks(
+    authz: RunningAuthz, idp: RunningIdp, left: int = LOOKS_MAX
+) -> None:
+    """Bring tokens with unknown key ids until nobody is asked about them any more."""
+    asked = idp.counters["certs"]
+    for number in range(20):
+        unknown = idp.issue(header={"kid": f"unknown-{number}"})
+        assert verdict(await authz.bearer(unknown)) == "401 token_key_unknown"
+    assert idp.counters["certs"] == asked + left
+
+
+async def test_H7_a_key_that_is_new_within_the_pause_is_asked_for_at_once(
+    idp: RunningIdp, warm: Any
+) -> None:
+    authz = await warm()
+    for _ in range(LOOKS_MAX):
+        idp.rotate()
+        assert (await authz.bearer(idp.issue())).allowed
+    assert idp.counters["certs"] == 1 + LOOKS_MAX
+
+
+async def test_H7_the_bucket_of_looks_fills_again_one_every_45_s(
+    idp: RunningIdp, warm: Any, clock: Clock
+) -> None:
+    authz = await warm(rediscovery_lifetime=3_000)
+    await strangers_take_all_looks(authz, idp)
+    idp.rotate()
+    clock.advance(44)
+    assert verdict(await authz.bearer(idp.issue())) == "401 token_key_unknown"
+    clock.advance(1)
+    assert (await authz.bearer(idp.issue())).allowed
+    idp.rotate()
+    assert verdict(await authz.bearer(idp.issue())) == "401 token_key_unknown"
+
+
+async def test_A8_a_new_token_of_our_own_exchange_asks_for_its_key_at_once(
+    idp: RunningIdp, warm: Any, clock: Clock
+) -> None:
+    authz = await warm()
+    await strangers_take_all_looks(authz, idp)
+    idp.rotate()
+    asked = idp.counters["certs"]
+
+    assert (await authz.basic()).allowed
+    assert idp.counters["certs"] == asked + 1
+    # Every 5 s at most, if the key does not appear in the set.
+    idp.certs_answers.append(says({"keys": [idp.keys[0].jwk]}, times=None))
+    idp.rotate()
+    for pause_s, looks in ((0, 0), (4, 0), (1, 1), (4, 0), (1, 1)):
+        clock.advance(pause_s)
+        asked = idp.counters["certs"]
+        answer = await authz.basic(OTHER_ID, OTHER_SECRET)
+        assert verdict(answer) == "503 exchanged_token_invalid"
+        assert idp.counters["certs"] == asked + looks
+
+
+async def test_A8_looks_of_our_own_exchanges_leave_those_of_callers(
+    idp: RunningIdp, warm: Any
+) -> None:
+    authz = await warm()
+    idp.rotate()
+    assert (await authz.basic()).allowed
+
+    await strangers_take_all_looks(authz, idp)
+
+
+async def test_A9_keys_can_be_asked_for_anew_while_the_old_ones_serve(
+    idp: RunningIdp, warm: Any
+) -> None:
+    authz = await warm()
+    old, fresh = idp.issue(), idp.issue()
+    assert (await authz.bearer(old)).allowed
+    idp.rotate(retire=True)
+    idp.certs_answers.append(says(b"", 500))
+    [provider] = authz.configuration.providers
+
+    provider.renew_keys()
+    assert (await authz.bearer(fresh)).allowed
+    await landed(authz)
+    # Nothing has come yet: they still serve.
+    assert (await authz.bearer(fresh)).allowed
+    provider.renew_keys()
+    await landed(authz)
+    assert verdict(await authz.bearer(old)) == "401 token_key_unknown"
+    assert verdict(await authz.bearer(fresh)) == "401 token_key_unknown"
+    assert (await authz.bearer(idp.issue())).allowed
+
+
+async def test_A9_a_call_that_began_before_is_not_enough(
+    idp: RunningIdp, warm: Any, clock: Clock
+) -> None:
+    authz = await warm()
+    old = idp.issue()
+    clock.advance(HOUR)
+    assert (await authz.bearer(old)).allowed  # and begins a call
+    [provider] = authz.configuration.providers
+    provider.renew_keys()
+    await landed(authz)
+    await landed(authz)
+
+    assert idp.counters["certs"] == 3
+
+
 @pytest.mark.parametrize(
     ("parameters", "pause_s"),
     [
         pytest.param({}, 30, id="30 s by default"),
         pytest.param({"rediscovery_lifetime": 2}, 2, id="as configured"),
-        pytest.param({"rediscovery_lifetime": 0}, 0, id="0: always"),
+        pytest.param({"rediscovery_lifetime": 0}, 1, id="0: every second"),
     ],
 )
-async def test_JK_03_an_unknown_key_is_asked_for_once_per_rediscovery_lifetime(
+async def test_JK_03_without_looks_left_an_unknown_key_is_asked_for_per_rediscovery_lifetime(
     idp: RunningIdp, warm: Any, clock: Clock, parameters: dict[str, Any], pause_s: float
 ) -> None:
     authz = await warm(**parameters)
+    await strangers_take_all_looks(authz, idp)
     idp.rotate()
-    if pause_s:
-        clock.advance(pause_s - 0.5)
-        assert verdict(await authz.bearer(idp.issue())) == "401 token_key_unknown"
-        assert idp.counters["certs"] == 1
-        clock.advance(0.5)
+    asked = idp.counters["certs"]
+    clock.advance(pause_s - 0.5)
+    assert verdict(await authz.bearer(idp.issue())) == "401 token_key_unknown"
+    assert idp.counters["certs"] == asked
+    clock.advance(0.5)
 
     assert (await authz.bearer(idp.issue())).allowed
-    assert idp.counters["certs"] == 2
+    assert idp.counters["certs"] == asked + 1
+
+
+async def test_H5_keys_that_are_due_serve_on_from_memory_while_they_are_asked_for(
+    idp: RunningIdp, warm: Any, clock: Clock
+) -> None:
+    authz = await warm()
+    token = idp.issue()
+    assert (await authz.bearer(token)).allowed
+    wire = check_request({"authorization": f"Bearer {token}"})
+    idp.certs_answers.append(NEVER_ANSWERS)
+    clock.advance(HOUR)
+    await idp.reached("certs", 2)  # the timer asks: no request has
+
+    assert authz.authorizer.cached(wire) is not None
+    assert (await authz.bearer(idp.issue())).allowed
+    clock.advance(23 * HOUR - 1)
+    assert authz.authorizer.cached(wire) is not None
+    clock.advance(1)
+    assert authz.authorizer.cached(wire) is None
+
+
+async def test_H5_the_timer_asks_for_keys_while_all_answers_come_from_memory(
+    idp: RunningIdp, warm: Any, clock: Clock
+) -> None:
+    authz = await warm()
+    for calls in range(2, 5):
+        clock.advance(HOUR)
+        await landed(authz)
+        assert idp.counters["certs"] == calls
 
 
 async def test_JK_03_after_a_failed_call_the_next_one_waits_5_s(
@@ -166,6 +306,7 @@ async def test_JK_04_a_flood_of_unknown_keys_asks_once(
 
     assert {verdict(answer) for answer in answers} == {"401 token_key_unknown"}
     assert (idp.counters["discovery"], idp.counters["certs"]) == (2, 2)
+    await strangers_take_all_looks(authz, idp, left=LOOKS_MAX - 1)
     assert (await authz.bearer(idp.issue())).allowed
 
 
@@ -327,23 +468,113 @@ TWO = key("RS256", 2)
 EC = key("ES256")
 
 
+THREE = key("RS256", 3)
+
+
 @pytest.mark.parametrize(
     "members",
     [
-        pytest.param([TWO.jwk, key("RS256", 3).jwk | {"kid": TWO.kid}], id="two RSA"),
-        pytest.param([TWO.jwk, EC.jwk | {"kid": TWO.kid}], id="RSA and EC"),
-        pytest.param([TWO.jwk, TWO.jwk | {"alg": "RS512"}], id="one key, two algorithms"),
+        pytest.param([THREE.jwk | {"kid": TWO.kid}, TWO.jwk], id="JK-10 two RSA"),
+        pytest.param([EC.jwk | {"kid": TWO.kid}, TWO.jwk], id="JK-10 RSA and EC"),
+        pytest.param([TWO.jwk | {"alg": "RS512"}, TWO.jwk], id="one key, two algorithms"),
         pytest.param([TWO.jwk, TWO.jwk], id="the same twice"),
+        pytest.param([TWO.jwk | {"kid": "a"}, TWO.jwk], id="one key, two ids"),
     ],
 )
-async def test_JK_10_a_key_id_that_two_keys_have_names_neither(
+async def test_A3_JK_10_each_key_of_an_id_is_tried(
     idp: RunningIdp, make_authz: MakeAuthz, members: list[dict[str, Any]]
 ) -> None:
     idp.certs_answers.append(says({"keys": [*members, idp.keys[0].jwk]}, times=None))
     authz = make_authz()
 
-    assert verdict(await authz.bearer(idp.issue(key=TWO))) == "401 token_key_unknown"
+    assert (await authz.bearer(idp.issue(key=TWO))).allowed
     assert (await authz.bearer(idp.issue())).allowed
+    forged = idp.issue(key=key("RS256", 4), header={"kid": TWO.kid})
+    assert verdict(await authz.bearer(forged)) == "401 token_signature_invalid"
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256"])
+async def test_A3_equal_entries_are_one_key_with_all_their_algorithms(
+    idp: RunningIdp, make_authz: MakeAuthz, algorithm: str
+) -> None:
+    pss, rs = replace(TWO, algorithm="PS256"), TWO
+    idp.certs_answers.append(says({"keys": [pss.jwk, rs.jwk]}, times=None))
+    authz = make_authz()
+
+    assert (await authz.bearer(idp.issue(key=replace(TWO, algorithm=algorithm)))).allowed
+    other = idp.issue(key=replace(TWO, algorithm="RS512"))
+    assert verdict(await authz.bearer(other)) == "401 token_key_unknown"
+    assert authz.configuration.ready
+
+
+async def test_A3_a_key_under_two_ids_is_one_key_for_a_token_without(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    members = [TWO.jwk | {"kid": name} for name in "abcdef"]
+    idp.certs_answers.append(says({"keys": [*members, idp.keys[0].jwk]}, times=None))
+
+    assert (await make_authz().bearer(idp.issue(header={"kid": ABSENT}))).allowed
+
+
+async def test_A3_in_a_set_without_ids_every_key_is_tried_for_every_id(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    members = [without(TWO.jwk, "kid"), without(idp.keys[0].jwk, "kid")]
+    idp.certs_answers.append(says({"keys": members}, times=None))
+
+    assert (await make_authz().bearer(idp.issue(header={"kid": "any"}))).allowed
+
+
+@pytest.mark.parametrize(
+    ("before", "tried"),
+    [
+        pytest.param([key("RS256", n) for n in range(1, 4)], True, id="fourth"),
+        pytest.param([key("RS256", n) for n in range(1, 5)], False, id="fifth"),
+    ],
+)
+def test_A3_at_most_four_keys_are_tried_and_the_refusal_says_how_many_fit(
+    before: list[Key], tried: bool
+) -> None:
+    mine = key("RS256", 9)
+    members = [one.jwk | {"kid": "same"} for one in (*before, mine)]
+    found = jwks.parse({"keys": members})
+    token = jwt.parse(mine.sign({"alg": "RS256", "kid": "same"}, {"exp": 1}))
+    fitting = found.fitting(token.kid, token.algorithm)
+
+    assert len(fitting) == len(before) + 1
+    if tried:
+        assert token.verify(fitting) == found.keys[-1]
+    else:
+        with pytest.raises(Unauthenticated, match="5 keys fit, of which the first 4 were tried"):
+            token.verify(fitting)
+
+
+@pytest.mark.parametrize("algorithm", ["ES384", "ES512"])
+def test_A3_of_dear_keys_two_are_tried(algorithm: str) -> None:
+    found = jwks.parse({"keys": [key(algorithm, number).jwk for number in range(3)]})
+
+    assert jwks.to_try(found.fitting(None, algorithm)) == found.keys[:2]
+
+
+def test_A3_an_rsa_key_above_4096_bits_is_dear() -> None:
+    moduli = {bits: (2**bits - 1).to_bytes(bits // 8, "big") for bits in (4_096, 4_104)}
+    members = [
+        {"kty": "RSA", "e": "AQAB", "n": base64.urlsafe_b64encode(modulus).decode().rstrip("=")}
+        for modulus in moduli.values()
+    ]
+
+    assert [one.cost for one in jwks.parse({"keys": members}).keys] == [1, 2]
+
+
+def test_A4_members_of_a_key_that_are_null_or_empty_are_absent() -> None:
+    names = ("use", "key_ops", "alg", "d", "p", "q", "dp", "dq", "qi", "oth", "k", "x5c", "crv")
+    null = key().jwk | dict.fromkeys(names)
+    empty = TWO.jwk | {"use": "", "alg": "", "d": "", "crv": ""}
+    found = jwks.parse({"keys": [null, empty, key("RS256", 3).jwk | {"kid": ""}]})
+
+    assert found.kids == (key().kid, TWO.kid)
+    assert len(found.keys) == 3
+    assert found.skipped == 0
 
 
 @pytest.mark.parametrize(

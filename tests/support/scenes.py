@@ -50,6 +50,7 @@ def claims(answer: Answer) -> dict[str, Any]:
 
 async def landed(authz: RunningAuthz) -> None:
     """Return once nothing is under way to a provider, not even in the background."""
+    await asyncio.sleep(0)  # timers whose time the clock has just told begin their calls
     flights: list[SingleFlight[Any]] = [
         provider._single_flight for provider in authz.configuration.providers
     ]
