@@ -1,0 +1,69 @@
+"""A complete Envoy bootstrap from Kong's configuration.
+
+Envoy takes the place of Kong's proxy: one plaintext listener, a cluster for
+each service, the routes in Kong's order, and authz asked about every request.
+What Envoy cannot do as Kong does it is an error with its place.  Left to
+Envoy: it streams bodies, whatever ``request_buffering`` and
+``response_buffering`` say.
+
+From the bottom up: ``options`` (what the file does not say), ``refusals`` (what
+cannot be written), ``domains`` (hosts as Envoy's domains), ``parts``,
+``clusters``, ``routes``, ``listener``.
+
+Importing this package takes a second: the messages are envoy-data-plane's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from betterproto2 import Casing
+from envoy_data_plane.envoy.config.bootstrap import v3 as bootstrap
+
+from authz import yaml_writer
+from authz.envoy.bootstrap.clusters import authz_cluster, service_cluster
+from authz.envoy.bootstrap.listener import ingress, overload_manager
+from authz.envoy.bootstrap.options import BootstrapOptions
+from authz.envoy.bootstrap.parts import EXT_AUTHZ, address
+from authz.envoy.bootstrap.refusals import problems
+from authz.envoy.bootstrap.routes import virtual_hosts
+from authz.errors import ConfigurationError
+from authz.kong.router import Router
+
+if TYPE_CHECKING:
+    from authz.model import Gateway
+
+__all__ = ["EXT_AUTHZ", "BootstrapOptions", "build", "problems", "render"]
+
+
+def render(gateway: Gateway, options: BootstrapOptions) -> str:
+    """Return the bootstrap as YAML.
+
+    ConfigurationError: see ``build``.
+    """
+    return yaml_writer.write(build(gateway, options))
+
+
+def build(gateway: Gateway, options: BootstrapOptions) -> dict[str, Any]:
+    """Return the bootstrap as Envoy's JSON, names in snake_case.
+
+    ConfigurationError: there are ``problems``.
+    """
+    found = sorted(problems(gateway, options))
+    if found:
+        raise ConfigurationError(found)
+    services = [service for service in gateway.services if service.enabled]
+    if options.upstream_service is not None:
+        services.append(options.upstream_service)
+    message = bootstrap.Bootstrap(
+        admin=bootstrap.Admin(address=address(options.admin), ignore_global_conn_limit=True),
+        static_resources=bootstrap.BootstrapStaticResources(
+            listeners=[ingress(options.listen, virtual_hosts(gateway, Router(gateway), options))],
+            clusters=[
+                authz_cluster(options.authz),
+                *(service_cluster(service, options) for service in services),
+            ],
+        ),
+        overload_manager=overload_manager(),
+    )
+    return message.to_dict(casing=Casing.SNAKE)

@@ -1,0 +1,136 @@
+"""The clusters: one for authz, one for each service."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from envoy_data_plane.envoy.config.cluster import v3 as cluster
+from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.config.endpoint import v3 as endpoint
+from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls
+from envoy_data_plane.envoy.extensions.upstreams.http import v3 as upstream_http
+from envoy_data_plane.envoy.type.matcher import v3 as matcher
+from envoy_data_plane.google.protobuf import Any as Packed
+
+from authz.envoy.bootstrap.options import AUTHZ_CLUSTER, HTTP2, TLS, UPSTREAM_CLUSTER
+from authz.envoy.bootstrap.parts import CONNECTION_BUFFER_BYTES, address, is_ip
+from authz.kong.router import display_name
+
+if TYPE_CHECKING:
+    from authz.envoy.bootstrap.options import BootstrapOptions
+    from authz.model import Service
+
+CONCURRENT_CHECKS_MAX = 10_000
+
+
+def authz_cluster(where: tuple[str, int] | str) -> cluster.Cluster:
+    """Return the cluster of authz, which is asked for its health every 5 seconds."""
+    protocol = core.Http2ProtocolOptions(
+        # A ping before the first request after a pause, not all the time: gRPC
+        # servers close connections that ping without sending.
+        connection_keepalive=core.KeepaliveSettings(
+            connection_idle_interval=timedelta(seconds=30), timeout=timedelta(seconds=1)
+        )
+    )
+    return cluster.Cluster(
+        name=AUTHZ_CLUSTER,
+        connect_timeout=timedelta(milliseconds=250),
+        typed_extension_protocol_options=_protocol_options(protocol),
+        health_checks=[
+            core.HealthCheck(
+                timeout=timedelta(seconds=1),
+                interval=timedelta(seconds=5),
+                no_traffic_interval=timedelta(seconds=5),
+                unhealthy_threshold=2,
+                healthy_threshold=1,
+                grpc_health_check=core.HealthCheckGrpcHealthCheck(),
+            )
+        ],
+        circuit_breakers=cluster.CircuitBreakers(
+            thresholds=[
+                cluster.CircuitBreakersThresholds(
+                    max_pending_requests=CONCURRENT_CHECKS_MAX, max_requests=CONCURRENT_CHECKS_MAX
+                )
+            ]
+        ),
+        **_endpoint(AUTHZ_CLUSTER, where),
+    )
+
+
+def service_cluster(service: Service, options: BootstrapOptions) -> cluster.Cluster:
+    """Return the cluster of a service; over TLS if its protocol asks for it."""
+    name = cluster_name(service)
+    where = (service.host, service.port)
+    http2 = core.Http2ProtocolOptions() if service.protocol in HTTP2 else None
+    return cluster.Cluster(
+        name=name,
+        connect_timeout=timedelta(milliseconds=service.connect_timeout),
+        per_connection_buffer_limit_bytes=CONNECTION_BUFFER_BYTES,
+        typed_extension_protocol_options={} if http2 is None else _protocol_options(http2),
+        transport_socket=_tls(service, options.ca_file) if service.protocol in TLS else None,
+        **_endpoint(name, options.connect_to.get(where, where)),
+    )
+
+
+def _protocol_options(http2: core.Http2ProtocolOptions) -> dict[str, Packed]:
+    options = upstream_http.HttpProtocolOptions(
+        explicit_http_config=upstream_http.HttpProtocolOptionsExplicitHttpConfig(
+            http2_protocol_options=http2
+        )
+    )
+    return {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": Packed.pack(options)}
+
+
+def _endpoint(name: str, where: tuple[str, int] | str) -> dict[str, Any]:
+    """Return the fields of a cluster that say where it is."""
+    by_name = not isinstance(where, str) and not is_ip(where[0])
+    kind = cluster.ClusterDiscoveryType
+    host = endpoint.LbEndpoint(endpoint=endpoint.Endpoint(address=address(where)))
+    fields: dict[str, Any] = {
+        "type": kind.STRICT_DNS if by_name else kind.STATIC,
+        "load_assignment": endpoint.ClusterLoadAssignment(
+            cluster_name=name,
+            endpoints=[endpoint.LocalityLbEndpoints(lb_endpoints=[host])],
+        ),
+    }
+    if by_name:  # Kong asks for A records before others
+        fields["dns_lookup_family"] = cluster.ClusterDnsLookupFamily.V4_PREFERRED
+    return fields
+
+
+def _tls(service: Service, ca_file: str) -> core.TransportSocket:
+    """Return TLS to a service, its certificate checked unless ``tls_verify`` is false."""
+    by_ip = is_ip(service.host)
+    kind = tls.SubjectAltNameMatcherSanType
+    validation = tls.CertificateValidationContext(
+        trusted_ca=core.DataSource(filename=ca_file),
+        match_typed_subject_alt_names=[
+            tls.SubjectAltNameMatcher(
+                san_type=kind.IP_ADDRESS if by_ip else kind.DNS,
+                matcher=matcher.StringMatcher(exact=service.host),
+            )
+        ],
+    )
+    context = tls.UpstreamTlsContext(
+        sni="" if by_ip else service.host,  # RFC 6066 section 3: never an address
+        common_tls_context=tls.CommonTlsContext(
+            alpn_protocols=["h2" if service.protocol in HTTP2 else "http/1.1"],
+            validation_context=None if service.tls_verify is False else validation,
+        ),
+    )
+    return core.TransportSocket(
+        name="envoy.transport_sockets.tls", typed_config=Packed.pack(context)
+    )
+
+
+def cluster_name(service: Service) -> str:
+    """Return the name of a service's cluster; never one of the two that are not the file's."""
+    reserved = service.name in {AUTHZ_CLUSTER, UPSTREAM_CLUSTER}
+    return service.id if reserved else display_name(service)
+
+
+def host_header(service: Service) -> str:
+    """Return the Host that Kong sends: with the port, unless the scheme implies it."""
+    implied = 443 if service.protocol in TLS else 80
+    return service.host if service.port == implied else f"{service.host}:{service.port}"

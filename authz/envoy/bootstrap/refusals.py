@@ -1,0 +1,86 @@
+"""What a file says and Envoy cannot do as Kong does: refused, each with its place."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from authz.envoy.bootstrap.options import PROTOCOLS
+from authz.kong.router import Router, is_regex, split_host
+from authz.model import Diagnostic, Route, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from authz.envoy.bootstrap.options import BootstrapOptions
+    from authz.model import Gateway
+
+# Characters of a path that stand in Kong's file and on the wire alike.  Kong decodes the
+# others before it compares, Envoy does not.
+_VERBATIM_PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*")
+_HOST = re.compile(r"\*|(?:\*[^*]+|[^*]+\*?)")
+
+
+def problems(gateway: Gateway, options: BootstrapOptions) -> Iterator[Diagnostic]:
+    """Yield everything in the file that Envoy cannot do as Kong."""
+    for service in gateway.services:
+        if service.enabled:
+            yield from _service_problems(service)
+    for route in gateway.routes:
+        if route.service is None or route.service.enabled:
+            yield from _route_problems(route, options)
+    everything = Router(gateway).certain() if not gateway.routes else None
+    if everything is not None and everything.plugin is not None and options.upstream is None:
+        yield Diagnostic(
+            everything.plugin.position,
+            "routes",
+            "the file has no routes, so it names no upstream: give one (--upstream HOST:PORT)",
+        )
+
+
+def _service_problems(service: Service) -> Iterator[Diagnostic]:
+    if service.protocol not in PROTOCOLS:
+        yield Diagnostic(
+            service.position,
+            "protocol",
+            f"{service.protocol} cannot be written for Envoy yet: use http, https, grpc or grpcs",
+        )
+    for name in ("client_certificate", "ca_certificates"):
+        if getattr(service, name):
+            yield Diagnostic(service.position, name, "cannot be written for Envoy yet: remove it")
+
+
+def _route_problems(route: Route, options: BootstrapOptions) -> Iterator[Diagnostic]:
+    for name, message in _unsupported(route, options):
+        yield Diagnostic(route.positions.get(name, route.position), name, message)
+
+
+def _unsupported(route: Route, options: BootstrapOptions) -> Iterator[tuple[str, str]]:
+    """Yield each field of a route that Envoy would not do as Kong, and why."""
+    for name in ("headers", "snis"):
+        if getattr(route, name):
+            yield name, "cannot be written for Envoy yet: remove it from this route"
+    yield from (("paths", message) for message in map(_path_problem, route.paths) if message)
+    yield from (("hosts", message) for message in map(_host_problem, route.hosts) if message)
+    if not {"http", "grpc"} & set(route.protocols):
+        yield "protocols", "the listener speaks plain http and grpc: name one of them"
+    if route.path_handling != "v0":
+        yield "path_handling", f"{route.path_handling} cannot be written for Envoy: use v0"
+    if route.service is None and options.upstream is None:
+        yield "service", "none is named: name one, or give --upstream HOST:PORT"
+
+
+def _path_problem(path: str) -> str | None:
+    if is_regex(path):
+        return f"the regex {path} cannot be written for Envoy yet: use a plain path"
+    if not _VERBATIM_PATH.fullmatch(path):
+        return f"{path!r} has characters that Envoy does not decode: use plain ones"
+    return None
+
+
+def _host_problem(host: str) -> str | None:
+    if split_host(host)[1] is not None:
+        return f"the port in {host} cannot be written for Envoy yet: remove it"
+    if not _HOST.fullmatch(host):
+        return f"{host} must have one * at most, at the start or at the end"
+    return None

@@ -1,0 +1,200 @@
+"""The virtual hosts and their routes, in Kong's order."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, cast
+
+from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.config.route import v3 as envoy_route
+from envoy_data_plane.envoy.extensions.filters.http.ext_authz import v3 as ext_authz
+from envoy_data_plane.envoy.type.matcher import v3 as matcher
+from envoy_data_plane.google.protobuf import Any as Packed
+
+from authz.envoy.bootstrap.clusters import cluster_name, host_header
+from authz.envoy.bootstrap.domains import domains
+from authz.envoy.bootstrap.options import HTTP2, NOWHERE
+from authz.envoy.bootstrap.parts import EXT_AUTHZ, overwrite
+from authz.kong.router import Router, Rule, display_name, routing_table
+from authz.model import Route, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from authz.envoy.bootstrap.options import BootstrapOptions
+    from authz.model import Gateway, Plugin
+
+BODY_BYTES_MAX = 8 * 1024  # of a form with a credential in it
+
+
+def virtual_hosts(
+    gateway: Gateway, router: Router, options: BootstrapOptions
+) -> list[envoy_route.VirtualHost]:
+    """Return a virtual host for each domain, and in it the routes that its hosts can meet."""
+    rules = _rules(gateway, router, options)
+    found = domains([rule.route.hosts for rule in rules])
+    return [
+        envoy_route.VirtualHost(
+            name=domain,
+            domains=[domain],
+            routes=[
+                *(
+                    route
+                    for rank, authority in by_rank
+                    for route in _routes(rules[rank], authority, router)
+                ),
+                _no_route(),
+            ],
+        )
+        for domain, by_rank in found.items()
+    ]
+
+
+def _rules(gateway: Gateway, router: Router, options: BootstrapOptions) -> tuple[Rule, ...]:
+    upstream = options.upstream_service
+    if router.certain() is not None:
+        everything = Route("", None, NOWHERE, upstream, strip_path=False, preserve_host=True)
+        return (Rule(everything, ("/",)),)
+    return tuple(
+        rule if rule.route.service else Rule(replace(rule.route, service=upstream), rule.paths)
+        for rule in routing_table(gateway.routes)
+    )
+
+
+def _routes(rule: Rule, authority: str, router: Router) -> Iterator[envoy_route.Route]:
+    """Yield what Envoy needs to do as one rule of Kong's says."""
+    route = rule.route
+    headers = []
+    if route.methods:
+        headers.append(_header(":method", "|".join(map(re.escape, route.methods))))
+    if authority:
+        headers.append(_header(":authority", authority))
+    for path in rule.paths or ("/",):
+        for match, rewrite in _rewrites(route, path):
+            match.headers = headers
+            if HTTP2.isdisjoint(route.protocols):
+                yield _forward(route, path, match, rewrite, router)
+                continue
+            grpc = replace(match, grpc=envoy_route.RouteMatchGrpcRouteMatchOptions())
+            yield _forward(route, path, grpc, rewrite, router)
+            # Kong does not look for a second best when the protocol is wrong.
+            yield _answer(match, 415, "Non-gRPC request matched gRPC route")
+
+
+def _header(name: str, regex: str) -> envoy_route.HeaderMatcher:
+    whole = matcher.StringMatcher(safe_regex=matcher.RegexMatcher(regex=regex))
+    return envoy_route.HeaderMatcher(name=name, string_match=whole)
+
+
+def _rewrites(
+    route: Route, path: str
+) -> Iterator[tuple[envoy_route.RouteMatch, matcher.RegexMatchAndSubstitute | None]]:
+    """Yield how the paths under a plain path are matched and what the upstream sees of them.
+
+    Kong's ``path_handling: v0``: the service's path, then the request's path
+    without the matched part if ``strip_path``, one slash between them.
+    Envoy's prefix_rewrite would send ``//get`` for ``/get``.
+    """
+    service_path = (route.service.path if route.service else None) or "/"
+    base = service_path.removesuffix("/")
+    prefix = envoy_route.RouteMatch(prefix=path)
+    if route.strip_path and path != "/":
+        if base and not path.endswith("/"):  # nothing is left: no slash is added
+            yield envoy_route.RouteMatch(path=path), _rewrite("^.*$", base)
+        # Of /foo../bar the rest is ../bar, which must not climb out of the base:
+        # Kong drops one such segment, and a normal path has no second one.  Some
+        # upstreams, and Envoy, take ..;x for .. (RFC 3986 section 3.3: parameters).
+        rest = rf"^{re.escape(path)}(?:\.\.?(?:;[^/]*)?(?:/|$))?/?(.*)$"
+        yield prefix, _rewrite(rest, base, r"/\1")
+        return
+    if base and path == "/" and not service_path.endswith("/"):
+        yield envoy_route.RouteMatch(path="/"), _rewrite("^.*$", base)
+    yield prefix, _rewrite("^/", base, "/") if base else None
+
+
+def _rewrite(regex: str, base: str, rest: str = "") -> matcher.RegexMatchAndSubstitute:
+    return matcher.RegexMatchAndSubstitute(
+        pattern=matcher.RegexMatcher(regex=regex), substitution=base.replace("\\", r"\\") + rest
+    )
+
+
+def _forward(
+    route: Route,
+    path: str,
+    match: envoy_route.RouteMatch,
+    rewrite: matcher.RegexMatchAndSubstitute | None,
+    router: Router,
+) -> envoy_route.Route:
+    service = cast(Service, route.service)  # the checks refused a route without one
+    action = envoy_route.RouteAction(
+        cluster=cluster_name(service),
+        regex_rewrite=rewrite,
+        host_rewrite_literal=None if route.preserve_host else host_header(service),
+        # Kong bounds each read and each write, never the request as a whole.
+        timeout=timedelta(0),
+        idle_timeout=timedelta(milliseconds=max(service.read_timeout, service.write_timeout)),
+        retry_policy=_retries(service),
+    )
+    stripped = route.strip_path and path != "/"
+    return envoy_route.Route(
+        name=display_name(route),
+        match=match,
+        route=action,
+        request_headers_to_add=[overwrite("x-forwarded-prefix", path)] if stripped else [],
+        request_headers_to_remove=[] if stripped else ["x-forwarded-prefix"],
+        typed_per_filter_config={EXT_AUTHZ: Packed.pack(_check_settings(route, router))},
+    )
+
+
+def _retries(service: Service) -> envoy_route.RetryPolicy | None:
+    """Return Kong's retries: only while the upstream cannot have seen the request."""
+    if not service.retries:
+        return None
+    return envoy_route.RetryPolicy(
+        retry_on="connect-failure,refused-stream", num_retries=service.retries
+    )
+
+
+def _check_settings(route: Route, router: Router) -> ext_authz.ExtAuthzPerRoute:
+    """Name the route to authz, and send the body only where a plugin reads it."""
+    everything = router.certain()
+    match = everything or router.certain(display_name(route))
+    plugin = None if match is None else match.plugin
+    body = ext_authz.BufferSettings(
+        max_request_bytes=BODY_BYTES_MAX,
+        allow_partial_message=True,  # else a longer upload would be answered with 413
+    )
+    return ext_authz.ExtAuthzPerRoute(
+        check_settings=ext_authz.CheckSettings(
+            context_extensions={} if everything else {"route": display_name(route)},
+            with_request_body=body if _reads_body(plugin) else None,
+        )
+    )
+
+
+def _reads_body(plugin: Plugin | None) -> bool:
+    if plugin is None:
+        return False
+    config = plugin.config
+    return (
+        "client_credentials" in config.auth_methods
+        and "body" in config.client_credentials_param_type
+    ) or ("bearer" in config.auth_methods and "body" in config.bearer_token_param_type)
+
+
+def _no_route() -> envoy_route.Route:
+    return _answer(envoy_route.RouteMatch(prefix="/"), 404, "no Route matched with those values")
+
+
+def _answer(match: envoy_route.RouteMatch, status: int, message: str) -> envoy_route.Route:
+    """Return a route that Envoy answers itself, in Kong's words, without asking authz."""
+    return envoy_route.Route(
+        match=match,
+        direct_response=envoy_route.DirectResponseAction(
+            status=status, body=core.DataSource(inline_string=f'{{"message":"{message}"}}')
+        ),
+        response_headers_to_add=[overwrite("content-type", "application/json; charset=utf-8")],
+        typed_per_filter_config={EXT_AUTHZ: Packed.pack(ext_authz.ExtAuthzPerRoute(disabled=True))},
+    )
