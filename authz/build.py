@@ -175,7 +175,7 @@ def _fast_paths(
     names: list[FastPathKey] = [(n, None) for r in gateway.routes for n in (r.name, r.id) if n]
     names += [(None, n) for s in gateway.services for n in (s.name, s.id) if n]
     names.append((None, None))
-    matches = {name: router.certain(*name) for name in names}
+    matches = {name: router.certain_match(*name) for name in names}
     plugins = {name: match.plugin for name, match in matches.items() if match and match.plugin}
     fast_paths = {
         name: FastPath.of(digest.after(repr(name)), policies[plugin.position])

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from authz.kong import checks
 from authz.kong.document import MappingNode, Scalar
-from authz.kong.plugins import PROTOCOLS
+from authz.kong.protocols import GRPC, PROTOCOLS, STREAMS, TLS
 from authz.kong.schema import (
     Anything,
     Array,
@@ -38,7 +38,6 @@ NAMESPACE = uuid.UUID("6f1c2a0e-3f0b-5e55-9d0c-8a2b6f6a7d11")
 ``kind:content`` for what has no name either.  Never changed: upstreams may keep
 X-Consumer-ID, and an Envoy that is already running names routes by their ids."""
 
-STREAMS = frozenset({"tcp", "tls", "tls_passthrough", "udp"})
 _MILLISECONDS_MAX = 2_147_483_646
 _RETRIES_MAX = 32_767
 
@@ -225,7 +224,7 @@ def _from_url(url: str | None) -> dict[str, Any]:
         return {}
     parts = urlsplit(url)
     values: dict[str, Any] = {"protocol": parts.scheme, "host": parts.hostname}
-    values["port"] = parts.port or (_TLS_PORT if parts.scheme in _TLS else 80)
+    values["port"] = parts.port or (_TLS_PORT if parts.scheme in TLS else 80)
     if parts.path:
         values["path"] = parts.path
     return values
@@ -285,7 +284,6 @@ _FAMILIES = (
 )  # fmt: skip
 _OF_REQUESTS = ("methods", "hosts", "paths", "headers")
 _OF_STREAMS = ("sources", "destinations")
-_TLS = frozenset({"https", "grpcs", "wss", "tls", "tls_passthrough"})
 _REDIRECTS = frozenset({301, 302, 307, 308, 426})
 
 
@@ -327,7 +325,7 @@ def _complaints(values: dict[str, Any], named: set[str]) -> list[tuple[str, str]
     """Return what Kong's rules between a route's fields say, by field."""
     found = []
     of_streams = named <= STREAMS
-    if named <= {"grpc", "grpcs"}:
+    if named <= GRPC:
         if values.get("strip_path"):
             found.append(("strip_path", "must be false for gRPC"))
         if values.get("methods"):
@@ -335,7 +333,7 @@ def _complaints(values: dict[str, Any], named: set[str]) -> list[tuple[str, str]
     misplaced = _OF_REQUESTS if of_streams else _OF_STREAMS
     message = f"cannot be set for {', '.join(sorted(named))}"
     found.extend((field, message) for field in misplaced if values.get(field))
-    if values.get("snis") and not named & _TLS:
+    if values.get("snis") and not named & TLS:
         found.append(("snis", "needs https, grpcs, wss or tls among the protocols"))
     if values.get("https_redirect_status_code", 426) not in _REDIRECTS:
         allowed = ", ".join(map(str, sorted(_REDIRECTS)))
@@ -361,8 +359,8 @@ def _check_conditions(mapping: MappingNode, named: set[str], problems: Problems)
         fields = ["sources", "destinations", "snis"]
     else:
         fields = ["hosts", "headers", "paths"]
-        fields += [] if named <= {"grpc", "grpcs"} else ["methods"]
-        fields += ["snis"] if named & _TLS else []
+        fields += [] if named <= GRPC else ["methods"]
+        fields += ["snis"] if named & TLS else []
     if all(is_empty(mapping.get(field)) for field in fields):
         problems.error(
             mapping.position, "paths", f"at least one is required of {', '.join(fields)}"

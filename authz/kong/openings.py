@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 from authz.errors import Refusal, RouteOpened
 from authz.kong.problems import Problems
-from authz.kong.router import PluginScopes, Router, display_name
+from authz.kong.router import Router
+from authz.kong.rules import display_name
+from authz.kong.scopes import PluginScopes, id_of
 from authz.kong.witness import anyone, witnesses
 from authz.model import Diagnostic, Request, Route, SourcePosition
 
@@ -86,7 +88,7 @@ def require_plugins(gateway: Gateway) -> None:
     problems = Problems()
     off = _disabled(gateway)
     for route in unguarded(gateway.routes, PluginScopes(gateway.plugins)):
-        service = _id(route.service)
+        service = id_of(route.service)
         stated = {(route.id, service), (route.id, None), (None, service)} - {(None, None)}
         if OPEN_TAG not in route.tags and not off & stated:
             problems.error(
@@ -120,7 +122,9 @@ def openings(before: Gateway, after: Gateway, may_open: Collection[str] = ()) ->
     for opening in comparison.openings():
         found.setdefault(opening.answering.id, opening)
     # A service that Envoy names is open by its routes, which say more.
-    by_routes = {_id(o.answering.service) for o in found.values() if isinstance(o.answering, Route)}
+    by_routes = {
+        id_of(o.answering.service) for o in found.values() if isinstance(o.answering, Route)
+    }
     told = (opening for opening in found.values() if opening.answering.id not in by_routes)
     return sorted(told, key=lambda opening: opening.answering.position)
 
@@ -138,11 +142,7 @@ def _check_names(gateway: Gateway, may_open: Collection[str]) -> None:
 
 def _disabled(gateway: Gateway) -> set[tuple[str | None, str | None]]:
     """Return the scopes of which the file says that their plugin is off: ids of route, service."""
-    return {(_id(plugin.route), _id(plugin.service)) for plugin in gateway.disabled}
-
-
-def _id(entity: Route | Service | None) -> str | None:
-    return None if entity is None else entity.id
+    return {(id_of(plugin.route), id_of(plugin.service)) for plugin in gateway.disabled}
 
 
 class _Comparison:
@@ -168,7 +168,7 @@ class _Comparison:
         if not self._suspects and not self._open_services:
             return  # nothing can have been opened
         router = Router(self._before)
-        if router.certain() is not None:  # one plugin, for everything
+        if router.catch_all is not None:  # one plugin, for everything
             yield from self._shown(router, anyone())
         plugins = PluginScopes(self._before.plugins)
         most = COMBINATIONS_MAX // max(1, len(self._before.routes))
@@ -235,7 +235,7 @@ class _Comparison:
         An entry that is off says so if it has the scope of the one that guarded before:
         another one was off all the while, or is for something else.
         """
-        scope = (_id(guard.route and match.route), _id(guard.service and match.service))
+        scope = (id_of(guard.route and match.route), id_of(guard.service and match.service))
         if scope in self._off:
             return True
         if match.route is not None:

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from authz.kong import checks
+from authz.kong.protocols import HTTP_AND_GRPC, PROTOCOLS
 from authz.kong.schema import Anything, Array, Boolean, Field, Text
 
 if TYPE_CHECKING:
@@ -17,16 +18,13 @@ if TYPE_CHECKING:
 
 OPENID_CONNECT = "openid-connect"
 
-HTTP_PROTOCOLS = ("grpc", "grpcs", "http", "https")
-PROTOCOLS = (*HTTP_PROTOCOLS, "tcp", "tls", "tls_passthrough", "udp", "ws", "wss")
-
 FIELDS: Mapping[str, Field] = {
     "name": Field(Text(check=checks.filled)),
     "instance_name": Field(Text(check=checks.filled)),
     "enabled": Field(Boolean(), default=True, absence="the plugin would be enabled"),
     "protocols": Field(
         Array(Text(allowed=PROTOCOLS), at_least=1),
-        HTTP_PROTOCOLS,
+        HTTP_AND_GRPC,
         absence="the plugin would have Kong's default protocols",
     ),
     "id": Field(Text(check=checks.uuid), absence="the plugin would get another id"),

@@ -20,7 +20,9 @@ from authz.kong.document import MappingNode, Node, Scalar
 from authz.kong.openings import unguarded
 from authz.kong.plugins import PluginRole
 from authz.kong.problems import Problems
-from authz.kong.router import PluginScopes, display_name
+from authz.kong.protocols import HTTP_AND_GRPC, STREAMS
+from authz.kong.rules import display_name
+from authz.kong.scopes import PluginScopes
 from authz.model import Consumer, DisabledPlugin, Gateway, Plugin, Route, Service, SourcePosition
 
 if TYPE_CHECKING:
@@ -299,11 +301,11 @@ class _Assembly:
         return entity
 
     def _http_routes(self) -> Iterator[Route]:
-        streams = [r for r in self._routes.all if entities.STREAMS.issuperset(r.protocols)]
+        streams = [r for r in self._routes.all if STREAMS.issuperset(r.protocols)]
         if streams:
             message = f"{len(streams)} of them are of streams and take no HTTP request: left out"
             self._problems.notice(streams[0].position, "routes", message)
-        return (r for r in self._routes.all if not entities.STREAMS.issuperset(r.protocols))
+        return (r for r in self._routes.all if not STREAMS.issuperset(r.protocols))
 
     def _notice_unprotected(self, routes: tuple[Route, ...], found: list[Plugin]) -> None:
         """Say which routes let everybody in, as they do in Kong."""
@@ -523,7 +525,7 @@ class _Assembly:
             if not schema.is_empty(mapping.get(field)):
                 self._problems.error(mapping.key_position(field), field, message)
         protocols = values.get("protocols")
-        if isinstance(protocols, tuple) and not set(plugins.HTTP_PROTOCOLS) <= set(protocols):
+        if isinstance(protocols, tuple) and not set(HTTP_AND_GRPC) <= set(protocols):
             self._problems.notice(
                 mapping.position_of("protocols"),
                 "protocols",

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from authz.kong.examples import examples
 from authz.kong.paths import normalise
 from authz.kong.regexes import Pattern
-from authz.kong.router import is_regex
+from authz.kong.rules import is_regex
 from authz.model import Request
 
 if TYPE_CHECKING:

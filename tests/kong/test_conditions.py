@@ -20,8 +20,9 @@ from support.configuration import FORMAT, complaints, load
 from authz.errors import ConfigurationError, MalformedRequest, Reason, Refusal, RouteNotFound
 from authz.kong import checks
 from authz.kong.paths import normalise
+from authz.kong.readings import HEADER_LINES_MAX
 from authz.kong.regexes import Pattern, unmet
-from authz.kong.router import HEADER_LINES_MAX, Router
+from authz.kong.router import Router
 from authz.model import Request
 
 # RFC 3986 section 2.2: quoted, these would be other characters.

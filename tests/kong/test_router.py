@@ -15,14 +15,10 @@ from support.work import calls_of
 from authz.errors import ConfigurationError, Reason, Refusal, RouteNotFound
 from authz.kong import checks
 from authz.kong.paths import ODD_PATH_CHARS_MAX, is_odd, normalise, readings
+from authz.kong.readings import HEADER_LINES_MAX, PATH_CHARS_MAX
 from authz.kong.regexes import Pattern
-from authz.kong.router import (
-    HEADER_LINES_MAX,
-    PATH_CHARS_MAX,
-    Router,
-    routing_table,
-    split_host,
-)
+from authz.kong.router import Router
+from authz.kong.rules import routing_table, split_host
 from authz.model import (
     Gateway,
     Match,
@@ -463,7 +459,7 @@ def test_a_disabled_service_has_no_routes() -> None:
     off = Service(id="s2", name="off", position=POSITION, host="x", enabled=False)
     table = router(route("off", service=off, paths=("/a",)), plugins=(plugin(),))
     assert met(table, request("/a")) is None
-    assert table.certain() is None
+    assert table.catch_all is None
     for names in ({"route": "off"}, {"service": "off"}):
         assert refusal(table, request(context_extensions=names)) is Reason.ROUTE_UNKNOWN
 
@@ -538,7 +534,7 @@ def test_a_named_service_has_its_plugins_without_a_route() -> None:
     )
     expected = Match(None, SERVICE, everywhere)
     assert table.match(request("/o", context_extensions=NAMED)) == expected
-    assert table.certain(service="orders") == table.certain(service="s1") == expected
+    assert table.certain_match(service="orders") == table.certain_match(service="s1") == expected
 
 
 @pytest.mark.parametrize("scope", [{}, {"service": SERVICE}])
@@ -558,14 +554,14 @@ def test_a_named_service_whose_route_has_a_plugin_of_its_own_must_be_met(
     assert met(table, request("/b", context_extensions=NAMED)) == "free"
     for path in ("/o", "/s", "/nowhere"):
         assert refusal(table, request(path, context_extensions=NAMED)) is Reason.ROUTE_UNMATCHED
-    assert table.certain(service="orders") is None
-    assert table.certain("free", "orders") == table.match(request("/b"))
+    assert table.certain_match(service="orders") is None
+    assert table.certain_match("free", "orders") == table.match(request("/b"))
 
 
 def test_what_the_file_lacks_is_never_certain() -> None:
     table = router(route("r", paths=("/",)), route("o", service=OTHER), plugins=(plugin(),))
     for names in (("nowhere", None), (None, "nowhere"), ("", None), (None, ""), ("r", "other")):
-        assert table.certain(*names) is None
+        assert table.certain_match(*names) is None
 
 
 # --- Plugins --------------------------------------------------------------------
@@ -595,19 +591,19 @@ def test_a_route_without_a_plugin_is_a_match_without_a_plugin() -> None:
 def test_without_routes_the_global_plugin_applies_to_everything() -> None:
     everything = plugin()
     table = router(plugins=(everything,))
-    assert table.certain() == Match(None, None, everything)
+    assert table.catch_all == Match(None, None, everything)
     assert table.match(Request()) == Match(None, None, everything)
     assert refusal(table, request(context_extensions={"route": "r"})) is Reason.ROUTE_UNKNOWN
 
 
 def test_without_routes_and_without_a_global_plugin_nothing_matches() -> None:
     table = router(plugins=(plugin(service=SERVICE),))
-    assert table.certain() is None
+    assert table.catch_all is None
     assert refusal(table, request()) is Reason.ROUTE_UNMATCHED
 
 
 def test_with_routes_no_match_is_certain() -> None:
-    assert router(route("r", paths=("/",)), plugins=(plugin(),)).certain() is None
+    assert router(route("r", paths=("/",)), plugins=(plugin(),)).catch_all is None
 
 
 # --- The index against a plain scan ------------------------------------------------

@@ -32,7 +32,7 @@ from authz.demo.parts import CHECKOUT, LOOPBACK, free_port
 from authz.envoy.bootstrap import BootstrapOptions, build, problems
 from authz.errors import ConfigurationError
 from authz.kong.paths import normalise
-from authz.kong.router import display_name, routing_table
+from authz.kong.rules import display_name, routing_table
 from authz.logs import DECISIONS
 from authz.settings import TcpAddress
 

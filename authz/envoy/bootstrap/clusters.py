@@ -13,9 +13,10 @@ from envoy_data_plane.envoy.extensions.upstreams.http import v3 as upstream_http
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Any as Packed
 
-from authz.envoy.bootstrap.options import AUTHZ_CLUSTER, HTTP2, TLS, UPSTREAM_CLUSTER
+from authz.envoy.bootstrap.options import AUTHZ_CLUSTER, UPSTREAM_CLUSTER
 from authz.envoy.bootstrap.parts import CONNECTION_BUFFER_BYTES, address, is_ip
-from authz.kong.router import display_name
+from authz.kong.protocols import GRPC, TLS
+from authz.kong.rules import display_name
 
 if TYPE_CHECKING:
     from authz.envoy.bootstrap.options import BootstrapOptions
@@ -62,7 +63,7 @@ def service_cluster(service: Service, options: BootstrapOptions) -> cluster.Clus
     """Return the cluster of a service; over TLS if its protocol asks for it."""
     name = cluster_name(service)
     where = (service.host, service.port)
-    http2 = core.Http2ProtocolOptions() if service.protocol in HTTP2 else None
+    http2 = core.Http2ProtocolOptions() if service.protocol in GRPC else None
     return cluster.Cluster(
         name=name,
         connect_timeout=timedelta(milliseconds=service.connect_timeout),
@@ -115,7 +116,7 @@ def _tls(service: Service, ca_file: str) -> core.TransportSocket:
     context = tls.UpstreamTlsContext(
         sni="" if by_ip else service.host,  # RFC 6066 section 3: never an address
         common_tls_context=tls.CommonTlsContext(
-            alpn_protocols=["h2" if service.protocol in HTTP2 else "http/1.1"],
+            alpn_protocols=["h2" if service.protocol in GRPC else "http/1.1"],
             validation_context=None if service.tls_verify is False else validation,
         ),
     )

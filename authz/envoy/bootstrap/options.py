@@ -13,13 +13,6 @@ if TYPE_CHECKING:
 AUTHZ_CLUSTER = "authz"
 UPSTREAM_CLUSTER = "upstream"
 
-HTTP2 = frozenset({"grpc", "grpcs"})
-"""Protocols of a service or a route that need HTTP/2."""
-TLS = frozenset({"https", "grpcs"})
-"""Protocols of a service that need TLS."""
-PROTOCOLS = frozenset({"http", "https"}) | HTTP2
-"""Protocols of a service for which a cluster can be written."""
-
 NOWHERE = SourcePosition("", 1, 1)
 """The position of what no file has."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from authz.envoy.bootstrap.options import PROTOCOLS
-from authz.kong.router import Router, is_regex, split_host
+from authz.kong.protocols import HTTP_AND_GRPC
+from authz.kong.router import Router
+from authz.kong.rules import is_regex, split_host
 from authz.model import Diagnostic, Route, Service
 
 if TYPE_CHECKING:
@@ -29,17 +30,17 @@ def problems(gateway: Gateway, options: BootstrapOptions) -> Iterator[Diagnostic
     for route in gateway.routes:
         if route.service is None or route.service.enabled:
             yield from _route_problems(route, options)
-    everything = Router(gateway).certain() if not gateway.routes else None
-    if everything is not None and everything.plugin is not None and options.upstream is None:
+    catch_all = Router(gateway).catch_all
+    if catch_all is not None and catch_all.plugin is not None and options.upstream is None:
         yield Diagnostic(
-            everything.plugin.position,
+            catch_all.plugin.position,
             "routes",
             "the file has no routes, so it names no upstream: give one (--upstream HOST:PORT)",
         )
 
 
 def _service_problems(service: Service) -> Iterator[Diagnostic]:
-    if service.protocol not in PROTOCOLS:
+    if service.protocol not in HTTP_AND_GRPC:
         yield Diagnostic(
             service.position,
             "protocol",

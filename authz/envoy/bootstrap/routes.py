@@ -15,15 +15,17 @@ from envoy_data_plane.google.protobuf import Any as Packed
 
 from authz.envoy.bootstrap.clusters import cluster_name, host_header
 from authz.envoy.bootstrap.domains import domains
-from authz.envoy.bootstrap.options import HTTP2, NOWHERE
+from authz.envoy.bootstrap.options import NOWHERE
 from authz.envoy.bootstrap.parts import EXT_AUTHZ, overwrite
-from authz.kong.router import Router, Rule, display_name, routing_table
+from authz.kong.protocols import GRPC
+from authz.kong.rules import Rule, display_name, routing_table
 from authz.model import Route, Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from authz.envoy.bootstrap.options import BootstrapOptions
+    from authz.kong.router import Router
     from authz.model import Gateway, Plugin
 
 BODY_BYTES_MAX = 8 * 1024  # of a form with a credential in it
@@ -54,7 +56,7 @@ def virtual_hosts(
 
 def _rules(gateway: Gateway, router: Router, options: BootstrapOptions) -> tuple[Rule, ...]:
     upstream = options.upstream_service
-    if router.certain() is not None:
+    if router.catch_all is not None:
         everything = Route("", None, NOWHERE, upstream, strip_path=False, preserve_host=True)
         return (Rule(everything, ("/",)),)
     return tuple(
@@ -74,7 +76,7 @@ def _routes(rule: Rule, authority: str, router: Router) -> Iterator[envoy_route.
     for path in rule.paths or ("/",):
         for match, rewrite in _rewrites(route, path):
             match.headers = headers
-            if HTTP2.isdisjoint(route.protocols):
+            if GRPC.isdisjoint(route.protocols):
                 yield _forward(route, path, match, rewrite, router)
                 continue
             grpc = replace(match, grpc=envoy_route.RouteMatchGrpcRouteMatchOptions())
@@ -159,8 +161,7 @@ def _retries(service: Service) -> envoy_route.RetryPolicy | None:
 
 def _check_settings(route: Route, router: Router) -> ext_authz.ExtAuthzPerRoute:
     """Name the route to authz, and send the body only where a plugin reads it."""
-    everything = router.certain()
-    match = everything or router.certain(display_name(route))
+    match = router.catch_all or router.certain_match(display_name(route))
     plugin = None if match is None else match.plugin
     body = ext_authz.BufferSettings(
         max_request_bytes=BODY_BYTES_MAX,
@@ -168,7 +169,7 @@ def _check_settings(route: Route, router: Router) -> ext_authz.ExtAuthzPerRoute:
     )
     return ext_authz.ExtAuthzPerRoute(
         check_settings=ext_authz.CheckSettings(
-            context_extensions={} if everything else {"route": display_name(route)},
+            context_extensions={} if router.catch_all else {"route": display_name(route)},
             with_request_body=body if _reads_body(plugin) else None,
         )
     )
