@@ -1,12 +1,17 @@
 """Kong's declarative configuration, read as decK reads it.
 
-``state.parse`` turns the files' bytes into a ``model.Gateway``, or says everything that is
-wrong with them at once.  From the bottom up: ``problems`` (what there is to
-say), ``environment`` (values from outside the file), ``document`` (YAML with
-its places), ``checks`` and ``schema`` (what a value may look like),
-``parameters`` and ``openid_connect`` (the plugin), ``plugins`` (all the
-others), ``entities`` (services, routes, consumers), ``files`` (read when they keep
-still), ``content`` (merged), ``state`` (the whole).  ``router`` finds what applies to
-a request; ``openings`` compares two configurations by what they let in, with requests
-from ``witness`` and ``examples``.
+``state.parse`` turns the files' bytes into a ``model.Gateway``, or reports everything that
+is wrong with them at once.  From the bottom up:
+
+- a text: ``problems`` (what is reported), ``environment`` (variables and vaults),
+  ``document`` (YAML with its places), ``checks`` and ``schema`` (what a value may be);
+- the plugin: ``parameters``, ``openid_connect``;
+- entities: ``protocols``, ``plugins`` (their names), ``entities`` (services, routes,
+  consumers), ``index`` (references), ``plugin_entries`` (where a plugin may stand);
+- the whole: ``files`` (read when they keep still), ``content`` (merged), ``state``.
+
+``rules`` is Kong's order of routes, ``scopes`` tells which plugin applies to one.
+``router`` finds both for a request, by its ``readings`` and the routes' ``conditions``.
+``openings`` compares two configurations by what they let in, with requests from
+``witness`` and ``examples``.
 """

@@ -166,6 +166,12 @@ def mappings(owner: MappingNode, name: str, problems: Problems) -> Iterator[Mapp
             yield mapping
 
 
+def text_of(mapping: MappingNode, name: str, problems: Problems) -> str | None:
+    """Return the text of a field; None if it is absent, or no text, which is reported."""
+    node = mapping.get(name)
+    return schema.Text().read(node, name, problems) if node is not None else None
+
+
 def plain_value(node: Node) -> object:
     """Return what ``node`` says, without where it says it."""
     if isinstance(node, MappingNode):

@@ -1,62 +1,14 @@
-"""A plugin's entry in the file, and what becomes of plugins other than openid-connect.
+"""Kong's plugins by name, and what each of them means for who gets in.
 
 A plugin that decides who gets in cannot be read past: the route would stand
-open.  One that only limits, changes or logs a request is Envoy's business.
+open.  One that only limits, changes or logs a request is left to Envoy.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
-
-from authz.kong import checks
-from authz.kong.protocols import HTTP_AND_GRPC, PROTOCOLS
-from authz.kong.schema import Anything, Array, Boolean, Field, Text
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 OPENID_CONNECT = "openid-connect"
-
-FIELDS: Mapping[str, Field] = {
-    "name": Field(Text(check=checks.filled)),
-    "instance_name": Field(Text(check=checks.filled)),
-    "enabled": Field(Boolean(), default=True, absence="the plugin would be enabled"),
-    "protocols": Field(
-        Array(Text(allowed=PROTOCOLS), at_least=1),
-        HTTP_AND_GRPC,
-        absence="the plugin would have Kong's default protocols",
-    ),
-    "id": Field(Text(check=checks.uuid), absence="the plugin would get another id"),
-    "_config": Field(
-        Text(check=checks.filled), absence="nothing of _plugin_configs would apply to the plugin"
-    ),
-    **dict.fromkeys(
-        (
-            "config", "condition", "expressions", "ordering", "partials", "run_on",
-            "service", "route", "consumer", "consumer_group",
-            "tags", "created_at", "updated_at", "_comment", "_ignore",
-        ),
-        Field(Anything()),
-    ),
-}  # fmt: skip
-
-ABSENCES: Mapping[str, str] = {
-    "service": "the plugin would not belong to one service",
-    "route": "the plugin would not belong to one route",
-    "consumer": "the plugin would not belong to one consumer",
-}
-
-UNRESOLVED: Mapping[str, str] = {
-    "condition": "decides when the plugin applies, and is not done here: without it the plugin "
-    "applies to every request of its scope; remove it if that is right",
-    "expressions": "computes the plugin's config for each request, and is not done here: write "
-    "fixed values in config",
-    "ordering": "changes when the plugin runs, and is not done here: Envoy's filters stand in "
-    "the order of its own configuration; remove it if that is right",
-    "partials": "takes configuration from elsewhere, and is not done here: write it out in config",
-}
-"""Fields that are refused on an openid-connect plugin, with the reason."""
 
 
 class PluginRole(Enum):
