@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from authz.model import SourcePosition
 
 _VERSION = re.compile(r"3\.[0-9]+")
-# Before 3.0 a path could be a regular expression without saying so.
+_OLD_VERSION = re.compile(r"[12]\.[0-9]+")
+# Before 3.0 a path could be a regular expression without the "~" that marks one now.
 _CONVERT = (
-    'must be "3.0"; an older file is converted by deck file convert --from kong-gateway-2.x '
-    "--to kong-gateway-3.x --input-file OLD --output-file NEW"
+    'is of Kong before 3.0, must be "3.0": convert the file by deck file convert --from '
+    "kong-gateway-2.x --to kong-gateway-3.x --input-file OLD --output-file NEW"
 )
 
-# What authz reads, and what stands in a dump and has no effect on who gets in.
+# What authz reads, then what a dump may hold that has no effect on who gets in.
 _READ = ("services", "routes", "plugins", "consumers", "consumer_groups")
 _HEAD = ("_format_version", "_info", "_plugin_configs", "cloned_plugins", "vaults")
 _LABELS = ("_konnect", "_workspace")
@@ -47,7 +48,7 @@ _DEFAULTED = ("service", "route", "upstream", "target")
 
 
 class Files:
-    """The top level of all files: lists appended, everything else said once."""
+    """The top level of all files: lists are appended, everything else may stand once."""
 
     def __init__(self, roots: list[MappingNode], problems: Problems) -> None:
         self._roots = roots
@@ -136,12 +137,14 @@ class Files:
         if not any(versions):
             position = self._roots[0].position
             self._problems.error(position, "_format_version", 'is required: write "3.0"')
-        for node in versions:
-            if node and not (isinstance(node, Scalar) and _VERSION.fullmatch(node.text or "")):
-                self._problems.error(node.position, "_format_version", _CONVERT)
+        for node in filter(None, versions):
+            text = (node.text or "") if isinstance(node, Scalar) else ""
+            if not _VERSION.fullmatch(text):
+                message = _CONVERT if _OLD_VERSION.fullmatch(text) else 'must be "3.0"'
+                self._problems.error(node.position, "_format_version", message)
 
     def _check_agreement(self, name: str) -> None:
-        """Refuse files of several workspaces or control planes: those are several gateways."""
+        """Refuse files of several workspaces or control planes: they are several gateways."""
         first: Node | None = None
         for root in self._roots:
             node = root.get(name)
@@ -154,9 +157,9 @@ class Files:
 
 
 def mappings(owner: MappingNode, name: str, problems: Problems) -> Iterator[MappingNode]:
-    """Yield the entries of ``owner``'s list of entities; what is none of them is reported.
+    """Yield the entries of ``owner``'s list of entities; report what is no entity.
 
-    Null is no empty list: with its lines lost, a list of plugins would be gone.
+    Null is refused and is no empty list: a list of plugins that lost its lines is null.
     """
     entry = owner.entries.get(name)
     if entry is not None and entry.value.is_null:
@@ -173,7 +176,7 @@ def text_of(mapping: MappingNode, name: str, problems: Problems) -> str | None:
 
 
 def plain_value(node: Node) -> object:
-    """Return what ``node`` says, without where it says it."""
+    """Return the value of ``node`` without its place in the file."""
     if isinstance(node, MappingNode):
         return {name: plain_value(entry.value) for name, entry in node.entries.items()}
     if isinstance(node, ListNode):

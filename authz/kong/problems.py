@@ -1,8 +1,9 @@
-"""What there is to say about a configuration, collected until all is read."""
+"""The errors and notices about a configuration, collected until all of it is read."""
 
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from authz.errors import ConfigurationError
@@ -15,13 +16,15 @@ if TYPE_CHECKING:
 
 SUGGESTIONS_MAX = 20
 """Of one load: each looks at every known name, and a wrong file can have thousands."""
+PLACES_MAX = 3
+"""Named in a notice that stands for several equal ones; the others are counted."""
 
 
 class Problems:
-    """Errors and notices in the order they were found, each of them once.
+    """Errors and notices, each of them once.
 
     A shared YAML node (an alias, a ``_plugin_configs`` entry) is read once for
-    every use and would otherwise be complained about as often.
+    every use and would otherwise be reported as often.
     """
 
     def __init__(
@@ -46,8 +49,14 @@ class Problems:
 
     @property
     def notices(self) -> tuple[Diagnostic, ...]:
-        """All notices, by place."""
-        return tuple(sorted(self._notices))
+        """All notices, by their first place; equal ones are one, with their count and places."""
+        places: defaultdict[tuple[str, str], list[SourcePosition]] = defaultdict(list)
+        for notice in sorted(self._notices):
+            places[notice.parameter, notice.message].append(notice.position)
+        return tuple(
+            Diagnostic(first, parameter, message + _repeated(others))
+            for (parameter, message), (first, *others) in places.items()
+        )
 
     def raise_errors(self) -> None:
         """Raise ``ConfigurationError`` with every error by place, if there is one."""
@@ -61,3 +70,13 @@ class Problems:
         self._suggestions_left -= 1
         nearest = difflib.get_close_matches(name, list(known), n=1)
         return f"; did you mean '{nearest[0]}'?" if nearest else ""
+
+
+def _repeated(others: list[SourcePosition]) -> str:
+    """Return what a notice says of the further places where it stands too."""
+    if not others:
+        return ""
+    named = ", ".join(map(str, others[: PLACES_MAX - 1]))
+    unnamed = len(others) - (PLACES_MAX - 1)
+    more = f" and {unnamed} more" if unnamed > 0 else ""
+    return f" ({len(others) + 1} times: also at {named}{more})"

@@ -114,6 +114,12 @@ def test_files_of_two_gateways_are_refused(tmp_path: Path, label: str) -> None:
 # --- The top level ------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("version", ['"1.1"', '"2.1"', "1.1"])
+def test_a_file_of_an_older_kong_is_refused_with_the_command_that_converts_it(version: str) -> None:
+    [found] = complaints(f"_format_version: {version}\n")
+    assert 'is of Kong before 3.0, must be "3.0": convert the file by deck file convert' in found
+
+
 @pytest.mark.parametrize("version", ['"1.1"', '"2.1"', '"4.0"', "[]"])
 def test_a_file_of_another_format_is_refused(version: str) -> None:
     assert 'must be "3.0"' in complaints(f"_format_version: {version}\n")[0]
@@ -580,3 +586,31 @@ def test_a_service_that_leads_to_an_upstream_of_kongs_is_noticed() -> None:
     )
 
     assert any("names an upstream, whose targets are not read" in notice for notice in found)
+
+
+def services(count: int) -> str:
+    plugin = "{name: openid-connect, config: {issuer: 'https://idp.example'}}"
+    each = (f"{{name: s{n}, host: h, plugins: [{plugin}]}}" for n in range(count))
+    return text("services:", *(f"- {service}" for service in each))
+
+
+def test_C_09_equal_notices_are_one_line_with_their_count_and_first_places() -> None:
+    audience = [notice for notice in notices(services(60)) if ": audience: " in notice]
+
+    assert len(audience) == 1
+    assert audience[0] == (
+        "3:33: audience: is not set: a token that this issuer made for another service is "
+        "accepted too (60 times: also at <stdin>:4:33, <stdin>:5:33 and 57 more)"
+    )
+
+
+@pytest.mark.parametrize("services_count", [2, 3, 60])
+def test_C_09_many_services_give_as_many_notices_as_one(services_count: int) -> None:
+    assert len(notices(services(services_count))) == len(notices(services(1)))
+
+
+def test_C_09_a_notice_that_stands_once_or_twice_names_each_place() -> None:
+    one, two = notices(services(1))[0], notices(services(2))[0]
+
+    assert "times" not in one
+    assert two.endswith("(2 times: also at <stdin>:4:33)")
