@@ -3,7 +3,7 @@
 A file may be valid and yet have lost the plugins at its end, or a directory the file that
 holds them; then a route stands open, or its requests fall to a wider one that does.  So each
 guarded route is represented by requests (``witness``), and both configurations are asked.
-What is open is so because the file says it, never because it says nothing.
+A route may be opened only by what the file says, never by what it no longer says.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from authz.model import Gateway, Match, Plugin, Service
 
 OPEN_TAG = "authz-open"
-"""On a route: nobody need say who they are, and that is meant."""
+"""On a route: it is meant to be open to callers without a credential."""
 
 COMBINATIONS_MAX = 200_000
-"""Of one comparison: it takes seconds then, in a thread."""
+"""Of one comparison, which then takes seconds, in a thread."""
 COMBINATIONS_PER_ROUTE_MAX = 1_024
 OPENINGS_TOLD = 20
 """Each has a line; the others are counted."""
@@ -39,8 +39,9 @@ OPENINGS_TOLD = 20
 class Opening:
     """A route that would answer without authentication what was guarded.
 
-    ``guarded`` answered before; ``None``: no route did, but a plugin that applies to all.
-    ``witness`` is the request; ``None``: none could be made, so it cannot be ruled out.
+    ``guarded``: what answered before; ``None``: no route did, but a plugin for everything.
+    ``witness``: the request; ``None``: no example could be made, so an opening cannot be
+    ruled out.
     """
 
     answering: Route | Service
@@ -275,13 +276,15 @@ class _Comparison:
 def _standing_for(route: Route, requests: Iterable[Request], router: Router) -> Request | None:
     """Return the request that the route itself answers, else one that another guarded one does.
 
-    ``None``: open ones answer them all.  ``LookupError``: none is answered by any route.
+    ``None``: others answer them all, open ones, or ones for another protocol by 404.
+    ``LookupError``: no route is known to answer any of them.
     """
     of_another: Request | None = None
     answered = False
     for request in requests:
         match = _match(router, request)
         if match is None:
+            answered = answered or _is_of_other_protocol(router, request)
             continue
         if match.route is not None and match.route.id == route.id:
             return request
@@ -298,6 +301,13 @@ def _match(router: Router, request: Request) -> Match | None:
         return router.match(request)
     except Refusal:  # no route, or a request that is answered with an error: nothing is open
         return None
+
+
+def _is_of_other_protocol(router: Router, request: Request) -> bool:
+    try:
+        return router.is_of_other_protocol(request)
+    except Refusal:
+        return False
 
 
 def _of_service(request: Request, service: Service) -> Request:

@@ -247,6 +247,14 @@ class Router:
             return None
         return match if self._policy_is_certain(match) else None
 
+    def is_of_other_protocol(self, request: Request) -> bool:
+        """Tell whether the best route for a request is for another protocol, so that it is 404.
+
+        MalformedRequest, Unavailable: as in ``match``.
+        """
+        match = self._met(request)
+        return match is not None and match.route is not None and not speaks(match.route, request)
+
     def _named(self, route: str | None, service: str | None) -> Match:
         """Return the match of a name or an id; of both, the route's, if it is of the service."""
         match = self._services.get(service or "") if route is None else self._routes.get(route)

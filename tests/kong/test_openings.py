@@ -302,6 +302,33 @@ def test_G_02_the_operator_allows_it_by_name_or_id() -> None:
     assert opened(before, file("services: [{name: s, host: h}]"), "s") == []
 
 
+# --- A guarded route that never answers --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("of_winner", "of_shadowed"), [("http", "https"), ("http", "grpc"), ("https", "http")]
+)
+def test_G_02_a_route_in_the_shadow_of_one_for_another_protocol_opens_nothing(
+    of_winner: str, of_shadowed: str
+) -> None:
+    """Kong asks the best route only: the requests of the other are 404, before and after."""
+    both = (
+        route("winner", f"paths: [/v1], protocols: [{of_winner}]", OIDC),
+        route("shadowed", f"paths: [/v1], protocols: [{of_shadowed}]", OIDC),
+    )
+    health = route("health", "paths: [/health]")
+
+    assert opened(file(routes(*both)), file(routes(*both, health))) == []
+
+
+def test_G_02_a_shadowed_route_is_opened_still_for_an_envoy_that_names_it() -> None:
+    winner, shadowed = "paths: [/v1], protocols: [http]", "paths: [/v1], protocols: [https]"
+    before = file(routes(route("winner", winner, OIDC), route("shadowed", shadowed, OIDC)))
+    after = file(routes(route("winner", winner, OIDC), route("shadowed", shadowed)))
+
+    assert opened(before, after) == [("shadowed", "shadowed")]
+
+
 # --- How it is said -------------------------------------------------------------------
 
 

@@ -558,6 +558,18 @@ def test_a_named_service_whose_route_has_a_plugin_of_its_own_must_be_met(
     assert table.certain_match("free", "orders") == table.match(request("/b"))
 
 
+def test_a_request_is_of_another_protocol_than_its_best_route() -> None:
+    table = router(
+        route("secure", paths=("/a",), protocols=("https",)), route("plain", paths=("/",))
+    )
+    of_other = table.is_of_other_protocol
+
+    assert of_other(request("/a"))
+    assert not of_other(request("/a", scheme="https"))
+    assert not of_other(request("/b"))
+    assert not router(route("r", paths=("/a",))).is_of_other_protocol(request("/b"))
+
+
 def test_what_the_file_lacks_is_never_certain() -> None:
     table = router(route("r", paths=("/",)), route("o", service=OTHER), plugins=(plugin(),))
     for names in (("nowhere", None), (None, "nowhere"), ("", None), (None, ""), ("r", "other")):
