@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from authz.authorizer import Authorizer, FastPath, FastPathKey
-from authz.cache.names import FamiliarNames
+from authz.authentication import Authentication
+from authz.authorizer import Authorizer
 from authz.decision import Wording
 from authz.errors import ConfigurationError
+from authz.fast_path import FastPath
+from authz.kong import slots
 from authz.kong.router import Router
 from authz.methods import METHODS
 from authz.methods.base import MethodContext
@@ -21,10 +23,10 @@ from authz.policy.consumers import ConsumerDirectory, Consumers
 from authz.policy.headers import UpstreamHeaders
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from authz.cache.digest import Digester
-    from authz.model import Gateway, Plugin, SourcePosition
+    from authz.fast_path import FastPathKey
+    from authz.model import Gateway, Plugin
     from authz.oauth.provider import Provider, ProviderStatus
     from authz.runtime import Lease, Shared
 
@@ -110,16 +112,16 @@ def build(gateway: Gateway, shared: Shared) -> Configuration:
 
 
 def _authorizer(gateway: Gateway, shared: Shared, lease: Lease) -> Authorizer:
-    router = Router(gateway)
     directory = ConsumerDirectory(gateway.consumers)
+    # Plugins of equal parameters share one policy.
     policies = {
-        plugin.position: _policy(plugin, directory, _resources(plugin, shared, lease))
-        for plugin in gateway.plugins
+        config: _policy(_context(plugin, shared, lease), directory)
+        for config, plugin in {plugin.config: plugin for plugin in gateway.plugins}.items()
     }
+    router = Router(gateway, lambda plugin: policies[plugin.config])
     return Authorizer(
-        Pipeline(router, policies),
-        fast_paths=_fast_paths(gateway, router, policies, shared.digest),
-        answers=lease.answers,
+        Pipeline(router),
+        fast_path=FastPath(_certain(gateway, router), lease.answers, shared.digest, shared.clock),
         clock=shared.clock,
         telemetry=shared.telemetry,
         log_allowed=shared.settings.log_decisions == "all",
@@ -127,22 +129,25 @@ def _authorizer(gateway: Gateway, shared: Shared, lease: Lease) -> Authorizer:
     )
 
 
-def _policy(plugin: Plugin, directory: ConsumerDirectory, resources: MethodContext) -> Policy:
-    config = plugin.config
-    headers = UpstreamHeaders(config)
+def _policy(context: MethodContext, directory: ConsumerDirectory) -> Policy:
+    config = context.config
+    of_methods = slots.of(config)
+    authentication = Authentication(
+        [(m(context), of_methods[m.name]) for m in METHODS if m.name in of_methods],
+        context.digest,
+        context.clock.monotonic,
+    )
     return Policy(
-        plugin=plugin,
-        provider=resources.provider,
-        methods=tuple(m(resources) for m in METHODS if m.name in config.auth_methods),
+        config=config,
+        authentication=authentication,
         consumers=Consumers(config, directory),
         authorization=Authorization(config),
-        headers=headers,
-        familiar=FamiliarNames(headers.decided_by),
-        wording=Wording.of(config),
+        headers=UpstreamHeaders(config, authentication.slots),
+        wording=Wording.of(config, authentication.slots),
     )
 
 
-def _resources(plugin: Plugin, shared: Shared, lease: Lease) -> MethodContext:
+def _context(plugin: Plugin, shared: Shared, lease: Lease) -> MethodContext:
     config, provider = plugin.config, _provider(plugin, lease)
     return MethodContext(
         config=config,
@@ -168,17 +173,10 @@ def _provider(plugin: Plugin, lease: Lease) -> Provider:
         raise ConfigurationError([problem]) from error
 
 
-def _fast_paths(
-    gateway: Gateway, router: Router, policies: Mapping[SourcePosition, Policy], digest: Digester
-) -> dict[FastPathKey, FastPath]:
-    """Return the fast path's index: for each name that Envoy may give, the policy it leads to."""
+def _certain(gateway: Gateway, router: Router) -> dict[FastPathKey, Policy]:
+    """Return, for each name that Envoy may give, the policy that every such request meets."""
     names: list[FastPathKey] = [(n, None) for r in gateway.routes for n in (r.name, r.id) if n]
     names += [(None, n) for s in gateway.services for n in (s.name, s.id) if n]
     names.append((None, None))
-    matches = {name: router.certain_match(*name) for name in names}
-    plugins = {name: match.plugin for name, match in matches.items() if match and match.plugin}
-    fast_paths = {
-        name: FastPath.of(digest.after(repr(name)), policies[plugin.position])
-        for name, plugin in plugins.items()
-    }
-    return {name: fast_path for name, fast_path in fast_paths.items() if fast_path is not None}
+    matches = ((name, router.certain_match(*name)) for name in names)
+    return {name: match.policy for name, match in matches if match and match.policy}

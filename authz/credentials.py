@@ -1,11 +1,11 @@
-"""Where a caller's credential stands, and its exact grammar.
+"""What stands in a slot of a request, and the exact grammar of a credential.
 
-Pure functions of the request.  Each finder has three answers: a credential,
-``None`` (there is none of this kind), or a :class:`~authz.errors.Refusal`
-(there is one, and it is bad).
+Pure functions of the request.  :func:`find` has three answers: a credential,
+``None`` (the slot has none), or a :class:`~authz.errors.Refusal` (it has one, and it
+is bad).
 
-A stranger writes what is read here, so each place is read once for all finders,
-within a bound, and nothing is decoded that cannot be a credential's.
+A stranger writes what is read here, so each part of a request is read once for all
+slots, within a bound, and nothing is decoded that cannot be a credential's.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import binascii
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
-from authz import header_names, strict_json
+from authz import strict_json
 from authz.errors import MalformedRequest, Reason, Refusal, Unauthenticated
-from authz.model import BearerCredential, ClientCredential, CredentialLocation, Secret
+from authz.header_names import AUTHORIZATION
+from authz.model import BearerCredential, CredentialLocation, PairCredential, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from authz.model import Request
+    from authz.model import Credential, Request, Slot
 
 AUTHORIZATION_BYTES_MAX: Final = 16_384
 CLIENT_ID_BYTES_MAX: Final = 255
@@ -38,9 +39,8 @@ ESCAPES_MAX: Final = CLIENT_SECRET_BYTES_MAX
 # As many as common servers read of a query or a form.
 ARGUMENTS_MAX: Final = 1_000
 
-TOKEN_ARGUMENT: Final = "access_token"
-CLIENT_ARGUMENTS: Final = ("client_id", "client_secret")
-ARGUMENTS: Final = (*CLIENT_ARGUMENTS, TOKEN_ARGUMENT)
+ARGUMENTS: Final = ("client_id", "client_secret", "access_token")
+"""Every argument of a query or a body that some slot reads."""
 
 # RFC 6750 section 2.1: b64token.  Possessive, so that no text is looked at twice.
 _B64TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]++=*+", re.ASCII)
@@ -52,14 +52,12 @@ _SCHEMES: Final = ("basic", "bearer")
 # As the schemes are registered, or all small as some clients write them, and one space.
 _COMMON_SPELLING: Final = re.compile(r"(?:[Bb]asic|[Bb]earer) (?! )")
 
-T = TypeVar("T")
+
+# --- The parts of a request -------------------------------------------------------
 
 
-# --- The places -----------------------------------------------------------------
-
-
-class Places:
-    """The places of one request where a credential may stand, each read once at most."""
+class RequestParts:
+    """The parts of one request in which a credential may stand, each read once at most."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -108,6 +106,38 @@ class Places:
         return Members({})
 
 
+# --- Slots ----------------------------------------------------------------------
+
+
+def presented(slots: Iterable[Slot], request: Request) -> Credential:
+    """Return the one credential that stands in any of the slots.
+
+    Raises :class:`~authz.errors.Refusal` if there is none, a bad one, or more than one
+    (RFC 6750 section 2).
+    """
+    parts = RequestParts(request)
+    found = [credential for slot in slots if (credential := find(slot, parts)) is not None]
+    if len(found) > 1:
+        raise MalformedRequest(Reason.CREDENTIAL_AMBIGUOUS, "more than one credential")
+    if not found:
+        raise missing(request)
+    return found[0]
+
+
+def find(slot: Slot, parts: RequestParts) -> Credential | None:
+    """Return the credential that stands in a slot, or ``None``."""
+    match slot.location:
+        case CredentialLocation.HEADER if slot.names == (AUTHORIZATION,):
+            return _in_authorization(slot, parts)
+        case CredentialLocation.HEADER:
+            value = parts.headers.get(slot.names[0])
+            return None if value is None else _bearer(value, slot)
+        case CredentialLocation.QUERY:
+            return _from_arguments(slot, parts.query.named(slot.names))
+        case CredentialLocation.BODY:
+            return _from_arguments(slot, parts.body.named(slot.names))
+
+
 # --- The Authorization header --------------------------------------------------
 
 
@@ -121,11 +151,13 @@ def is_commonly_spelled(authorization: str) -> bool:
     return _COMMON_SPELLING.match(authorization) is not None
 
 
-def basic(places: Places) -> ClientCredential | None:
-    """Find ``Authorization: Basic`` (RFC 7617), read as curl sends it: raw, not form-encoded."""
-    match places.authorization:
-        case ("basic", encoded):
-            return _client(*_user_pass(encoded), CredentialLocation.HEADER, ("authorization",))
+def _in_authorization(slot: Slot, parts: RequestParts) -> Credential | None:
+    """Read ``Basic`` (RFC 7617) as curl sends it, raw and not form-encoded; or ``Bearer``."""
+    match parts.authorization:
+        case ("basic", encoded) if slot.kind is PairCredential:
+            return _pair(*_user_pass(encoded), slot)
+        case ("bearer", token) if slot.kind is BearerCredential:
+            return _bearer(token, slot)
         case _:
             return None
 
@@ -151,13 +183,11 @@ def _decode_base64(encoded: str) -> bytes:
     return raw
 
 
-def _client(
-    client_id: str, client_secret: str, location: CredentialLocation, names: tuple[str, ...]
-) -> ClientCredential:
+def _pair(identifier: str, secret: str, slot: Slot) -> PairCredential:
     """Check a pair's own grammar; the provider is never asked about a broken one."""
     limits = (
-        (client_id, CLIENT_ID_BYTES_MAX, "id"),
-        (client_secret, CLIENT_SECRET_BYTES_MAX, "secret"),
+        (identifier, CLIENT_ID_BYTES_MAX, "id"),
+        (secret, CLIENT_SECRET_BYTES_MAX, "secret"),
     )
     for text, bytes_max, what in limits:
         if not text:
@@ -168,7 +198,7 @@ def _client(
             raise Unauthenticated(
                 Reason.CREDENTIAL_MALFORMED, f"the client {what} holds a control character"
             )
-    return ClientCredential(client_id, Secret(client_secret), location, names)
+    return PairCredential(identifier, Secret(secret), slot)
 
 
 def _encodable(text: str) -> bool:
@@ -179,63 +209,21 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def bearer_headers(places: Places) -> BearerCredential | None:
-    """Find a bearer token in Authorization, Access-Token or X-Access-Token."""
-    found: list[BearerCredential] = []
-    match places.authorization:
-        case ("bearer", token):
-            found.append(_bearer(token, CredentialLocation.HEADER, "authorization"))
-    found += [
-        _bearer(places.headers[name], CredentialLocation.HEADER, name)
-        for name in header_names.TOKENS
-        if name in places.headers
-    ]
-    return only(found)
-
-
-def _bearer(token: str, location: CredentialLocation, name: str) -> BearerCredential:
+def _bearer(token: str, slot: Slot) -> BearerCredential:
     if len(token) > AUTHORIZATION_BYTES_MAX or _B64TOKEN.fullmatch(token) is None:
         raise Unauthenticated(Reason.TOKEN_MALFORMED, "not a bearer token (RFC 6750 section 2.1)")
-    return BearerCredential(Secret(token), location, (name,))
+    return BearerCredential(Secret(token), slot)
 
 
 # --- Query and body -------------------------------------------------------------
 
 
-def client_query(places: Places) -> ClientCredential | None:
-    """Find ``client_id`` and ``client_secret`` in the query; one without the other is none."""
-    return _client_arguments(places.query.named(CLIENT_ARGUMENTS), CredentialLocation.QUERY)
-
-
-def bearer_query(places: Places) -> BearerCredential | None:
-    """Find ``access_token`` in the query (RFC 6750 section 2.3)."""
-    return _bearer_argument(places.query.named((TOKEN_ARGUMENT,)), CredentialLocation.QUERY)
-
-
-def client_body(places: Places) -> ClientCredential | None:
-    """Find ``client_id`` and ``client_secret`` in a form or JSON body."""
-    return _client_arguments(places.body.named(CLIENT_ARGUMENTS), CredentialLocation.BODY)
-
-
-def bearer_body(places: Places) -> BearerCredential | None:
-    """Find ``access_token`` in a form or JSON body (RFC 6750 section 2.2)."""
-    return _bearer_argument(places.body.named((TOKEN_ARGUMENT,)), CredentialLocation.BODY)
-
-
-def _client_arguments(
-    found: Mapping[str, str], location: CredentialLocation
-) -> ClientCredential | None:
-    if len(found) < len(CLIENT_ARGUMENTS):
+def _from_arguments(slot: Slot, found: Mapping[str, str]) -> Credential | None:
+    """Make a credential of its arguments; one half of a pair without the other is none."""
+    if len(found) < len(slot.names):
         return None
-    return _client(found["client_id"], found["client_secret"], location, CLIENT_ARGUMENTS)
-
-
-def _bearer_argument(
-    found: Mapping[str, str], location: CredentialLocation
-) -> BearerCredential | None:
-    if TOKEN_ARGUMENT not in found:
-        return None
-    return _bearer(found[TOKEN_ARGUMENT], location, TOKEN_ARGUMENT)
+    first, *rest = (found[name] for name in slot.names)
+    return _pair(first, rest[0], slot) if slot.kind is PairCredential else _bearer(first, slot)
 
 
 def _any_spelling(name: str) -> str:
@@ -353,10 +341,3 @@ def missing(request: Request) -> Refusal:
     return Unauthenticated(
         Reason.CREDENTIAL_MISSING, "no suitable authorization credentials were provided"
     )
-
-
-def only(found: list[T]) -> T | None:
-    """Return the one credential found, or none; two are an error (RFC 6750 section 2)."""
-    if len(found) > 1:
-        raise MalformedRequest(Reason.CREDENTIAL_AMBIGUOUS, "more than one credential")
-    return found[0] if found else None

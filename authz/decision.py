@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from authz.errors import (
-    AuthzError,
     Forbidden,
     MalformedRequest,
     Overloaded,
@@ -24,11 +23,12 @@ from authz.errors import (
     Unauthenticated,
     Unavailable,
 )
+from authz.model import CredentialLocation, PairCredential
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from authz.model import OpenIDConnect
+    from authz.model import OpenIDConnect, Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,13 @@ class Allow:
 
     ``headers`` overwrite what the caller sent; ``headers_to_remove`` are taken
     away; no name is in both (Envoy removes last, so it would be gone).
-    ``metadata`` is Envoy's dynamic metadata: identity and reason, no secrets.
+    ``reason`` and ``metadata`` are Envoy's dynamic metadata: why, and who; no secrets.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     headers_to_remove: tuple[str, ...] = ()
     query_parameters_to_remove: tuple[str, ...] = ()
+    reason: str = "allowed"
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -59,6 +60,7 @@ class Deny:
     status: int
     headers: tuple[tuple[str, str], ...]
     body: str
+    reason: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -89,8 +91,8 @@ ERROR_ROWS: Final[Mapping[type[BaseException], ErrorRow]] = {
 class Wording:
     """How one plugin words its refusals (Kong's ``*_error_message`` and friends).
 
-    ``realm`` is the issuer's host, as in Kong's challenge; ``basic`` says that
-    this plugin reads Basic credentials, so that browsers of 401s learn of it.
+    ``realm`` is the issuer's host, as in Kong's challenge.  ``basic``: the plugin reads
+    Basic credentials, so a 401 also carries a Basic challenge.
     """
 
     realm: str = ""
@@ -100,29 +102,32 @@ class Wording:
     expose_error_code: bool = True
 
     @classmethod
-    def of(cls, config: OpenIDConnect) -> Wording:
-        """Take the wording from a plugin's parameters."""
+    def of(cls, config: OpenIDConnect, slots: Iterable[Slot]) -> Wording:
+        """Take the wording from a plugin's parameters and slots."""
         return cls(
             realm=urlsplit(config.issuer).hostname or "",
-            basic="client_credentials" in config.auth_methods
-            and "header" in config.client_credentials_param_type,
+            basic=any(
+                slot.kind is PairCredential and slot.location is CredentialLocation.HEADER
+                for slot in slots
+            ),
             messages={401: config.unauthorized_error_message, 403: config.forbidden_error_message},
             display_errors=config.display_errors,
             expose_error_code=config.expose_error_code,
         )
 
 
+_NO_METADATA: Final[Mapping[str, str]] = {}
 # gRPC over HTTP/2, "Responses": visible ASCII and spaces stand for themselves, but for "%".
 _GRPC_MESSAGE_PLAIN: Final = " " + string.punctuation.replace("%", "")
 
 
 def for_error(
-    error: AuthzError, wording: Wording, *, grpc: bool, metadata: Mapping[str, str]
+    error: Refusal, wording: Wording, *, grpc: bool, metadata: Mapping[str, str] = _NO_METADATA
 ) -> Deny:
     """Answer an error: status and body as Kong's, the reason only where it may be seen."""
     answer = next(ERROR_ROWS[kind] for kind in type(error).__mro__ if kind in ERROR_ROWS)
     message = wording.messages.get(answer.status, answer.message)
-    if wording.display_errors and isinstance(error, Refusal) and error.detail:
+    if wording.display_errors and error.detail:
         message = f"{message} ({error.detail})"
     headers = [("cache-control", "no-store"), ("x-content-type-options", "nosniff")]
     headers += _challenges(error, wording)
@@ -134,10 +139,10 @@ def for_error(
             ("grpc-status", str(answer.code)),
             ("grpc-message", quote(message, safe=_GRPC_MESSAGE_PLAIN)),
         ]
-        return Deny(answer.code, answer.status, tuple(headers), "", metadata)
+        return Deny(answer.code, answer.status, tuple(headers), "", error.reason, metadata)
     headers.append(("content-type", "application/json; charset=utf-8"))
     body = json.dumps({"message": message}, separators=(",", ":"))
-    return Deny(answer.code, answer.status, tuple(headers), body, metadata)
+    return Deny(answer.code, answer.status, tuple(headers), body, error.reason, metadata)
 
 
 # RFC 6750 section 3.1.  A request without a credential gets no error code.
@@ -148,7 +153,7 @@ _CREDENTIAL_ABSENT: Final = (
 )
 
 
-def _challenges(error: AuthzError, wording: Wording) -> Iterator[tuple[str, str]]:
+def _challenges(error: Refusal, wording: Wording) -> Iterator[tuple[str, str]]:
     """Yield WWW-Authenticate: Kong's Bearer first, then Basic where it is read."""
     if not wording.realm:
         return

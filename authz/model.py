@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NewType
+from typing import TYPE_CHECKING, Any, NewType, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,28 +118,37 @@ class CredentialLocation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ClientCredential:
-    """A client's id and secret (RFC 6749 section 2.3.1).
+class Slot:
+    """One part of a request in which one kind of credential may stand.
 
-    ``names``: the header, or the arguments, that it stood in.
+    A policy's slots follow from Kong's ``auth_methods`` and ``*_param_type``.
+    ``names``: the lower-case name of the header, or the names of the arguments; a
+    pair's arguments are the one of its id, then the one of its secret.
     """
 
-    client_id: str
-    client_secret: Secret
+    kind: type[PairCredential | BearerCredential]
     location: CredentialLocation
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class PairCredential:
+    """An id and its secret: a client's (RFC 6749 section 2.3.1) or a user's (RFC 7617)."""
+
+    id: str
+    secret: Secret
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
 class BearerCredential:
-    """A bearer token (RFC 6750 section 2).  ``names``: the header or argument it stood in."""
+    """A bearer token (RFC 6750 section 2)."""
 
     token: Secret
-    location: CredentialLocation
-    names: tuple[str, ...]
+    slot: Slot
 
 
-Credential = ClientCredential | BearerCredential
+Credential = PairCredential | BearerCredential
 
 Claims = NewType("Claims", "Mapping[str, Any]")
 """The verified claims of an access token.  Never changed once made."""
@@ -159,6 +168,36 @@ class AccessToken:
     expires_in: float | None = None
     fresh_until: float = 0.0
     good_until: float = 0.0
+
+
+class Issuer(Protocol):
+    """Who vouches for an identity."""
+
+    @property
+    def version(self) -> int:
+        """A number that changes when what was vouched for has to be verified again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a caller is, by whichever method it was learnt.
+
+    ``issuer_version``: the issuer's ``version`` when it vouched.
+    ``client``: the OAuth client that the claims name, if they name one.
+    ``token``: what the upstream may get; ``None``: there is nothing to hand on.
+    ``expires_at``: the end of the identity, in seconds since 1970.
+    ``reusable_until``: until when the answer may be given again without asking the
+    method, in monotonic seconds; 0: never.
+    """
+
+    method: str
+    claims: Claims
+    issuer: Issuer
+    issuer_version: int
+    client: str | None
+    token: AccessToken | None
+    expires_at: float
+    reusable_until: float = 0.0
 
 
 # --- Kong's entities ---------------------------------------------------------
@@ -317,8 +356,12 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a request met: ``plugin is None`` means a route without authentication."""
+    """What a request met: ``plugin is None`` means a route without authentication.
+
+    ``policy``: what was built from the plugin, for whoever has built it.
+    """
 
     route: Route | None
     service: Service | None
     plugin: Plugin | None
+    policy: Any = field(default=None, repr=False, compare=False)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from authz.cache.decisions import CachedAnswers
 from authz.cache.digest import Digester
 from authz.cache.memory import BoundedCache
 from authz.cache.tokens import Acquaintance, TokenStore
 from authz.clock import SystemClock
 from authz.errors import ConfigurationError
+from authz.fast_path import CachedAnswers
 from authz.model import Diagnostic, SourcePosition
 from authz.oauth.http import HttpClient, tls_context
 from authz.oauth.provider import Provider, ProviderConfig

@@ -11,9 +11,10 @@ import pytest
 from support.running import KONG_SECRET, basic, check_request, logged, read
 
 from authz.authorizer import DEADLINE_SECONDS_DEFAULT, Authorizer
-from authz.cache.decisions import CachedAnswers
+from authz.cache.digest import Digester
 from authz.clock import SystemClock
 from authz.decision import Allow
+from authz.fast_path import CachedAnswers, FastPath
 from authz.model import Request
 from authz.policy.headers import OPEN_ROUTE
 from authz.telemetry import Telemetry
@@ -42,8 +43,9 @@ def service(
 ) -> Authorizer:
     return Authorizer(
         cast("Pipeline", Deciding(decide)),
-        fast_paths={},
-        answers=CachedAnswers(entries_max=1, bytes_max=1_000),
+        fast_path=FastPath(
+            {}, CachedAnswers(entries_max=1, bytes_max=1_000), Digester(), SystemClock()
+        ),
         clock=SystemClock(),
         telemetry=telemetry or Telemetry(),
         under_way_max=under_way_max,
@@ -83,7 +85,7 @@ async def test_GR_09_a_fault_of_ours_is_a_503_that_does_not_quote_it(
 
 async def test_GR_09_an_answer_that_no_header_can_carry_is_a_fault_of_ours() -> None:
     async def decide(_trail: Trace) -> Allow:
-        return Allow(headers={"x-token": "a\r\nx-admin: 1"}, metadata={"reason": "allowed"})
+        return Allow(headers={"x-token": "a\r\nx-admin: 1"}, reason="allowed")
 
     assert read(await service(decide).check(check_request(), None)).reason == "internal_error"
 
@@ -94,7 +96,7 @@ async def test_GR_09_a_fault_beside_the_decision_is_a_503_too() -> None:
             raise OSError(SECRET_TEXT)
 
     async def decide(_trail: Trace) -> Allow:
-        return Allow(metadata={"reason": "allowed"})
+        return Allow(reason="allowed")
 
     wire = await service(decide, Broken()).check(check_request(), None)
 
@@ -138,7 +140,7 @@ async def test_GR_07_a_caller_without_a_deadline_gets_one_of_ours() -> None:
         assert task is not None
         scheduled = cast("Any", asyncio.get_running_loop())._scheduled
         seen.extend(handle.when() for handle in scheduled)
-        return Allow(metadata={"reason": "allowed"})
+        return Allow(reason="allowed")
 
     now = in_seconds(0)
     await service(decide).check(check_request(), None)
@@ -197,7 +199,7 @@ async def test_the_hot_path_is_silent_rather_than_wrong_when_it_fails(
     await authz.basic()
     wire = check_request({"authorization": basic("kong_id", KONG_SECRET)})
     assert authz.authorizer.cached(wire) is not None
-    authz.authorizer._clock = Broken()
+    authz.authorizer._fast_path._clock = Broken()
 
     assert authz.authorizer.cached(wire) is None
 

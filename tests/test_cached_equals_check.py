@@ -24,9 +24,9 @@ from support.running import (
     read,
 )
 
-from authz.cache.names import NAME_CHARS_MAX
 from authz.credentials import QUERY_BYTES_MAX
 from authz.envoy.check import POOL
+from authz.fast_path import NAME_CHARS_MAX
 from authz.header_names import IDENTITY, TOKENS, spellings
 from authz.model import Gateway, Plugin, Route, Service, SourcePosition
 

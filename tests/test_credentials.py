@@ -18,7 +18,15 @@ from support.work import calls_of
 from authz import credentials
 from authz.envoy.check import POOL
 from authz.errors import MalformedRequest, Refusal, Unauthenticated
-from authz.model import Consumer, CredentialLocation, Request
+from authz.header_names import TOKENS
+from authz.model import (
+    BearerCredential,
+    Consumer,
+    CredentialLocation,
+    PairCredential,
+    Request,
+    Slot,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,8 +58,22 @@ def b64(pair: str | bytes) -> str:
     return base64.b64encode(pair if isinstance(pair, bytes) else pair.encode()).decode()
 
 
-def places(**fields: Any) -> credentials.Places:
-    return credentials.Places(Request(**fields))
+CLIENT = ("client_id", "client_secret")
+BASIC = Slot(PairCredential, CredentialLocation.HEADER, ("authorization",))
+SLOTS = (
+    BASIC,
+    Slot(BearerCredential, CredentialLocation.HEADER, ("authorization",)),
+    *(Slot(BearerCredential, CredentialLocation.HEADER, (name,)) for name in TOKENS),
+    *(Slot(PairCredential, at, CLIENT) for at in CredentialLocation if at != "header"),
+    *(Slot(BearerCredential, at, ("access_token",)) for at in CredentialLocation if at != "header"),
+)
+
+
+def find_basic(value: str) -> PairCredential | None:
+    parts = credentials.RequestParts(Request(headers={"authorization": value}))
+    found = credentials.find(BASIC, parts)
+    assert found is None or isinstance(found, PairCredential)
+    return found
 
 
 def raw_lines(*lines: tuple[str, bytes], **fields: str) -> bytes:
@@ -234,11 +256,10 @@ async def test_CP_09_10_11_12_13_14_20_28_29_the_provider_hears_exactly_the_call
 
 
 def test_CP_09_splits_at_the_first_colon() -> None:
-    found = credentials.basic(places(headers={"authorization": "Basic aWQ6YTpiOmM="}))
+    found = find_basic("Basic aWQ6YTpiOmM=")
 
     assert found is not None
-    assert (found.client_id, found.client_secret.reveal()) == ("id", "a:b:c")
-    assert (found.location, found.names) == (CredentialLocation.HEADER, ("authorization",))
+    assert (found.id, found.secret.reveal(), found.slot) == ("id", "a:b:c", BASIC)
 
 
 async def test_CP_14_composed_and_decomposed_letters_are_two_secrets(
@@ -276,7 +297,7 @@ async def test_CP_18_what_was_cached_is_not_reached_by_another_spelling(
 )
 def test_CP_20_limits_count_bytes(client_id: str, client_secret: str) -> None:
     with pytest.raises(Unauthenticated, match="too long"):
-        credentials.basic(places(headers={"authorization": basic(client_id, client_secret)}))
+        find_basic(basic(client_id, client_secret))
 
 
 async def test_CP_28_a_line_break_in_the_id_never_reaches_the_provider(
@@ -630,17 +651,12 @@ def test_G_10_what_a_stranger_sends_makes_little_work_however_it_is_made(
     presented: dict[str, Any],
 ) -> None:
     """Counted in calls of functions, four of which are a microsecond: the bound is 2 ms."""
-    finders = (
-        *(credentials.basic, credentials.bearer_headers),
-        *(credentials.client_query, credentials.bearer_query),
-        *(credentials.client_body, credentials.bearer_body),
-    )
 
     def look() -> None:
-        searched = places(**presented)
-        for find in finders:
+        parts = credentials.RequestParts(Request(**presented))
+        for slot in SLOTS:
             with suppress(Refusal):
-                find(searched)
+                credentials.find(slot, parts)
 
     assert calls_of(look) < 8_000
 
@@ -768,11 +784,11 @@ async def test_a_body_cut_off_does_not_matter_to_a_credential_in_the_header(
 def verdict(encoded: str) -> tuple[str, str] | None:
     """The pair behind ``Basic <encoded>``, or ``None`` for a refusal; nothing else happens."""
     try:
-        found = credentials.basic(places(headers={"authorization": f"Basic {encoded}"}))
+        found = find_basic(f"Basic {encoded}")
     except (Unauthenticated, MalformedRequest):
         return None
     assert found is not None
-    return found.client_id, found.client_secret.reveal()
+    return found.id, found.secret.reveal()
 
 
 any_bytes = st.binary(max_size=60).map(lambda raw: raw.decode("latin-1"))

@@ -10,16 +10,17 @@ import pytest
 
 from authz.decision import Deny, Wording, for_error
 from authz.errors import (
-    AuthzError,
     Forbidden,
     IdpOutage,
     MalformedRequest,
     Overloaded,
     Reason,
+    Refusal,
     RouteNotFound,
     Unauthenticated,
     Unavailable,
 )
+from authz.kong import slots
 from authz.model import OpenIDConnect
 
 REJECTED = Unauthenticated(Reason.SECRET_REJECTED, "the provider refused the client")
@@ -32,9 +33,9 @@ FULL = Overloaded(Reason.OVERLOADED, "no place among the calls to the provider")
 DOWN = IdpOutage(Reason.IDP_THROTTLED, "the provider is overwhelmed", retry_after=17)
 
 
-def answered(error: AuthzError, *, grpc: bool = False, **parameters: Any) -> Deny:
+def answered(error: Refusal, *, grpc: bool = False, **parameters: Any) -> Deny:
     config = OpenIDConnect(issuer="http://keycloak.keycloak:8080/realms/kong", **parameters)
-    return for_error(error, Wording.of(config), grpc=grpc, metadata={"reason": "r"})
+    return for_error(error, Wording.of(config, slots.every(config)), grpc=grpc)
 
 
 def header(denial: Deny, name: str) -> list[str]:
@@ -56,7 +57,7 @@ def header(denial: Deny, name: str) -> list[str]:
     ],
 )
 def test_each_kind_of_error_has_kongs_status_and_body(
-    error: AuthzError, status: int, code: int, body: str
+    error: Refusal, status: int, code: int, body: str
 ) -> None:
     denial = answered(error)
 
@@ -64,7 +65,7 @@ def test_each_kind_of_error_has_kongs_status_and_body(
     assert header(denial, "content-type") == ["application/json; charset=utf-8"]
     assert header(denial, "cache-control") == ["no-store"]
     assert header(denial, "x-content-type-options") == ["nosniff"]
-    assert denial.metadata == {"reason": "r"}
+    assert denial.reason == error.reason
 
 
 # --- Challenges ---------------------------------------------------------------------------
@@ -88,7 +89,7 @@ BASIC = 'Basic realm="keycloak.keycloak", charset="UTF-8"'
         pytest.param(FULL, [], id="overloaded"),
     ],
 )
-def test_the_challenge_is_kongs_and_then_basic(error: AuthzError, challenges: list[str]) -> None:
+def test_the_challenge_is_kongs_and_then_basic(error: Refusal, challenges: list[str]) -> None:
     assert header(answered(error), "www-authenticate") == challenges
 
 
@@ -100,9 +101,7 @@ def test_the_challenge_is_kongs_and_then_basic(error: AuthzError, challenges: li
         pytest.param(TWO, [], id="malformed"),
     ],
 )
-def test_without_expose_error_code_no_error_is_named(
-    error: AuthzError, challenges: list[str]
-) -> None:
+def test_without_expose_error_code_no_error_is_named(error: Refusal, challenges: list[str]) -> None:
     assert header(answered(error, expose_error_code=False), "www-authenticate") == challenges
 
 
@@ -135,7 +134,7 @@ def test_before_a_route_is_known_there_is_no_realm_to_challenge_for() -> None:
         (DOWN, "Service unavailable"),
     ],
 )
-def test_the_plugins_own_messages_stand_for_401_and_403(error: AuthzError, message: str) -> None:
+def test_the_plugins_own_messages_stand_for_401_and_403(error: Refusal, message: str) -> None:
     denial = answered(
         error, unauthorized_error_message="Not you", forbidden_error_message="Not here"
     )
@@ -159,7 +158,7 @@ def test_a_message_is_written_in_ascii_and_escaped() -> None:
 
 
 @pytest.mark.parametrize(("error", "seconds"), [(FAULT, "1"), (FULL, "1"), (DOWN, "17")])
-def test_unavailable_says_when_to_come_back(error: AuthzError, seconds: str) -> None:
+def test_unavailable_says_when_to_come_back(error: Refusal, seconds: str) -> None:
     for grpc in (False, True):
         assert header(answered(error, grpc=grpc), "retry-after") == [seconds]
     assert header(answered(REJECTED), "retry-after") == []
@@ -173,7 +172,7 @@ def test_unavailable_says_when_to_come_back(error: AuthzError, seconds: str) -> 
     [(TWO, "3"), (REJECTED, "16"), (NO_SCOPE, "7"), (NO_ROUTE, "5"), (DOWN, "14")],
 )
 def test_a_grpc_caller_gets_status_and_message_as_headers_and_no_body(
-    error: AuthzError, status: str
+    error: Refusal, status: str
 ) -> None:
     denial, as_http = answered(error, grpc=True), answered(error)
 

@@ -26,21 +26,23 @@ from support.running import (
 
 from authz import logs
 from authz.authorizer import Authorizer
-from authz.cache.decisions import CachedAnswers
+from authz.cache.digest import Digester
 from authz.clock import SystemClock
 from authz.decision import Allow
 from authz.demo.script import Answer as Scripted
 from authz.errors import ConfigurationError
+from authz.fast_path import CachedAnswers, FastPath
 from authz.model import (
     AccessToken,
     BearerCredential,
-    ClientCredential,
     CredentialLocation,
     Gateway,
     OpenIDConnect,
+    PairCredential,
     Plugin,
     Request,
     Secret,
+    Slot,
 )
 from authz.pipeline import Pipeline, Trace
 from authz.settings import Settings
@@ -119,8 +121,9 @@ class Exploding(Pipeline):
 async def test_LG_01_07_a_fault_of_ours_is_told_by_type_and_place_and_never_by_its_text() -> None:
     service = Authorizer(
         Exploding(),
-        fast_paths={},
-        answers=CachedAnswers(entries_max=1, bytes_max=1),
+        fast_path=FastPath(
+            {}, CachedAnswers(entries_max=1, bytes_max=1), Digester(), SystemClock()
+        ),
         clock=SystemClock(),
         telemetry=Telemetry(),
     )
@@ -254,7 +257,9 @@ async def test_LG_05_labels_come_from_closed_sets(idp: RunningIdp, make_authz: M
 # --- Values ----------------------------------------------------------------------------
 
 SECRET = Secret(CANARY)
-PAIR = ClientCredential("id", SECRET, CredentialLocation.HEADER, ("authorization",))
+AUTHORIZED = CredentialLocation.HEADER, ("authorization",)
+PAIR = PairCredential("id", SECRET, Slot(PairCredential, *AUTHORIZED))
+TOKEN = BearerCredential(SECRET, Slot(BearerCredential, *AUTHORIZED))
 CONFIG = OpenIDConnect(
     issuer="https://idp.test", client_secret=(SECRET,), cache_tokens_salt=Secret(CANARY)
 )
@@ -270,14 +275,12 @@ REQUEST = Request(
     [
         pytest.param(SECRET, id="a secret"),
         pytest.param(PAIR, id="a pair"),
-        pytest.param(
-            BearerCredential(SECRET, CredentialLocation.HEADER, ("authorization",)), id="a token"
-        ),
+        pytest.param(TOKEN, id="a token"),
         pytest.param(AccessToken(SECRET, expires_in=1.0), id="an access token"),
         pytest.param(CONFIG, id="a plugin's parameters"),
         pytest.param(Gateway(plugins=(Plugin(POSITION, CONFIG),)), id="a gateway"),
         pytest.param(REQUEST, id="a request"),
-        pytest.param(Trace(REQUEST, token=AccessToken(SECRET)), id="a trail"),
+        pytest.param(Trace(REQUEST, presented=TOKEN), id="a trace"),
         pytest.param(Allow(headers={"authorization": f"Bearer {CANARY}"}), id="an allow"),
         pytest.param(Settings(), id="the settings"),
     ],

@@ -16,9 +16,9 @@ from support import tls
 from support.checks import CHECK, Echo, ask, channel, health, unary, watch
 
 from authz.build import Configuration
-from authz.cache.decisions import CachedAnswers
 from authz.control import ask_for_reload
 from authz.errors import ConfigurationError, RouteOpened
+from authz.fast_path import CachedAnswers
 from authz.lifecycle import RELOADS_WAITING_MAX, STOPPING
 from authz.model import Diagnostic, Gateway, OpenIDConnect, Route, SourcePosition
 from authz.oauth.provider import ProviderStatus

@@ -171,9 +171,9 @@ def _explained(outcome: Outcome) -> Iterator[str]:
     if consumer is not None:
         yield _placed("consumer", consumer.username or consumer.custom_id, consumer.position)
     yield from _changes(outcome.decision)
-    if trace.claims is not None:
+    if trace.identity is not None:
         yield "claims:"
-        yield json.dumps(trace.claims, indent=2)
+        yield json.dumps(trace.identity.claims, indent=2)
 
 
 def _verdict(outcome: Outcome) -> str:

@@ -200,7 +200,7 @@ def render(decision: Decision) -> bytes:
         _allow(response, decision)
     else:
         _deny(response, decision)
-    _put_metadata(response, decision.metadata)
+    _put_metadata(response, {**decision.metadata, "reason": decision.reason})
     # "Deterministic" settles the order of map entries: those of the metadata's Struct.
     wire: bytes = response.SerializeToString(deterministic=True)
     return wire

@@ -41,12 +41,12 @@ from authz.kong.rules import ascii_lower, display_name, is_regex, routing_table,
 from authz.kong.scopes import PluginScopes, id_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from authz.kong.conditions import Condition
     from authz.kong.readings import Reading
     from authz.kong.rules import Rule
-    from authz.model import Diagnostic, Gateway, Match, Request, Route, Service
+    from authz.model import Diagnostic, Gateway, Match, Plugin, Request, Route, Service
 
     Entries = Mapping[str, Mapping[str, list["_Entry"]]]
 
@@ -183,13 +183,16 @@ def _better(best: _Entry | None, entries: Iterable[_Entry], reading: Reading) ->
 
 
 class Router:
-    """Finds the route and the plugin of a request.
+    """Finds the route, the plugin and the policy of a request.
 
+    ``policy_of`` builds what a plugin asks for; it stands on every match of that plugin.
     ConfigurationError: a route holds a regex or an address that cannot be read.
     """
 
-    def __init__(self, gateway: Gateway) -> None:
-        plugins = PluginScopes(gateway.plugins)
+    def __init__(
+        self, gateway: Gateway, policy_of: Callable[[Plugin], object] | None = None
+    ) -> None:
+        plugins = PluginScopes(gateway.plugins, policy_of)
         services = [service for service in gateway.services if service.enabled]
         rules = routing_table(gateway.routes)
         matches = {rule.route.id: plugins.match(rule.route, rule.route.service) for rule in rules}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from authz.model import Match
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from authz.model import Plugin, Route, Service
 
@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 class PluginScopes:
     """The plugins by scope: route and service, route, service, everything."""
 
-    def __init__(self, plugins: Iterable[Plugin]) -> None:
-        self._by_scope: dict[tuple[str | None, str | None], Plugin] = {}
+    def __init__(
+        self, plugins: Iterable[Plugin], policy_of: Callable[[Plugin], object] | None = None
+    ) -> None:
+        self._by_scope: dict[tuple[str | None, str | None], tuple[Plugin, object]] = {}
         for plugin in plugins:
-            self._by_scope.setdefault((id_of(plugin.route), id_of(plugin.service)), plugin)
+            scope = (id_of(plugin.route), id_of(plugin.service))
+            self._by_scope.setdefault(scope, (plugin, policy_of and policy_of(plugin)))
 
     def match(self, route: Route | None, service: Service | None) -> Match:
         """Return route and service with the most specific plugin, which applies alone."""
@@ -28,8 +31,8 @@ class PluginScopes:
             (None, id_of(service)),
             (None, None),
         )
-        plugins = (self._by_scope[scope] for scope in scopes if scope in self._by_scope)
-        return Match(route, service, next(plugins, None))
+        found = (self._by_scope[scope] for scope in scopes if scope in self._by_scope)
+        return Match(route, service, *next(found, (None, None)))
 
 
 def id_of(entity: Route | Service | None) -> str | None:

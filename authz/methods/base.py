@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from authz.cache.digest import Digester
     from authz.cache.tokens import TokenStore
     from authz.clock import Clock
-    from authz.credentials import Places
-    from authz.model import AccessToken, Claims, Credential, OpenIDConnect
+    from authz.errors import Refusal
+    from authz.model import Identity, OpenIDConnect, Request
     from authz.oauth.provider import Provider
     from authz.oauth.verifier import TokenVerifier
     from authz.telemetry import Telemetry
@@ -34,28 +34,29 @@ class MethodContext:
 
 
 class Method(ABC):
-    """One of Kong's ``auth_methods``."""
+    """One of Kong's ``auth_methods``: it turns a credential into an identity."""
 
     name: ClassVar[str]
 
     @abstractmethod
-    def __init__(self, resources: MethodContext) -> None: ...
+    def __init__(self, context: MethodContext) -> None: ...
 
     @abstractmethod
-    def extract(self, positions: Places) -> Credential | None:
-        """Return this method's credential, ``None`` if there is none, or raise if it is bad."""
+    async def authenticate(
+        self,
+        credential: Any,  # noqa: ANN401 - of the kind that the method's slots have
+        request: Request,
+    ) -> Identity | None:
+        """Return who presents this credential.
+
+        ``None``: this method does not know the credential, another one may.  Raises
+        :class:`~authz.errors.Refusal` if the credential is this method's, and bad, or if
+        that cannot be known now.
+        """
 
     @abstractmethod
-    async def obtain(self, credential: Any) -> AccessToken:  # noqa: ANN401 - what extract returned
-        """Return the access token that goes with a credential."""
-
-    @abstractmethod
-    async def verify(self, token: AccessToken, credential: Any) -> Claims:  # noqa: ANN401 - likewise
-        """Return the verified claims of the token."""
-
-    @abstractmethod
-    def valid_until(self, claims: Claims) -> float:
-        """Return when the verdict ends, in seconds since 1970."""
+    def unknown(self, credential: Any) -> Refusal:  # noqa: ANN401 - as above
+        """Return what to say of a credential that neither this method nor another one knows."""
 
 
 # RFC 9068 names client_id; the others are what providers used before it.
@@ -65,3 +66,9 @@ _CLIENT_CLAIMS = ("client_id", "azp", "clientId", "cid", "appid")
 def client_of(claims: Mapping[str, Any]) -> object:
     """Return whose token it is: the first of the known claims that says something, or ``None``."""
     return next((c for name in _CLIENT_CLAIMS if (c := claims.get(name)) is not None), None)
+
+
+def client_id_of(claims: Mapping[str, Any]) -> str | None:
+    """Return the id of the client whose token it is, if the claims name one."""
+    client = client_of(claims)
+    return client if isinstance(client, str) else None

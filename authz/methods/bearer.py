@@ -3,55 +3,50 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar
 
-from authz import credentials
-from authz.methods.base import Method
-from authz.model import AccessToken
+from authz.methods.base import Method, client_id_of
+from authz.model import AccessToken, Identity
 from authz.oauth import jwt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from authz.credentials import Places
+    from authz.errors import Refusal
     from authz.methods.base import MethodContext
-    from authz.model import BearerCredential, Claims
-
-_FINDERS: Final[Mapping[str, Callable[[Places], BearerCredential | None]]] = {
-    "header": credentials.bearer_headers,
-    "query": credentials.bearer_query,
-    "body": credentials.bearer_body,
-}
+    from authz.model import BearerCredential, Request
 
 
 class Bearer(Method):
-    """The given token is verified by the issuer's keys and handed on."""
+    """The token is verified by the issuer's keys and handed on."""
 
     name: ClassVar[str] = "bearer"
 
-    def __init__(self, resources: MethodContext) -> None:
-        config = resources.config
-        self._finders = tuple(_FINDERS[position] for position in config.bearer_token_param_type)
-        self._verifier = resources.verifier
-        self._clock = resources.clock
+    def __init__(self, context: MethodContext) -> None:
+        config = context.config
+        self._provider = context.provider
+        self._verifier = context.verifier
+        self._clock = context.clock
         self._leeway_s = config.leeway
         self._reuse_s_max = math.inf if config.cache_ttl_max is None else config.cache_ttl_max
 
-    def extract(self, positions: Places) -> BearerCredential | None:
-        """Find the one bearer token in the places that the plugin names."""
-        found = (find(positions) for find in self._finders)
-        return credentials.only([token for token in found if token is not None])
+    async def authenticate(self, credential: BearerCredential, request: Request) -> Identity | None:
+        """Verify a JWT; it is its own proof of whose it is.  An opaque token is not known here."""
+        del request
+        text = credential.token.reveal()
+        if not jwt.is_signed(text):
+            return None
+        verified = await self._verifier.verify(text)
+        reusable_until = self._clock.monotonic() + self._reuse_s_max
+        return Identity(
+            method=self.name,
+            claims=verified.claims,
+            issuer=self._provider,
+            issuer_version=self._provider.version,
+            client=client_id_of(verified.claims),
+            token=AccessToken(credential.token),
+            expires_at=verified.expires_at + self._leeway_s,
+            reusable_until=min(reusable_until, self._provider.expires_at),
+        )
 
-    async def obtain(self, credential: BearerCredential) -> AccessToken:
-        """Take the token as it is."""
-        fresh_until = self._clock.monotonic() + self._reuse_s_max
-        return AccessToken(credential.token, fresh_until=fresh_until)
-
-    async def verify(self, token: AccessToken, credential: BearerCredential) -> Claims:
-        """Verify the token; it is its own proof of whose it is."""
-        del credential
-        return (await self._verifier.verify(token.value.reveal())).claims
-
-    def valid_until(self, claims: Claims) -> float:
-        """Return the token's expiry, with the leeway that its verdict grants."""
-        return jwt.expiry(claims) + self._leeway_s
+    def unknown(self, credential: BearerCredential) -> Refusal:
+        """Say what the token is instead of a signed JWT."""
+        return jwt.not_signed(credential.token.reveal())

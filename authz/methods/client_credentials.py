@@ -14,7 +14,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, NoReturn
 
-from authz import credentials
 from authz.cache.guesses import fold
 from authz.errors import (
     Forbidden,
@@ -25,26 +24,18 @@ from authz.errors import (
     Unauthenticated,
     Unavailable,
 )
-from authz.methods.base import Method, client_of
+from authz.methods.base import Method, client_id_of, client_of
+from authz.model import Identity
 from authz.oauth import grants, jwt
 from authz.oauth.client import caller
 from authz.oauth.http import within
 from authz.oauth.token_endpoint import TokenEndpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from authz.credentials import Places
     from authz.methods.base import MethodContext
-    from authz.model import AccessToken, Claims, ClientCredential, OpenIDConnect
+    from authz.model import AccessToken, Claims, OpenIDConnect, PairCredential, Request
 
 _log = logging.getLogger("authz.exchange")
-
-_FINDERS: Final[Mapping[str, Callable[[Places], ClientCredential | None]]] = {
-    "header": credentials.basic,
-    "query": credentials.client_query,
-    "body": credentials.client_body,
-}
 
 # A token is renewed this long before its end, or a tenth of its life if less.
 RENEWAL_SECONDS_MAX: Final = 30.0
@@ -67,42 +58,55 @@ class ClientCredentials(Method):
 
     name: ClassVar[str] = "client_credentials"
 
-    def __init__(self, resources: MethodContext) -> None:
-        config = resources.config
+    def __init__(self, context: MethodContext) -> None:
+        config = context.config
         self._config = config
-        self._finders = tuple(
-            _FINDERS[position] for position in config.client_credentials_param_type
-        )
         self._endpoint = TokenEndpoint(
-            config, resources.provider, clock=resources.clock, telemetry=resources.telemetry
+            config, context.provider, clock=context.clock, telemetry=context.telemetry
         )
-        self._verifier = resources.verifier
-        self._store = resources.store
-        self._clock = resources.clock
-        self._telemetry = resources.telemetry
-        self._digest = resources.digest
+        self._provider = context.provider
+        self._verifier = context.verifier
+        self._store = context.store
+        self._clock = context.clock
+        self._telemetry = context.telemetry
+        self._digest = context.digest
         self._timeout_s = config.timeout / 1000
         # A renewal that takes longer counts as an outage to those who wait for it: their
         # token is still good.  The exchange itself goes on.
-        self._patience_s = resources.renewal_patience_s
+        self._patience_s = context.renewal_patience_s
         self._key_prefix = _key_prefix(config)
         self._renew_not_before = 0.0
         self._anonymous_token_noticed = False
 
-    def extract(self, positions: Places) -> ClientCredential | None:
-        """Find the one pair in the places that the plugin names."""
-        found = (find(positions) for find in self._finders)
-        return credentials.only([pair for pair in found if pair is not None])
+    async def authenticate(self, credential: PairCredential, request: Request) -> Identity:
+        """Exchange the pair for a token, or take the one that was kept for it."""
+        del request
+        token = await self._obtain(credential)
+        claims = await self._verify(token, credential)
+        return Identity(
+            method=self.name,
+            claims=claims,
+            issuer=self._provider,
+            issuer_version=self._provider.version,
+            client=client_id_of(claims),
+            token=token,
+            # What we hand on must still be good at the upstream: no leeway.
+            expires_at=jwt.expiry(claims),
+            reusable_until=min(token.fresh_until, self._provider.expires_at),
+        )
 
-    async def obtain(self, credential: ClientCredential) -> AccessToken:
+    def unknown(self, credential: PairCredential) -> Refusal:
+        """Say that the provider refused the pair."""
+        del credential
+        return _refusal(Reason.SECRET_REJECTED)
+
+    async def _obtain(self, credential: PairCredential) -> AccessToken:
         """Return a verified token for the credential: a remembered one, or a new one.
 
         While the provider is out, a token that is due for renewal is served on,
         to its own end and not a second longer.
         """
-        key = self._digest(
-            self._key_prefix, credential.client_id, credential.client_secret.reveal()
-        )
+        key = self._digest(self._key_prefix, credential.id, credential.secret.reveal())
         held = await self._held(key, credential)
         if held is not None and (fresh := self._fresh(held)):
             return fresh
@@ -121,16 +125,16 @@ class ClientCredentials(Method):
                 raise
             return fresh
 
-    async def _shared_exchange(self, key: bytes, credential: ClientCredential) -> AccessToken:
+    async def _shared_exchange(self, key: bytes, credential: PairCredential) -> AccessToken:
         return await self._store.exchanges.run(key, partial(self._exchange, key, credential))
 
-    async def _held(self, key: bytes, credential: ClientCredential) -> AccessToken | None:
+    async def _held(self, key: bytes, credential: PairCredential) -> AccessToken | None:
         """Return the token in store if it is still good by today's keys; else forget it."""
         token = self._store.token(key)
         if token is None:
             return None
         try:
-            await self.verify(token, credential)
+            await self._verify(token, credential)
         except Refusal:
             self._store.forget(key)
             return None
@@ -147,23 +151,21 @@ class ClientCredentials(Method):
             return replace(held, fresh_until=min(self._renew_not_before, held.good_until))
         return None
 
-    async def _exchange(self, key: bytes, credential: ClientCredential) -> AccessToken:
+    async def _exchange(self, key: bytes, credential: PairCredential) -> AccessToken:
         """Exchange a pair; one that nobody knows takes a place among the guesses meanwhile."""
         if self._store.is_known(key):
             return await self._ask(key, credential)
-        client = self._digest(self._config.issuer, fold(credential.client_id))
+        client = self._digest(self._config.issuer, fold(credential.id))
         with self._store.guesses.place(client):
             return await self._ask(key, credential)
 
-    async def _ask(self, key: bytes, credential: ClientCredential) -> AccessToken:
+    async def _ask(self, key: bytes, credential: PairCredential) -> AccessToken:
         """Exchange, verify, and only then remember; this runs once for all who wait."""
         try:
             async with within(self._timeout_s):
-                client = caller(
-                    self._config, credential.client_id, credential.client_secret, self._clock
-                )
+                client = caller(self._config, credential.id, credential.secret, self._clock)
                 token = await self._endpoint.request(grants.client_credentials(), client)
-                claims = await self.verify(token, credential)
+                claims = await self._verify(token, credential)
         except Refusal as error:
             if error.reason in _REMEMBERED:
                 neg = self._config.cache_ttl_neg
@@ -196,7 +198,7 @@ class ClientCredentials(Method):
         self._store.keep(key, kept, lifetime_s=life_s)
         return kept
 
-    async def verify(self, token: AccessToken, credential: ClientCredential) -> Claims:
+    async def _verify(self, token: AccessToken, credential: PairCredential) -> Claims:
         """Verify an exchanged token like any other, and that it is the caller's.
 
         A failure is not the caller's fault: :class:`~authz.errors.Unavailable`; but for
@@ -212,8 +214,8 @@ class ClientCredentials(Method):
         owner = client_of(claims)
         if owner is None:
             self._notice_anonymous_token()
-        elif not _same_client(owner, credential.client_id):
-            self._another_client(owner, credential.client_id)
+        elif not _same_client(owner, credential.id):
+            self._another_client(owner, credential.id)
         return claims
 
     def _another_client(self, owner: object, presented: str) -> NoReturn:
@@ -244,10 +246,6 @@ class ClientCredentials(Method):
                 "notice: the provider's tokens do not say whose they are (client_id, azp …)",
                 extra={"fields": {"issuer": self._config.issuer}},
             )
-
-    def valid_until(self, claims: Claims) -> float:
-        """Return the token's expiry: what we hand on must still be good at the upstream."""
-        return jwt.expiry(claims)
 
 
 def _refusal(reason: Reason) -> Refusal:

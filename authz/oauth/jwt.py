@@ -78,12 +78,8 @@ def parse(token: str, tell: Tell = strict_json.kind) -> UnverifiedToken:
     spelling.
     """
     # Length, then dots, then alphabet: nothing is decoded before it is bounded.
-    if len(token) > TOKEN_BYTES_MAX:
-        raise _malformed(
-            f"too long: over {TOKEN_BYTES_MAX} characters; let the issuer put fewer claims into it"
-        )
-    if token.count(".") != _SIGNED_DOTS:
-        raise _malformed(_what_else(token))
+    if not is_signed(token):
+        raise not_signed(token)
     segments = token.split(".")
     if not all(_BASE64URL.fullmatch(segment) for segment in segments):
         raise _malformed("a segment is not base64url")
@@ -117,6 +113,20 @@ def _what_else(token: str) -> str:
         f"opaque ({dots + 1} segments; a signed JWT has three), so only its issuer can read it;"
         " let the issuer give out JWTs, or use introspection"
     )
+
+
+def is_signed(token: str) -> bool:
+    """Whether a text has the length and the segments of a signed token; nothing is decoded."""
+    return len(token) <= TOKEN_BYTES_MAX and token.count(".") == _SIGNED_DOTS
+
+
+def not_signed(token: str) -> Unauthenticated:
+    """Return what to say of a token that has another length or other segments."""
+    if len(token) > TOKEN_BYTES_MAX:
+        return _malformed(
+            f"too long: over {TOKEN_BYTES_MAX} characters; let the issuer put fewer claims into it"
+        )
+    return _malformed(_what_else(token))
 
 
 def _malformed(detail: str) -> Unauthenticated:

@@ -62,17 +62,8 @@ def check(
     if claims.get("events") is not None:
         # RFC 8417: a security event, such as a logout.
         raise _unsupported("events, so a security event and not an access token")
-    _check_possession(claims, kind)
     if not (marked or kind or use or from_exchange or audience_asked):
         _check_is_no_id_token(claims)
-
-
-def _check_possession(claims: Claims, kind: str | None) -> None:
-    """Refuse what is bound to a key of the caller's (RFC 7800, RFC 9449): nobody has checked it."""
-    if claims.get("cnf") is not None:
-        raise _unsupported("bound to a key (cnf)")
-    if kind == _DPOP:
-        raise _unsupported("bound to a key (claim typ is DPoP)")
 
 
 def _check_is_no_id_token(claims: Claims) -> None:

@@ -15,13 +15,21 @@ from authz import header_names
 from authz.decision import Allow
 from authz.errors import Forbidden, MalformedRequest, Reason
 from authz.header_names import Managed
-from authz.model import CredentialLocation
+from authz.model import BearerCredential, CredentialLocation, PairCredential
 from authz.policy.claims import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from authz.model import AccessToken, Claims, Consumer, Credential, OpenIDConnect, Request
+    from authz.model import (
+        Claims,
+        Consumer,
+        Credential,
+        Identity,
+        OpenIDConnect,
+        Request,
+        Slot,
+    )
 
 VALUE_BYTES_MAX: Final = 4_096
 _VISIBLE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
@@ -62,9 +70,7 @@ class Firewall:
     def nobody(self, request: Request) -> Allow:
         """Let a request pass that is not asked who it is: nobody is announced."""
         self.examine(request)
-        return Allow(
-            headers_to_remove=self._removed(request, ()), metadata={"reason": "unprotected"}
-        )
+        return Allow(headers_to_remove=self._removed(request, ()), reason="unprotected")
 
     def decided_by(self, name: str) -> bool:
         """Tell whether the answer depends on a header of this name, besides Authorization."""
@@ -88,45 +94,40 @@ OPEN_ROUTE: Final = Firewall(header_names.IDENTITY)
 class UpstreamHeaders(Firewall):
     """The headers that one plugin sends upstream."""
 
-    def __init__(self, config: OpenIDConnect) -> None:
+    def __init__(self, config: OpenIDConnect, slots: Iterable[Slot]) -> None:
+        slots = tuple(slots)
         name, _, scheme = (config.upstream_access_token_header or "").partition(":")
         self._token_header = name.lower().replace("_", "-")
         self._token_prefix = f"{scheme.capitalize()} " if scheme else ""
         self._credential_claim = config.credential_claim
         self._hide_credentials = config.hide_credentials
         # Half a pair is no credential, and may be somebody's secret all the same.
-        reads_query = CredentialLocation.QUERY in config.client_credentials_param_type
-        self._half_pair = ("client_secret",) if reads_query and config.hide_credentials else ()
+        self._half_pair = tuple(_secret_arguments(slots)) if config.hide_credentials else ()
         super().__init__(
             {
                 *header_names.IDENTITY,
                 header_names.AUTHORIZATION,
-                *(header_names.TOKENS if _reads_token_headers(config) else ()),
+                *_token_headers(slots),
                 self._token_header,
             }
             - {""}
         )
 
-    def upstream(
-        self,
-        request: Request,
-        token: AccessToken,
-        claims: Claims,
-        consumer: Consumer | None,
-        credential: Credential,
+    def announce(
+        self, request: Request, identity: Identity, consumer: Consumer | None, presented: Credential
     ) -> Allow:
         """Announce a verified caller.
 
         Raises :class:`~authz.errors.Forbidden` if a value fits in no header:
         dropping it silently would let an upstream see somebody else.
         """
-        headers = dict(self._identity(claims, consumer))
-        if self._token_header:
-            headers[self._token_header] = self._token_prefix + token.value.reveal()
-        stood_in_header = credential.location is CredentialLocation.HEADER
-        stood_in_query = credential.location is CredentialLocation.QUERY
-        kept = credential.names if stood_in_header and not self._hide_credentials else ()
-        arguments = credential.names if stood_in_query and self._hide_credentials else ()
+        headers = dict(self._identity(identity.claims, consumer))
+        if self._token_header and identity.token is not None:
+            headers[self._token_header] = self._token_prefix + identity.token.value.reveal()
+        slot, hidden = presented.slot, self._hide_credentials
+        kept = () if hidden or slot.location is not CredentialLocation.HEADER else slot.names
+        in_query = hidden and slot.location is CredentialLocation.QUERY
+        arguments = slot.names if in_query else ()
         return Allow(
             headers=headers,
             headers_to_remove=self._removed(request, (*headers, *kept)),
@@ -146,11 +147,18 @@ class UpstreamHeaders(Firewall):
             yield "x-credential-identifier", _visible(identifier, "credential_claim")
 
 
-def _reads_token_headers(config: OpenIDConnect) -> bool:
-    return (
-        "bearer" in config.auth_methods
-        and CredentialLocation.HEADER in config.bearer_token_param_type
-    )
+def _secret_arguments(slots: Iterable[Slot]) -> Iterator[str]:
+    """Yield the arguments of the query in which the secret of a pair may stand."""
+    for slot in slots:
+        if slot.kind is PairCredential and slot.location is CredentialLocation.QUERY:
+            yield slot.names[1]
+
+
+def _token_headers(slots: Iterable[Slot]) -> Iterator[str]:
+    """Yield the headers that are read for tokens, besides ``Authorization``."""
+    for slot in slots:
+        if slot.kind is BearerCredential and slot.location is CredentialLocation.HEADER:
+            yield from (name for name in slot.names if name != header_names.AUTHORIZATION)
 
 
 def _visible(value: object, what: str) -> str:
@@ -166,10 +174,9 @@ def _visible(value: object, what: str) -> str:
 
 def _announced(consumer: Consumer | None) -> Mapping[str, str]:
     if consumer is None:
-        return {"reason": "allowed"}
+        return {}
     named = {"consumer_username": consumer.username, "consumer_custom_id": consumer.custom_id}
     return {
-        "reason": "allowed",
         "consumer_id": consumer.id,
         **{name: value for name, value in named.items() if value is not None},
     }

@@ -72,7 +72,7 @@ def allow(response: Any) -> Allow:
         headers={option.header.key: option.header.value for option in ok.headers},
         headers_to_remove=tuple(ok.headers_to_remove),
         query_parameters_to_remove=tuple(ok.query_parameters_to_remove),
-        metadata=metadata(response),
+        **told(response),
     )
 
 
@@ -83,13 +83,18 @@ def deny(response: Any) -> Deny:
         status=denied.status.code,
         headers=tuple((option.header.key, option.header.value) for option in denied.headers),
         body=denied.body,
-        metadata=metadata(response),
+        **told(response),
     )
 
 
 def metadata(response: Any) -> dict[str, str]:
     fields = response.dynamic_metadata.fields
     return {key: value.string_value for key, value in fields.items()}
+
+
+def told(response: Any) -> dict[str, Any]:
+    fields = metadata(response)
+    return {"reason": fields.pop("reason"), "metadata": fields}
 
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -117,6 +122,7 @@ allows = st.builds(
     headers=st.dictionaries(names, values),
     headers_to_remove=st.lists(names, unique=True).map(tuple),
     query_parameters_to_remove=st.lists(text).map(tuple),
+    reason=text,
     metadata=st.dictionaries(text, text),
 ).map(
     lambda made: dataclasses.replace(
@@ -130,6 +136,7 @@ denies = st.builds(
     status=st.integers(400, 599),
     headers=st.lists(st.tuples(names, values)).map(tuple),
     body=text,
+    reason=text,
     metadata=st.dictionaries(text, text),
 )
 
@@ -323,9 +330,9 @@ class TestRender:
         assert [option.append_action for option in headers] == [OVERWRITE, OVERWRITE, APPEND]
         assert not any(option.HasField("append") for option in headers)
 
-    @pytest.mark.parametrize("decision", [Allow(), Deny(16, 401, (), "")])
-    def test_no_metadata_is_no_field(self, decision: Decision) -> None:
-        assert not rendered(decision).HasField("dynamic_metadata")
+    @pytest.mark.parametrize("decision", [Allow(reason="r"), Deny(16, 401, (), "", "r")])
+    def test_the_reason_is_in_the_metadata(self, decision: Decision) -> None:
+        assert metadata(rendered(decision)) == {"reason": "r"}
 
     def test_equal_decisions_are_equal_bytes(self) -> None:
         keys = [f"key {number}" for number in range(50)]

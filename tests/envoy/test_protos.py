@@ -150,6 +150,7 @@ def test_HS_15_the_independent_decoder_reads_an_allow() -> None:
         headers={"authorization": "Bearer x", "x-consumer-username": "kong_id"},
         headers_to_remove=("x-consumer-id", "x_consumer_id"),
         query_parameters_to_remove=("client_id", "client_secret"),
+        reason="allowed",
         metadata={"consumer": "kong_id"},
     )
     assert auth.CheckResponse.parse(check.render(decision)).to_dict() == {
@@ -162,7 +163,7 @@ def test_HS_15_the_independent_decoder_reads_an_allow() -> None:
             "headersToRemove": ["x-consumer-id", "x_consumer_id"],
             "queryParametersToRemove": ["client_id", "client_secret"],
         },
-        "dynamicMetadata": {"consumer": "kong_id"},
+        "dynamicMetadata": {"consumer": "kong_id", "reason": "allowed"},
     }
 
 
@@ -172,7 +173,7 @@ def test_GR_15_the_independent_decoder_reads_a_denial() -> None:
         status=401,
         headers=(("www-authenticate", 'Bearer realm="idp"'), ("content-type", "application/json")),
         body='{"message":"Unauthorized"}',
-        metadata={"reason": "credential_missing"},
+        reason="credential_missing",
     )
     assert auth.CheckResponse.parse(check.render(decision)).to_dict() == {
         "status": {"code": 16},

@@ -17,9 +17,10 @@ from authz.envoy.bootstrap.clusters import cluster_name, host_header
 from authz.envoy.bootstrap.domains import domains
 from authz.envoy.bootstrap.options import NOWHERE
 from authz.envoy.bootstrap.parts import EXT_AUTHZ, overwrite
+from authz.kong import slots
 from authz.kong.protocols import GRPC
 from authz.kong.rules import Rule, display_name, routing_table
-from authz.model import Route, Service
+from authz.model import CredentialLocation, Route, Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -178,11 +179,7 @@ def _check_settings(route: Route, router: Router) -> ext_authz.ExtAuthzPerRoute:
 def _reads_body(plugin: Plugin | None) -> bool:
     if plugin is None:
         return False
-    config = plugin.config
-    return (
-        "client_credentials" in config.auth_methods
-        and "body" in config.client_credentials_param_type
-    ) or ("bearer" in config.auth_methods and "body" in config.bearer_token_param_type)
+    return any(slot.location is CredentialLocation.BODY for slot in slots.every(plugin.config))
 
 
 def _no_route() -> envoy_route.Route:

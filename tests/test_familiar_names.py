@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from authz.cache.names import NAME_CHARS_MAX, NAMES_MAX, FamiliarNames
+from authz.fast_path import NAME_CHARS_MAX, NAMES_MAX, FamiliarNames
 
 
 def names(decides: str = "") -> FamiliarNames:

@@ -1,0 +1,88 @@
+"""Who is calling: a policy's slots, and the methods that take what stands in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from authz import credentials
+from authz.cache.memory import BoundedCache
+from authz.errors import Reason, Unauthenticated
+from authz.model import PairCredential
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from authz.cache.digest import Digester
+    from authz.methods.base import Method
+    from authz.model import Credential, Identity, Request, Slot
+
+# Which of several methods a pair is for is learnt by asking the provider.
+PAIRS_MAX: Final = 10_000
+PAIR_SECONDS_MAX: Final = 24 * 3_600.0
+_NAME_BYTES: Final = 32
+
+
+class Authentication:
+    """The methods of one policy, in Kong's order, and the slots that each of them reads.
+
+    Several methods may read one slot.  Which of them has authenticated a pair is
+    remembered, so that the next request asks no other one.
+    """
+
+    def __init__(
+        self,
+        methods: Sequence[tuple[Method, tuple[Slot, ...]]],
+        digest: Digester,
+        timer: Callable[[], float],
+    ) -> None:
+        self.slots: Final = tuple(dict.fromkeys(slot for _, slots in methods for slot in slots))
+        """Every slot, in the order in which they are read."""
+        self._methods: Final[Mapping[Slot, tuple[Method, ...]]] = {
+            wanted: tuple(method for method, slots in methods if wanted in slots)
+            for wanted in self.slots
+        }
+        self._digest = digest
+        self._succeeded: BoundedCache[str] = BoundedCache(
+            entries_max=PAIRS_MAX, bytes_max=PAIRS_MAX * _NAME_BYTES, timer=timer
+        )
+
+    def presented(self, request: Request) -> Credential:
+        """Return the one credential of a request; any other number is a Refusal."""
+        if not self.slots:
+            raise Unauthenticated(
+                Reason.METHODS_FOR_BROWSERS, "auth_methods names only what browsers use"
+            )
+        return credentials.presented(self.slots, request)
+
+    async def authenticate(self, presented: Credential, request: Request) -> Identity:
+        """Return who presents this credential: the word of the first method that knows it.
+
+        Raises the :class:`~authz.errors.Refusal` of the first method that finds it bad,
+        or that of the last one if no method knows it.
+        """
+        methods = self._methods[presented.slot]
+        if len(methods) == 1 or not isinstance(presented, PairCredential):
+            return await _first_to_know(methods, presented, request)
+        key = self._digest(presented.id, presented.secret.reveal())
+        remembered = self._succeeded.get(key)
+        # Stable: the others keep Kong's order.
+        methods = tuple(sorted(methods, key=lambda method: method.name != remembered))
+        identity = await _first_to_know(methods, presented, request)
+        self._succeeded.put(
+            key, identity.method, lifetime_s=PAIR_SECONDS_MAX, size_bytes=_NAME_BYTES
+        )
+        return identity
+
+    def names(self, presented: Credential) -> str:
+        """Return the names of the methods that take this credential, for the log."""
+        return ",".join(method.name for method in self._methods[presented.slot])
+
+
+async def _first_to_know(
+    methods: Sequence[Method], presented: Credential, request: Request
+) -> Identity:
+    for method in methods:
+        identity = await method.authenticate(presented, request)
+        if identity is not None:
+            return identity
+    raise methods[-1].unknown(presented)
