@@ -74,8 +74,8 @@ class FastPath:
         """
         config = policy.plugin.config
         positions = {
-            "bearer": config.bearer_token_param_type,
-            "client_credentials": config.client_credentials_param_type,
+            "bearer": config.callers.bearer_token_param_type,
+            "client_credentials": config.callers.client_credentials_param_type,
         }
         read = {
             (method.name, position)
@@ -89,7 +89,7 @@ class FastPath:
             credentials.CLIENT_ARGUMENTS if ("client_credentials", "query") in read else ()
         )
         arguments = (*bearer_arguments, *client_arguments)
-        return cls(digest, policy, policy.familiar, arguments, config.run_on_preflight)
+        return cls(digest, policy, policy.familiar, arguments, config.callers.run_on_preflight)
 
     def key(self, view: RequestView) -> bytes | None:
         """Return what a cached answer to this request is remembered by, if it may have one.

@@ -133,7 +133,7 @@ def _policy(plugin: Plugin, directory: ConsumerDirectory, resources: MethodConte
     return Policy(
         plugin=plugin,
         provider=resources.provider,
-        methods=tuple(m(resources) for m in METHODS if m.name in config.auth_methods),
+        methods=tuple(m(resources) for m in METHODS if m.name in config.callers.auth_methods),
         consumers=Consumers(config, directory),
         authorization=Authorization(config),
         headers=headers,

@@ -103,12 +103,15 @@ class Wording:
     def of(cls, config: OpenIDConnect) -> Wording:
         """Take the wording from a plugin's parameters."""
         return cls(
-            realm=urlsplit(config.issuer).hostname or "",
-            basic="client_credentials" in config.auth_methods
-            and "header" in config.client_credentials_param_type,
-            messages={401: config.unauthorized_error_message, 403: config.forbidden_error_message},
-            display_errors=config.display_errors,
-            expose_error_code=config.expose_error_code,
+            realm=urlsplit(config.provider.issuer).hostname or "",
+            basic="client_credentials" in config.callers.auth_methods
+            and "header" in config.callers.client_credentials_param_type,
+            messages={
+                401: config.answers.unauthorized_error_message,
+                403: config.answers.forbidden_error_message,
+            },
+            display_errors=config.answers.display_errors,
+            expose_error_code=config.answers.expose_error_code,
         )
 
 

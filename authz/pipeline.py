@@ -47,7 +47,7 @@ class Policy:
 
     def exempts(self, request: Request) -> bool:
         """Whether a preflight passes unasked (Kong's ``run_on_preflight: false``)."""
-        return request.method == "OPTIONS" and not self.plugin.config.run_on_preflight
+        return request.method == "OPTIONS" and not self.plugin.config.callers.run_on_preflight
 
     def credential(self, request: Request) -> tuple[Method, Credential]:
         """Return the one credential of the request and the method that it is for."""

@@ -33,7 +33,7 @@ DOWN = IdpOutage(Reason.IDP_THROTTLED, "the provider is overwhelmed", retry_afte
 
 
 def answered(error: AuthzError, *, grpc: bool = False, **parameters: Any) -> Deny:
-    config = OpenIDConnect(issuer="http://keycloak.keycloak:8080/realms/kong", **parameters)
+    config = OpenIDConnect.of(issuer="http://keycloak.keycloak:8080/realms/kong", **parameters)
     return for_error(error, Wording.of(config), grpc=grpc, metadata={"reason": "r"})
 
 

@@ -255,7 +255,7 @@ async def test_LG_05_labels_come_from_closed_sets(idp: RunningIdp, make_authz: M
 
 SECRET = Secret(CANARY)
 PAIR = ClientCredential("id", SECRET, CredentialLocation.HEADER, ("authorization",))
-CONFIG = OpenIDConnect(
+CONFIG = OpenIDConnect.of(
     issuer="https://idp.test", client_secret=(SECRET,), cache_tokens_salt=Secret(CANARY)
 )
 REQUEST = Request(

@@ -493,7 +493,7 @@ def _forward(
     rewrite: matcher.RegexMatchAndSubstitute | None,
     router: Router,
 ) -> envoy_route.Route:
-    service = cast(Service, route.service)  # the checks refused a route without one
+    service = cast("Service", route.service)  # the checks refused a route without one
     action = envoy_route.RouteAction(
         cluster=_cluster_name(service),
         regex_rewrite=rewrite,
@@ -545,9 +545,11 @@ def _reads_body(plugin: Plugin | None) -> bool:
         return False
     config = plugin.config
     return (
-        "client_credentials" in config.auth_methods
-        and "body" in config.client_credentials_param_type
-    ) or ("bearer" in config.auth_methods and "body" in config.bearer_token_param_type)
+        "client_credentials" in config.callers.auth_methods
+        and "body" in config.callers.client_credentials_param_type
+    ) or (
+        "bearer" in config.callers.auth_methods and "body" in config.callers.bearer_token_param_type
+    )
 
 
 def _no_route() -> envoy_route.Route:

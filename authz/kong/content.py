@@ -39,7 +39,7 @@ _REFUSED = {
     "plugins_partials": "plugins that take configuration from elsewhere are not done here: write "
     "it out in the plugin's config",
 }
-_KNOWN = (*_READ, *_HEAD, *_LABELS, *_SILENT, *_READ_PAST, *_REFUSED)
+KNOWN = (*_READ, *_HEAD, *_LABELS, *_SILENT, *_READ_PAST, *_REFUSED)
 _DEFAULTED = ("service", "route", "upstream", "target")
 
 
@@ -96,8 +96,8 @@ class Files:
         read_past: dict[str, SourcePosition] = {}
         for root in self._roots:
             for name in root.entries:
-                if name not in _KNOWN:
-                    schema.unknown_key(root, name, _KNOWN, self._problems)
+                if name not in KNOWN:
+                    schema.unknown_key(root, name, KNOWN, self._problems)
                 elif name in _REFUSED and not schema.is_empty(root.get(name)):
                     self._problems.error(root.key_position(name), name, _REFUSED[name])
                 elif name in _READ_PAST and not schema.is_empty(root.get(name)):

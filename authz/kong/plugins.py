@@ -10,7 +10,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from authz.kong import checks
-from authz.kong.schema import Anything, Array, Boolean, Field, Text
+from authz.parameters.checks import filled
+from authz.parameters.kinds import Anything, Array, Boolean, Field, Text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +22,8 @@ HTTP_PROTOCOLS = ("grpc", "grpcs", "http", "https")
 PROTOCOLS = (*HTTP_PROTOCOLS, "tcp", "tls", "tls_passthrough", "udp", "ws", "wss")
 
 FIELDS: Mapping[str, Field] = {
-    "name": Field(Text(check=checks.filled)),
-    "instance_name": Field(Text(check=checks.filled)),
+    "name": Field(Text(check=filled)),
+    "instance_name": Field(Text(check=filled)),
     "enabled": Field(Boolean(), default=True, absence="the plugin would be enabled"),
     "protocols": Field(
         Array(Text(allowed=PROTOCOLS), at_least=1),
@@ -31,7 +32,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     "id": Field(Text(check=checks.uuid), absence="the plugin would get another id"),
     "_config": Field(
-        Text(check=checks.filled), absence="nothing of _plugin_configs would apply to the plugin"
+        Text(check=filled), absence="nothing of _plugin_configs would apply to the plugin"
     ),
     **dict.fromkeys(
         (

@@ -31,11 +31,15 @@ class Bearer(Method):
 
     def __init__(self, resources: MethodContext) -> None:
         config = resources.config
-        self._finders = tuple(_FINDERS[position] for position in config.bearer_token_param_type)
+        self._finders = tuple(
+            _FINDERS[position] for position in config.callers.bearer_token_param_type
+        )
         self._verifier = resources.verifier
         self._clock = resources.clock
-        self._leeway_s = config.leeway
-        self._reuse_s_max = math.inf if config.cache_ttl_max is None else config.cache_ttl_max
+        self._leeway_s = config.token.leeway
+        self._reuse_s_max = (
+            math.inf if config.memory.cache_ttl_max is None else config.memory.cache_ttl_max
+        )
 
     def extract(self, positions: Places) -> BearerCredential | None:
         """Find the one bearer token in the places that the plugin names."""

@@ -89,14 +89,16 @@ class UpstreamHeaders(Firewall):
     """The headers that one plugin sends upstream."""
 
     def __init__(self, config: OpenIDConnect) -> None:
-        name, _, scheme = (config.upstream_access_token_header or "").partition(":")
+        name, _, scheme = (config.upstream.upstream_access_token_header or "").partition(":")
         self._token_header = name.lower().replace("_", "-")
         self._token_prefix = f"{scheme.capitalize()} " if scheme else ""
-        self._credential_claim = config.credential_claim
-        self._hide_credentials = config.hide_credentials
+        self._credential_claim = config.identity.credential_claim
+        self._hide_credentials = config.upstream.hide_credentials
         # Half a pair is no credential, and may be somebody's secret all the same.
-        reads_query = CredentialLocation.QUERY in config.client_credentials_param_type
-        self._half_pair = ("client_secret",) if reads_query and config.hide_credentials else ()
+        reads_query = CredentialLocation.QUERY in config.callers.client_credentials_param_type
+        self._half_pair = (
+            ("client_secret",) if reads_query and config.upstream.hide_credentials else ()
+        )
         super().__init__(
             {
                 *header_names.IDENTITY,
@@ -148,8 +150,8 @@ class UpstreamHeaders(Firewall):
 
 def _reads_token_headers(config: OpenIDConnect) -> bool:
     return (
-        "bearer" in config.auth_methods
-        and CredentialLocation.HEADER in config.bearer_token_param_type
+        "bearer" in config.callers.auth_methods
+        and CredentialLocation.HEADER in config.callers.bearer_token_param_type
     )
 
 
