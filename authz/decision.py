@@ -105,14 +105,17 @@ class Wording:
     def of(cls, config: OpenIDConnect, slots: Iterable[Slot]) -> Wording:
         """Take the wording from a plugin's parameters and slots."""
         return cls(
-            realm=urlsplit(config.issuer).hostname or "",
+            realm=urlsplit(config.provider.issuer).hostname or "",
             basic=any(
                 slot.kind is PairCredential and slot.location is CredentialLocation.HEADER
                 for slot in slots
             ),
-            messages={401: config.unauthorized_error_message, 403: config.forbidden_error_message},
-            display_errors=config.display_errors,
-            expose_error_code=config.expose_error_code,
+            messages={
+                401: config.answers.unauthorized_error_message,
+                403: config.answers.forbidden_error_message,
+            },
+            display_errors=config.answers.display_errors,
+            expose_error_code=config.answers.expose_error_code,
         )
 
 

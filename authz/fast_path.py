@@ -122,7 +122,7 @@ class _Path:
         slots = policy.authentication.slots
         in_query = (s.names for s in slots if s.location is CredentialLocation.QUERY)
         self._arguments = tuple(dict.fromkeys(name for names in in_query for name in names))
-        self._asks_preflights = policy.config.run_on_preflight
+        self._asks_preflights = policy.config.callers.run_on_preflight
         self._digest = digest
         self._familiar = familiar
 

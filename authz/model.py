@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NewType, Protocol
 
+from authz.parameters import OpenIDConnect as OpenIDConnect  # noqa: PLC0414, TC001 - for others
+from authz.secret import Secret as Secret  # noqa: PLC0414, TC001 - for others
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# --- Places and secrets -----------------------------------------------------
+# --- Places ----------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -34,40 +37,6 @@ class Diagnostic:
 
     def __str__(self) -> str:
         return f"{self.position}: {self.parameter}: {self.message}"
-
-
-class Secret:
-    """A string that does not print itself.
-
-    ``reveal()`` is the only way out, so a reader can search for every use.
-    """
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """Return the secret itself."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret('***')"
-
-    __str__ = __repr__
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._value == other._value
-
-    def __hash__(self) -> int:
-        return hash((Secret, self._value))
-
-    def __reduce__(self) -> Any:  # noqa: ANN401 - the signature is pickle's
-        msg = "a Secret is not serialised"
-        raise TypeError(msg)
 
 
 # --- The request and the credentials in it ----------------------------------
@@ -260,58 +229,6 @@ class Consumer:
     username: str | None
     custom_id: str | None
     position: SourcePosition
-
-
-@dataclass(frozen=True, slots=True)
-class OpenIDConnect:
-    """The parameters of one ``openid-connect`` plugin that take effect here.
-
-    Names and meanings are Kong's.  Times are in seconds unless the name says
-    otherwise (``timeout`` is in milliseconds, as in Kong).
-    """
-
-    issuer: str
-    auth_methods: tuple[str, ...] = ("bearer", "client_credentials")
-    client_id: tuple[str, ...] = ()
-    client_secret: tuple[Secret, ...] = field(default=(), repr=False)
-    client_auth: tuple[str, ...] = ()
-    token_endpoint_auth_method: str | None = None
-    client_credentials_param_type: tuple[str, ...] = ("header", "query")
-    bearer_token_param_type: tuple[str, ...] = ("header", "query")
-    token_endpoint: str | None = None
-    scopes: tuple[str, ...] = ("openid",)
-    audience: tuple[str, ...] = ()
-    issuers_allowed: tuple[str, ...] = ()
-    jwks_endpoint: str | None = None
-    extra_jwks_uris: tuple[str, ...] = ()
-    using_pseudo_issuer: bool = False
-    rediscovery_lifetime: float = 30
-    leeway: float = 0
-    audience_claim: tuple[str, ...] = ("aud",)
-    audience_required: tuple[str, ...] = ()
-    scopes_claim: tuple[str, ...] = ("scope",)
-    scopes_required: tuple[str, ...] = ()
-    consumer_claims: tuple[tuple[str, ...], ...] = ()
-    consumer_by: tuple[str, ...] = ("username", "custom_id")
-    by_username_ignore_case: bool = False
-    consumer_optional: bool = False
-    credential_claim: tuple[str, ...] = ("sub",)
-    hide_credentials: bool = True
-    upstream_access_token_header: str | None = "authorization:bearer"
-    cache_tokens: bool = True
-    cache_tokens_salt: Secret | None = field(default=None, repr=False)
-    cache_ttl: float = 3600
-    cache_ttl_max: float | None = None
-    cache_ttl_min: float | None = None
-    cache_ttl_neg: float | None = None
-    cache_ttl_resurrect: float | None = None
-    unauthorized_error_message: str = "Unauthorized"
-    forbidden_error_message: str = "Forbidden"
-    display_errors: bool = False
-    expose_error_code: bool = True
-    timeout: int = 10_000
-    ssl_verify: bool = True
-    run_on_preflight: bool = True
 
 
 @dataclass(frozen=True, slots=True)

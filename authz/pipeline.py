@@ -31,7 +31,7 @@ class Policy:
 
     def exempts(self, request: Request) -> bool:
         """Whether a preflight passes unasked (Kong's ``run_on_preflight: false``)."""
-        return request.method == "OPTIONS" and not self.config.run_on_preflight
+        return request.method == "OPTIONS" and not self.config.callers.run_on_preflight
 
 
 @dataclass(slots=True)

@@ -190,15 +190,15 @@ def _tls_context(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
 
 def _provider_config(config: OpenIDConnect) -> ProviderConfig:
     # With nothing to discover, the first of the extra keys are the only ones.
-    pseudo = config.extra_jwks_uris[:1] if config.using_pseudo_issuer else ()
+    pseudo = config.provider.extra_jwks_uris[:1] if config.provider.using_pseudo_issuer else ()
     return ProviderConfig(
-        issuer=config.issuer,
-        issuers_allowed=config.issuers_allowed,
-        jwks_endpoint=config.jwks_endpoint or next(iter(pseudo), None),
-        extra_jwks_uris=config.extra_jwks_uris,
-        using_pseudo_issuer=config.using_pseudo_issuer,
-        rediscovery_lifetime=config.rediscovery_lifetime,
-        cache_ttl=config.cache_ttl,
-        timeout=config.timeout / 1000,
-        ssl_verify=config.ssl_verify,
+        issuer=config.provider.issuer,
+        issuers_allowed=config.token.issuers_allowed,
+        jwks_endpoint=config.provider.jwks_endpoint or next(iter(pseudo), None),
+        extra_jwks_uris=config.provider.extra_jwks_uris,
+        using_pseudo_issuer=config.provider.using_pseudo_issuer,
+        rediscovery_lifetime=config.reach.rediscovery_lifetime,
+        cache_ttl=config.reach.cache_ttl,
+        timeout=config.reach.timeout / 1000,
+        ssl_verify=config.provider.ssl_verify,
     )

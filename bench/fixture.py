@@ -40,7 +40,7 @@ _PLACE = SourcePosition("bench.yaml", 1, 1)
 
 def gateway(issuer: str, *, routes: int = 1, consumers: int = 1) -> Gateway:
     """Return a gateway with the workshop's plugin on everything."""
-    config = OpenIDConnect(
+    config = OpenIDConnect.of(
         issuer=issuer, consumer_claims=(("client_id",),), consumer_by=("username",)
     )
     service = Service("upstream", "upstream", _PLACE, host="127.0.0.1")

@@ -81,6 +81,7 @@ def test_help_names_every_command() -> None:
     assert set(main.commands) == {
         "serve",
         "reload",
+        "schema",
         "validate",
         "check",
         "envoy",

@@ -34,7 +34,7 @@ DOWN = IdpOutage(Reason.IDP_THROTTLED, "the provider is overwhelmed", retry_afte
 
 
 def answered(error: Refusal, *, grpc: bool = False, **parameters: Any) -> Deny:
-    config = OpenIDConnect(issuer="http://keycloak.keycloak:8080/realms/kong", **parameters)
+    config = OpenIDConnect.of(issuer="http://keycloak.keycloak:8080/realms/kong", **parameters)
     return for_error(error, Wording.of(config, slots.every(config)), grpc=grpc)
 
 

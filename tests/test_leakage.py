@@ -260,7 +260,7 @@ SECRET = Secret(CANARY)
 AUTHORIZED = CredentialLocation.HEADER, ("authorization",)
 PAIR = PairCredential("id", SECRET, Slot(PairCredential, *AUTHORIZED))
 TOKEN = BearerCredential(SECRET, Slot(BearerCredential, *AUTHORIZED))
-CONFIG = OpenIDConnect(
+CONFIG = OpenIDConnect.of(
     issuer="https://idp.test", client_secret=(SECRET,), cache_tokens_salt=Secret(CANARY)
 )
 REQUEST = Request(

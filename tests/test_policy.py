@@ -47,7 +47,7 @@ NAMELESS = Consumer("33333333-3333-3333-3333-333333333333", None, "alice", POSIT
 
 
 def config(**parameters: Any) -> OpenIDConnect:
-    return OpenIDConnect(issuer="https://idp.test", **parameters)
+    return OpenIDConnect.of(issuer="https://idp.test", **parameters)
 
 
 # --- Walking into claims ----------------------------------------------------------------

@@ -69,7 +69,7 @@ class EchoConfiguration(Configuration):
         self.ended = asyncio.Event()
         answers = CachedAnswers(entries_max=1, bytes_max=1)
         lease = Lease(answers, lambda _: provider, lambda _: self.ended.set())
-        lease.provider(OpenIDConnect(issuer="http://keycloak.test"))
+        lease.provider(OpenIDConnect.of(issuer="http://keycloak.test"))
         authorizer: Any = Echo(name)
         super().__init__(GATEWAY, authorizer, lease)
 

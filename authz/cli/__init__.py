@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import click
 
-from authz.cli import check, demo, envoy, health, idp, reload, serve, validate, version
+from authz.cli import check, demo, envoy, health, idp, reload, schema, serve, validate, version
 
 COMMANDS = (
     check.check,
@@ -18,6 +18,7 @@ COMMANDS = (
     health.health,
     idp.idp,
     reload.reload,
+    schema.schema,
     serve.serve,
     validate.validate,
     version.version,

@@ -4,8 +4,10 @@
 is wrong with them at once.  From the bottom up:
 
 - a text: ``problems`` (what is reported), ``environment`` (variables and vaults),
-  ``document`` (YAML with its places), ``checks`` and ``schema`` (what a value may be);
-- the plugin: ``parameters``, ``openid_connect``;
+  ``document`` (YAML with its positions), ``checks`` (what a text may look like),
+  ``schema`` (reads a value by its declared kind), ``json_schema`` (the same for editors);
+- the plugin: ``openid_connect``, whose parameters ``authz.parameters`` declares; ``slots``
+  (where its credentials may stand);
 - entities: ``protocols``, ``plugins`` (their names), ``entities`` (services, routes,
   consumers), ``index`` (references), ``plugin_entries`` (where a plugin may stand);
 - the whole: ``files`` (read when they keep still), ``content`` (merged), ``state``.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from authz.kong import entities, schema
 from authz.kong.document import ListNode, MappingNode, Node, Scalar
+from authz.parameters.kinds import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,7 @@ _REFUSED = {
     "plugins_partials": "plugins that take configuration from elsewhere are not done here: write "
     "it out in the plugin's config",
 }
-_KNOWN = (*_READ, *_HEAD, *_LABELS, *_SILENT, *_READ_PAST, *_REFUSED)
+KNOWN = (*_READ, *_HEAD, *_LABELS, *_SILENT, *_READ_PAST, *_REFUSED)
 _DEFAULTED = ("service", "route", "upstream", "target")
 
 
@@ -97,8 +98,8 @@ class Files:
         read_past: dict[str, SourcePosition] = {}
         for root in self._roots:
             for name in root.entries:
-                if name not in _KNOWN:
-                    schema.unknown_key(root, name, _KNOWN, self._problems)
+                if name not in KNOWN:
+                    schema.unknown_key(root, name, KNOWN, self._problems)
                 elif name in _REFUSED and not schema.is_empty(root.get(name)):
                     self._problems.error(root.key_position(name), name, _REFUSED[name])
                 elif name in _READ_PAST and not schema.is_empty(root.get(name)):
@@ -172,7 +173,7 @@ def mappings(owner: MappingNode, name: str, problems: Problems) -> Iterator[Mapp
 def text_of(mapping: MappingNode, name: str, problems: Problems) -> str | None:
     """Return the text of a field; None if it is absent, or no text, which is reported."""
     node = mapping.get(name)
-    return schema.Text().read(node, name, problems) if node is not None else None
+    return schema.read(Text(), node, name, problems) if node is not None else None
 
 
 def plain_value(node: Node) -> object:

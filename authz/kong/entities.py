@@ -6,26 +6,18 @@ import json
 import re
 import uuid
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from authz.kong import checks
 from authz.kong.document import MappingNode, Scalar
 from authz.kong.protocols import GRPC, PROTOCOLS, STREAMS, TLS
-from authz.kong.schema import (
-    Anything,
-    Array,
-    Boolean,
-    Field,
-    MapOf,
-    Number,
-    Object,
-    Text,
-    is_empty,
-    read_fields,
-    refuse_absence,
-)
+from authz.kong.schema import is_empty, read, read_fields, refuse_absence
 from authz.model import Consumer, Route, Service
+from authz.parameters.checks import filled, host
+from authz.parameters.declaration import param
+from authz.parameters.kinds import Anything, Array, Boolean, Field, MapOf, Object, Text, Whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -41,9 +33,9 @@ X-Consumer-ID, and an Envoy that is already running names routes by their ids.""
 _MILLISECONDS_MAX = 2_147_483_646
 _RETRIES_MAX = 32_767
 
-_PORT = Number(minimum=1, maximum=65_535, whole=True)
-_MILLISECONDS = Number(minimum=1, maximum=_MILLISECONDS_MAX, whole=True)
-_TEXT = Text(check=checks.filled)
+_PORT = Whole(minimum=1, maximum=65_535)
+_MILLISECONDS = Whole(minimum=1, maximum=_MILLISECONDS_MAX)
+_TEXT = Text(check=filled)
 _ANYTHING = Field(Anything())
 
 FILTER_CHAINS = (
@@ -63,10 +55,10 @@ SERVICE: Mapping[str, Field] = {
     "protocol": Field(
         Text(allowed=PROTOCOLS), "http", absence="the upstream would be asked by plain http"
     ),
-    "host": Field(Text(check=checks.host)),
+    "host": Field(Text(check=host)),
     "port": Field(_PORT, 80),
     "path": Field(Text(check=checks.service_path)),
-    "retries": Field(Number(minimum=0, maximum=_RETRIES_MAX, whole=True), 5),
+    "retries": Field(Whole(minimum=0, maximum=_RETRIES_MAX), 5),
     "connect_timeout": Field(_MILLISECONDS, 60_000),
     "read_timeout": Field(_MILLISECONDS, 60_000),
     "write_timeout": Field(_MILLISECONDS, 60_000),
@@ -88,7 +80,15 @@ def _route_path(text: str) -> str | None:
     return wrong
 
 
-_ADDRESS = Object({"ip": Field(_TEXT), "port": Field(_PORT)})
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a stream comes from or goes to."""
+
+    ip: str | None = param(_TEXT)
+    port: int | None = param(_PORT)
+
+
+_ADDRESS = Object(Address)
 
 ROUTE: Mapping[str, Field] = {
     **_COMMON,
@@ -110,15 +110,15 @@ ROUTE: Mapping[str, Field] = {
     "strip_path": Field(Boolean(), default=True),
     "preserve_host": Field(Boolean(), default=False),
     "regex_priority": Field(
-        Number(whole=True),
+        Whole(),
         0,
         absence="the route would have the priority 0 among regular expressions",
     ),
     "path_handling": Field(Text(allowed=("v0", "v1")), "v0"),
-    "https_redirect_status_code": Field(Number(whole=True), 426),
+    "https_redirect_status_code": Field(Whole(), 426),
     "request_buffering": Field(Boolean(), default=True),
     "response_buffering": Field(Boolean(), default=True),
-    "tags": Field(Array(Text(check=checks.filled))),
+    "tags": Field(Array(Text(check=filled))),
     **dict.fromkeys(("expression", "priority", "service", "plugins", "filter_chains"), _ANYTHING),
 }
 
@@ -243,7 +243,7 @@ def _id_of(node: Node, problems: Problems) -> str | None:
     if isinstance(node, MappingNode):
         node = node.get("id") or node
     if isinstance(node, Scalar):
-        return Text(check=checks.uuid).read(node, "client_certificate", problems)
+        return read(Text(check=checks.uuid), node, "client_certificate", problems)
     problems.error(node.position, "client_certificate", "must be the id of a certificate")
     return None
 

@@ -1,7 +1,7 @@
-"""One openid-connect plugin: from its ``config`` to ``model.OpenIDConnect``.
+"""One openid-connect plugin: from its ``config`` to ``parameters.OpenIDConnect``.
 
-``parameters`` says what each parameter is; here is what they mean together,
-and what is said about those that do not take effect.
+``authz.parameters`` declares each parameter.  This module checks what they mean
+together, and reports those that do not take effect.
 """
 
 from __future__ import annotations
@@ -10,39 +10,38 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from authz.errors import Reason
-from authz.kong import checks, environment, schema
+from authz.kong import environment, schema
 from authz.kong.document import ListNode, MappingNode, Node, Scalar, Unresolved
-from authz.kong.parameters import AUTH_METHODS, CREDENTIAL_LOCATIONS, LEGACY, PARAMETERS, Status
-from authz.model import OpenIDConnect, Secret
+from authz.parameters import PARAMETERS, OpenIDConnect
+from authz.parameters.browser import LEGACY
+from authz.parameters.checks import plain_http_host
+from authz.parameters.common import (
+    AUTH_METHODS,
+    CREDENTIAL_LOCATIONS,
+    LOCATION_PARAMETERS,
+    LOCATIONS_BY_DEFAULT,
+    METHODS_DONE,
+    METHODS_FOR_BROWSERS,
+    OUR_CLIENT_METHODS,
+    URL,
+)
+from authz.parameters.declaration import Status
+from authz.parameters.kinds import Array, Object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from authz.kong.parameters import Parameter
     from authz.kong.problems import Problems
     from authz.model import SourcePosition
+    from authz.parameters.declaration import Parameter
+    from authz.parameters.kinds import Field
 
-METHODS_DONE = ("bearer", "client_credentials")
-"""In the order in which Kong looks for their credentials."""
-
-_BROWSER_METHODS = frozenset({"authorization_code", "session"})
-_CLIENT_AUTH_DONE = frozenset({"client_secret_basic", "client_secret_jwt", "client_secret_post"})
-_OUR_CLIENT = frozenset({"client_id", "client_secret"})
-_DEFAULT_LOCATIONS = ("header", "query")
-_ENDPOINTS = ("issuer", "token_endpoint", "jwks_endpoint", "extra_jwks_uris")
-# Parameters whose explicit null is a value: "none", not "Kong's default".
-_NULL_IS_NONE = frozenset({"scopes", "upstream_access_token_header"})
-# Parameters that go into the model as they stand in the file.
-_VERBATIM = (
-    "audience", "audience_claim", "audience_required", "by_username_ignore_case", "cache_tokens",
-    "cache_ttl", "cache_ttl_max", "cache_ttl_min", "cache_ttl_neg", "cache_ttl_resurrect",
-    "client_auth", "client_id", "consumer_by", "consumer_optional", "credential_claim",
-    "display_errors", "expose_error_code", "extra_jwks_uris", "forbidden_error_message",
-    "hide_credentials", "issuer", "issuers_allowed", "jwks_endpoint", "leeway",
-    "rediscovery_lifetime", "run_on_preflight", "scopes_claim", "scopes_required", "ssl_verify",
-    "timeout", "token_endpoint", "token_endpoint_auth_method", "unauthorized_error_message",
-    "using_pseudo_issuer",
-)  # fmt: skip
+_CLIENT_NAMES = ("client_id", "client_secret")
+_URLS = tuple(
+    name
+    for name, parameter in PARAMETERS.items()
+    if parameter.kind in {URL, Array(URL)} and parameter.status is Status.DONE
+)
 
 
 def read(
@@ -53,7 +52,7 @@ def read(
     *,
     enabled: bool = True,
 ) -> OpenIDConnect | None:
-    """Read the ``config`` of the plugin at ``place``.
+    """Read the ``config`` of the plugin at ``position``.
 
     None if it is not ``enabled`` (then only its grammar is checked), or if it
     lacks what everything else needs, which has been reported.
@@ -61,25 +60,32 @@ def read(
     acting = _acting_methods(config) if enabled else None
     config = _with_references(config, acting, vaults, problems)
     values = schema.read_fields(config, PARAMETERS, problems)
-    return _Reading(config, values, position, problems).result() if enabled else None
+    if acting is None:
+        return None
+    return _Reading(config, values, position, problems, acting).result()
 
 
 # --- {vault://…} ------------------------------------------------------------------
 
 
-def _acting_methods(config: MappingNode) -> frozenset[str]:
-    """Return the methods that are done here and that ``config`` does not leave out."""
+def _acting_methods(config: MappingNode) -> tuple[str, ...]:
+    """Return the methods that are done here and that ``config`` does not leave out.
+
+    A method that needs our own client acts unasked only where the file gives that client:
+    a machine's secret is not tried as a user's password for nothing.
+    """
     node = config.get("auth_methods")
-    if node is None:
-        return frozenset(METHODS_DONE)
-    items = node.items if isinstance(node, ListNode) else [node]
+    items = node.items if isinstance(node, ListNode) else [] if node is None else [node]
     named = {item.text for item in items if isinstance(item, Scalar)}
-    return frozenset(method for method in METHODS_DONE if method in named)
+    if node is not None and named != set(AUTH_METHODS):
+        return tuple(method for method in METHODS_DONE if method in named)
+    has_client = not schema.is_empty(config.get("client_id"))
+    return tuple(m for m in METHODS_DONE if has_client or m not in OUR_CLIENT_METHODS)
 
 
 def _with_references(
     config: MappingNode,
-    acting: frozenset[str] | None,
+    acting: tuple[str, ...] | None,
     vaults: environment.Vaults,
     problems: Problems,
 ) -> MappingNode:
@@ -93,19 +99,41 @@ def _with_references(
         parameter = PARAMETERS.get(name)
         if parameter is None:
             continue
-        if not _takes_effect(parameter, acting):
+        if _takes_effect(parameter, acting):
+            replaced[name] = _with_values(entry.value, name, parameter, vaults, problems)
+        else:
             replaced[name] = _each_reference(entry.value, Scalar.unresolved)
-        elif parameter.referenceable:
-            resolve = partial(_resolved, name=name, vaults=vaults, problems=problems)
-            replaced[name] = _each_reference(entry.value, resolve)
     return config.replace(replaced)
 
 
-def _takes_effect(parameter: Parameter, acting: frozenset[str] | None) -> bool:
+def _with_values(
+    node: Node, name: str, field: Field, vaults: environment.Vaults, problems: Problems
+) -> Node:
+    """Return ``node`` with its references resolved, as far as ``field`` takes any."""
+    kind = field.kind.of if isinstance(field.kind, Array) else field.kind
+    if isinstance(kind, Object):
+        if isinstance(node, ListNode):
+            items = [_with_values(item, name, field, vaults, problems) for item in node.items]
+            return node.replace(items)
+        if not isinstance(node, MappingNode):
+            return node
+        return node.replace(
+            {
+                key: _with_values(entry.value, f"{name}.{key}", inner, vaults, problems)
+                for key, entry in node.entries.items()
+                if (inner := kind.fields.get(key)) is not None
+            }
+        )
+    if not field.referenceable:
+        return node
+    return _each_reference(node, partial(_resolved, name=name, vaults=vaults, problems=problems))
+
+
+def _takes_effect(parameter: Parameter, acting: tuple[str, ...] | None) -> bool:
     if acting is None or parameter.status is not Status.DONE:
         return False
     # What every method uses stays in effect where none acts: such a plugin turns all away.
-    return not parameter.used_by or bool(parameter.used_by & acting)
+    return not parameter.used_by or not parameter.used_by.isdisjoint(acting)
 
 
 def _each_reference(node: Node, change: Callable[[Scalar], Node]) -> Node:
@@ -133,6 +161,36 @@ def _resolved(node: Scalar, *, name: str, vaults: environment.Vaults, problems: 
 # --- What the parameters mean together --------------------------------------------
 
 
+def _composed(config: MappingNode, values: Mapping[str, object]) -> OpenIDConnect:
+    """Return the parameters that are done, as the file has them; the issuer may be empty.
+
+    What is left of a reference that nobody follows is its own text, which is no value.
+    """
+    done = {
+        name: value
+        for name, value in values.items()
+        if PARAMETERS[name].status is Status.DONE and not _is_unresolved(config.entries[name].value)
+    }
+    return OpenIDConnect.of(**{"issuer": "", **done})
+
+
+def _is_unresolved(node: Node) -> bool:
+    if isinstance(node, ListNode):
+        return any(map(_is_unresolved, node.items))
+    if isinstance(node, MappingNode):
+        return any(_is_unresolved(entry.value) for entry in node.entries.values())
+    return isinstance(node, Unresolved)
+
+
+def _not_done(parameter: Parameter) -> str:
+    """Say what it would mean to remove a parameter, and what to write instead."""
+    outcome = parameter.becomes
+    instead = f". Instead: {outcome.instead}" if outcome.instead else ""
+    return (
+        f"is not done here. Without it, {outcome.without}: remove it only if that is right{instead}"
+    )
+
+
 class _Reading:
     """The parameters of one plugin, and what is to be said about them."""
 
@@ -142,44 +200,44 @@ class _Reading:
         values: dict[str, Any],
         position: SourcePosition,
         problems: Problems,
+        methods: tuple[str, ...],
     ) -> None:
         self._config = config
         self._values = values
         self._position = position
         self._problems = problems
+        self._said = _composed(config, values)
         # Of those for browsers it has been said that they are not done.
-        self._named_methods = frozenset(self._get("auth_methods")) - _BROWSER_METHODS
-        self._methods = self._auth_methods()
+        self._named_methods = frozenset(self._as_kong("auth_methods")) - METHODS_FOR_BROWSERS
+        self._methods = methods
 
     def result(self) -> OpenIDConnect | None:
         """Apply every rule, so that all problems are said at once; then build."""
+        self._check_methods()
         self._say_what_takes_no_effect()
         self._check_login_action()
         self._check_verification()
+        self._check_values()
         self._check_client()
         self._notice_client()
         self._check_issuer()
         self._check_cache()
         self._notice_plain_http()
         self._notice_audience()
-        # What is left of a reference that nobody follows is its own text, which is no value.
-        self._values = {n: v for n, v in self._values.items() if not self._is_unresolved(n)}
-        built: dict[str, Any] = {
-            "auth_methods": self._methods,
-            "bearer_token_param_type": self._locations("bearer"),
-            "client_credentials_param_type": self._locations("client_credentials"),
-            "consumer_claims": self._consumer_claims(),
-            **self._scopes(),
-            **self._upstream_access_token_header(),
-            **self._secrets(),
-        }
-        if "issuer" not in self._values:
-            return None
-        verbatim = {name: self._values[name] for name in _VERBATIM if name in self._values}
-        return OpenIDConnect(**verbatim, **built)
+        read = self._said.replace(
+            auth_methods=self._methods,
+            **{
+                name: self._locations(name) if method in self._methods else LOCATIONS_BY_DEFAULT
+                for method, name in LOCATION_PARAMETERS.items()
+            },
+            scopes=tuple(filter(None, self._said.exchange.scopes)),  # "" asks for none
+            consumer_claims=self._consumer_claims(),
+            consumer_claim=(),
+        )
+        return read if read.provider.issuer else None
 
-    def _get(self, name: str) -> Any:  # noqa: ANN401 - any parameter's value
-        """Return the file's value, else Kong's default."""
+    def _as_kong(self, name: str) -> Any:  # noqa: ANN401 - any parameter's value
+        """Return the file's value, else Kong's default, also where it is another one here."""
         return self._values.get(name, PARAMETERS[name].default)
 
     def _error(self, name: str, message: str) -> None:
@@ -197,9 +255,6 @@ class _Reading:
         items = node.items if isinstance(node, ListNode) else [node]
         return [item for item in items if isinstance(item, Scalar)]
 
-    def _is_unresolved(self, name: str) -> bool:
-        return any(isinstance(item, Unresolved) for item in self._items(name))
-
     # --- Not done ---
 
     def _say_what_takes_no_effect(self) -> None:
@@ -211,14 +266,10 @@ class _Reading:
             if parameter.used_by and not parameter.used_by & self._named_methods:
                 idle.append(name)
             elif parameter.status is Status.REFUSED:
-                self._error(
-                    name,
-                    f"is not done here. Without it, {parameter.without}: remove it only if that is "
-                    "right",
-                )
+                self._error(name, _not_done(parameter))
             elif parameter.status is Status.BROWSER:
                 browser.append(name)
-        if idle := [name for name in idle if name not in _OUR_CLIENT]:  # these have their own
+        if idle := [name for name in idle if name not in _CLIENT_NAMES]:  # these have their own
             self._notice(
                 idle[0],
                 "no effect, for only methods that are not named in auth_methods, or are for "
@@ -234,27 +285,46 @@ class _Reading:
                 f"of logins and sessions, changes nothing for machine callers: {names}{more}",
             )
 
+    def _check_values(self) -> None:
+        """Refuse the values of a choice that are not done, where a method uses them."""
+        for name, said in self._values.items():
+            parameter = PARAMETERS[name]
+            outcome = parameter.becomes
+            if not outcome.values or not _takes_effect(parameter, self._methods):
+                continue
+            for value in (said,) if isinstance(said, str) else said:
+                if value not in {*outcome.values, "none"}:  # of which more is said elsewhere
+                    self._error(
+                        name,
+                        f"'{value}' is not done here. Without it, {outcome.without}: write "
+                        f"{' or '.join(outcome.values)}, if that is right",
+                    )
+
     def _check_login_action(self) -> None:
         """Refuse an answer in the upstream's place: Kong would give the token to the caller."""
-        if self._get("login_action") == "upstream":
+        if self._as_kong("login_action") == "upstream":
             return
-        if concerned := [name for name in self._get("login_methods") if name in self._methods]:
+        if concerned := [name for name in self._as_kong("login_methods") if name in self._methods]:
             self._error(
-                "login_action", f"other than upstream is not done here for {', '.join(concerned)}"
+                "login_action",
+                f"other than upstream is not done here for {', '.join(concerned)}. Without it, "
+                "requests go to the upstream, and callers do not get the token: remove it only if "
+                "that is right",
             )
 
     # --- Methods and credentials ---
 
-    def _auth_methods(self) -> tuple[str, ...]:
+    def _check_methods(self) -> None:
         named = self._values.get("auth_methods")
         if named is None or PARAMETERS["auth_methods"].is_default(named):
             self._notice(
                 "auth_methods",
-                f"Kong's default is all of its methods; here it means {' and '.join(METHODS_DONE)}",
+                "Kong's default is all of its methods; here it means "
+                f"{' and '.join(self._methods)}",
             )
-            return METHODS_DONE
-        browser = [name for name in AUTH_METHODS if name in named and name in _BROWSER_METHODS]
-        if browser and _BROWSER_METHODS.issuperset(named):
+            return
+        browser = sorted(METHODS_FOR_BROWSERS.intersection(named))
+        if browser and METHODS_FOR_BROWSERS.issuperset(named):
             self._notice(
                 "auth_methods",
                 f"{', '.join(browser)}: for browsers, not done here, and nothing else is named: "
@@ -264,102 +334,100 @@ class _Reading:
             self._notice("auth_methods", f"{', '.join(browser)}: for browsers, not done here")
         for item in self._items("auth_methods"):
             name = item.text
-            if name in AUTH_METHODS and name not in METHODS_DONE and name not in _BROWSER_METHODS:
+            if name in AUTH_METHODS and name not in {*METHODS_DONE, *METHODS_FOR_BROWSERS}:
                 message = (
                     f"'{name}' is not done here. Without it, callers who prove who they are that "
                     "way get 401: remove it only if that is right"
                 )
                 self._problems.error(item.position, "auth_methods", message)
-        methods = tuple(name for name in METHODS_DONE if name in named)
-        if not methods and not browser:
+        if not self._methods and not browser:
             self._error("auth_methods", f"lets nobody in: name {' or '.join(METHODS_DONE)}")
-        return methods
 
-    def _locations(self, method: str) -> tuple[str, ...]:
-        """Return where the credentials of ``method`` may stand.
+    def _locations(self, name: str) -> tuple[str, ...]:
+        """Return where credentials may stand, of which ``name`` says it.
 
         Kong's default reads the body too.  Envoy sends bodies only when told
         to, and ext_authz cannot take a credential out of one, so the body is
         read only where the file asks for it and leaves the credential there.
         """
-        name = f"{'bearer_token' if method == 'bearer' else method}_param_type"
         named: tuple[str, ...] | None = self._values.get(name)
-        if method not in self._methods:
-            return _DEFAULT_LOCATIONS
-        hidden = self._get("hide_credentials")
+        hidden = self._said.upstream.hide_credentials
         if named is None or (hidden and set(named) == set(CREDENTIAL_LOCATIONS)):
             self._notice(
                 name,
                 "header and query are read, not the body; "
                 f"write {name}: [header] to say where callers put it",
             )
-            return _DEFAULT_LOCATIONS
+            return LOCATIONS_BY_DEFAULT
         if not named:
             self._error(name, "must name a place: header or query")
-        if "cookie" in named:
-            self._error(name, "cookie is not done here; use header or query")
         if "body" in named and hidden:
             self._error(
                 name,
-                "body cannot be hidden from the upstream: remove it, or set "
-                "hide_credentials: false",
+                "body cannot be hidden from the upstream, for ext_authz cannot change a body: "
+                "set hide_credentials: false, or remove body, and callers who put it there get 401",
             )
         return tuple(dict.fromkeys(named))
 
     def _check_client(self) -> None:
-        exchanging = "client_credentials" in self._methods
-        for name in ("client_auth", "token_endpoint_auth_method"):
-            value = self._get(name) or ()
-            for method in (value,) if isinstance(value, str) else value:
-                if method == "none" and exchanging:
-                    self._error(
-                        name, "none would let the provider skip the caller's secret; remove it"
-                    )
-                elif exchanging and method != "none" and method not in _CLIENT_AUTH_DONE:
-                    done = " or ".join(sorted(_CLIENT_AUTH_DONE))
-                    self._error(name, f"'{method}' is not done here; write {done}")
+        """Refuse a client that does not prove itself: callers' secrets are checked by that."""
+        if "client_credentials" not in self._methods:
+            return
+        exchange, client = self._said.exchange, self._said.client
+        for name, methods in (
+            ("client_auth", client.client_auth),
+            ("token_endpoint_auth_method", (exchange.token_endpoint_auth_method,)),
+        ):
+            if "none" in methods:
+                self._error(
+                    name,
+                    "none would let the provider skip the caller's secret, and let anybody in: "
+                    "remove it, and the way that the provider lists is taken",
+                )
 
     def _notice_client(self) -> None:
-        if names := [name for name in ("client_id", "client_secret") if self._get(name)]:
+        if OUR_CLIENT_METHODS.intersection(self._methods):
+            return
+        if names := [name for name in _CLIENT_NAMES if self._values.get(name)]:
             self._notice(
                 names[0],
-                f"no method that is done here uses a client of our own ({', '.join(names)}): "
+                f"no method that acts here uses a client of our own ({', '.join(names)}): "
                 "callers present theirs",
             )
-
-    def _secrets(self) -> dict[str, Any]:
-        salt = self._values.get("cache_tokens_salt")
-        return {
-            "client_secret": tuple(map(Secret, self._values.get("client_secret", ()))),
-            "cache_tokens_salt": None if salt is None else Secret(salt),
-        }
 
     # --- The provider ---
 
     def _check_issuer(self) -> None:
+        provider = self._said.provider
         if self._config.get("issuer") is None:
             self._error("issuer", "is required: the URL of the identity provider")
-        if not self._get("using_pseudo_issuer"):
+        if not provider.using_pseudo_issuer:
             return
         # Nothing is discovered then, so the file has to say where things are.
         if "client_credentials" in self._methods and self._config.get("token_endpoint") is None:
             self._error("using_pseudo_issuer", "needs token_endpoint: nothing is discovered")
-        if self._config.get("jwks_endpoint") is None and not self._get("extra_jwks_uris"):
+        if self._config.get("jwks_endpoint") is None and not provider.extra_jwks_uris:
             self._error(
                 "using_pseudo_issuer", "needs jwks_endpoint or extra_jwks_uris for the keys"
             )
 
     def _check_verification(self) -> None:
-        for name in ("verify_signature", "verify_claims"):
-            if not self._get(name):
-                self._error(name, "must stay true: an unverified token proves nothing")
+        token = self._said.token
+        checks = {"verify_signature": token.verify_signature, "verify_claims": token.verify_claims}
+        for name, verifies in checks.items():
+            if not verifies:
+                self._error(
+                    name,
+                    "must stay true: an unverified token proves nothing, and anybody would get in; "
+                    "remove the line",
+                )
 
     def _notice_plain_http(self) -> None:
         exposed: dict[str, str] = {}
-        for name in _ENDPOINTS:
+        for name in _URLS:
             value = self._values.get(name) or ()
             for url in (value,) if isinstance(value, str) else value:
-                if host := checks.plain_http_host(url):
+                if host := plain_http_host(url):
                     exposed.setdefault(name, host)
         if exposed:
             names = ", ".join(exposed)
@@ -369,7 +437,8 @@ class _Reading:
             )
 
     def _notice_audience(self) -> None:
-        if self._methods and not self._get("audience") and not self._get("audience_required"):
+        required = self._said.token.audience or self._said.access.audience_required
+        if self._methods and not required:
             self._notice(
                 "audience",
                 "is not set: a token that this issuer made for another service is accepted too",
@@ -377,33 +446,18 @@ class _Reading:
 
     # --- Tokens and consumers ---
 
-    def _scopes(self) -> dict[str, Any]:
-        if self._is_explicit_null("scopes"):
-            return {"scopes": ()}
-        scopes = self._get("scopes")
-        return {"scopes": tuple(scope for scope in scopes if scope)}
-
-    def _upstream_access_token_header(self) -> dict[str, Any]:
-        name = "upstream_access_token_header"
-        value = None if self._is_explicit_null(name) else self._get(name)
-        return {name: value or None}
-
-    def _is_explicit_null(self, name: str) -> bool:
-        entry = self._config.entries.get(name)
-        return name in _NULL_IS_NONE and entry is not None and entry.value.is_null
-
     def _consumer_claims(self) -> tuple[tuple[str, ...], ...]:
         """Return the paths; ``consumer_claim`` is the older way to write a single one."""
-        one = self._values.get("consumer_claim")
-        many: tuple[tuple[str, ...], ...] | None = self._values.get("consumer_claims")
-        if one is None:
-            return many or ()
-        if many is not None and many != (one,):
+        identity = self._said.identity
+        one = identity.consumer_claim
+        if not one:
+            return identity.consumer_claims
+        if identity.consumer_claims not in {(), (one,)}:
             self._error("consumer_claim", "says something else than consumer_claims; keep that one")
         return (one,)
 
     def _check_cache(self) -> None:
-        shortest, longest = self._get("cache_ttl_min"), self._get("cache_ttl_max")
+        shortest, longest = self._said.memory.cache_ttl_min, self._said.memory.cache_ttl_max
         if shortest is not None and longest is not None and shortest > longest:
             self._error("cache_ttl_min", "must not be greater than cache_ttl_max")
         if self._values.get("token_cache_key_include_scope") is False:

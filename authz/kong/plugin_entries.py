@@ -12,8 +12,9 @@ from authz.kong import checks, openid_connect, plugins, schema
 from authz.kong.content import mappings, plain_value, text_of
 from authz.kong.plugins import PluginRole
 from authz.kong.protocols import HTTP_AND_GRPC, PROTOCOLS
-from authz.kong.schema import Anything, Array, Boolean, Field, Text
 from authz.model import DisabledPlugin, Plugin
+from authz.parameters.checks import filled
+from authz.parameters.kinds import Anything, Array, Boolean, Field, Text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from authz.model import Route, Service, SourcePosition
 
 FIELDS: Mapping[str, Field] = {
-    "name": Field(Text(check=checks.filled)),
-    "instance_name": Field(Text(check=checks.filled)),
+    "name": Field(Text(check=filled)),
+    "instance_name": Field(Text(check=filled)),
     "enabled": Field(Boolean(), default=True, absence="the plugin would be enabled"),
     "protocols": Field(
         Array(Text(allowed=PROTOCOLS), at_least=1),
@@ -36,7 +37,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     "id": Field(Text(check=checks.uuid), absence="the plugin would get another id"),
     "_config": Field(
-        Text(check=checks.filled), absence="nothing of _plugin_configs would apply to the plugin"
+        Text(check=filled), absence="nothing of _plugin_configs would apply to the plugin"
     ),
     **dict.fromkeys(
         (

@@ -1,137 +1,161 @@
-"""A small language to declare what stands in a mapping.
+"""Read the values of a file by the kinds that its fields are declared to have.
 
-A ``Field`` has a type, and a type reads a node: it returns the value, or
-reports what is wrong and returns None.  ``read_fields`` applies a table of
-fields to a mapping.
+``read`` returns the value of one node, or reports what is wrong and returns None.
+``read_fields`` applies a table of fields to a mapping.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from authz.kong import environment
 from authz.kong.document import ListNode, MappingNode, Node, Pasted, Scalar, Unresolved
+from authz.parameters.kinds import (
+    Anything,
+    Array,
+    Boolean,
+    MapOf,
+    Number,
+    Object,
+    SecretText,
+    Text,
+    Whole,
+)
+from authz.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from authz.kong.problems import Problems
+    from authz.parameters.kinds import Field, Kind
+
+T = TypeVar("T")
 
 _BARE_VARIABLE = re.compile(r"\$\{([^{}]*)\}")
 _QUOTED_CHARS_MAX = 60
 
 
-class Type(Protocol):
-    """How to read a value of one kind."""
+def read(kind: Kind[T], node: Node, name: str, problems: Problems) -> T | None:
+    """Return the value of ``node``, which is not null; None after a report.
 
-    def read(self, node: Node, name: str, problems: Problems) -> Any:  # noqa: ANN401 - by type
-        """Return the value of ``node``, which is not null; None after a report."""
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A string.  ``check`` says what is wrong with it; a secret is never quoted."""
-
-    allowed: tuple[str, ...] = ()
-    check: Callable[[str], str | None] | None = None
-    secret: bool = False
-
-    def read(self, node: Node, name: str, problems: Problems) -> str | None:
-        """Return the text; numbers and booleans have to be quoted, as in Kong."""
-        scalar = _scalar(node, "a string", name, problems)
-        if scalar is None or scalar.text is None or isinstance(scalar, Unresolved):
-            return None if scalar is None else scalar.text
-        wrong = self._wrong(scalar, scalar.text, problems)
-        if wrong is not None:
-            problems.error(node.position, name, wrong)
-            return None
-        return scalar.text
-
-    def _wrong(self, scalar: Scalar, text: str, problems: Problems) -> str | None:
-        if scalar.kind != "a string":
-            return f"must be a string, not {scalar.kind}: put it in quotes"
-        if "${" in text and not scalar.variables and (bare := _BARE_VARIABLE.search(text)):
-            is_whole = bare[0] == text  # else it may be a secret in which such a thing stands
-            name = bare[1] if is_whole or not self.secret else ""
-            variable = re.sub(r"\W", "_", name).upper().removeprefix("DECK_") or "NAME"
-            return f'${{…}} is no variable of decK: write ${{{{ env "DECK_{variable}" }}}}'
-        if text.startswith(environment.REFERENCE_START):
-            return (
-                "cannot be a {vault://…} reference, for Kong resolves none in this field: write "
-                'the value, or ${{ env "DECK_NAME" }}'
-            )
-        if self.allowed and text not in self.allowed:
-            return self._not_allowed(scalar, text, problems)
-        return self.check(text) if self.check else None
-
-    def _not_allowed(self, scalar: Scalar, text: str, problems: Problems) -> str:
-        choice = "must be " + " or ".join(
-            filter(None, (", ".join(self.allowed[:-1]), self.allowed[-1]))
-        )
-        if self.secret or scalar.variables:
-            return choice
-        hint = problems.did_you_mean(text, self.allowed)
-        return f"{choice}, not '{text[:_QUOTED_CHARS_MAX]}'{hint}"
+    Of an unresolved reference it is the reference's own text, whatever the kind: such
+    a value takes no effect, and whoever reads it leaves it out.
+    """
+    value: T | None = _READERS[type(kind)](kind, node, name, problems)
+    return value
 
 
-@dataclass(frozen=True, slots=True)
-class Boolean:
-    """True or false; YAML 1.1's yes, no, on, off, y and n too, as decK's reader has it."""
-
-    def read(self, node: Node, name: str, problems: Problems) -> bool | str | None:
-        """Return the boolean; of an unresolved reference its text."""
-        scalar = _scalar(node, "true or false", name, problems)
-        if scalar is None or scalar.text is None or isinstance(scalar, Unresolved):
-            return None if scalar is None else scalar.text
-        if scalar.boolean is None:
-            without = "" if scalar.plain else ", without quotes"
-            problems.error(node.position, name, f"must be true or false{without}")
-        return scalar.boolean
+# --- Texts ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A finite number; the bounds belong to it, ``above`` does not."""
+def _text(kind: Text, node: Node, name: str, problems: Problems) -> str | None:
+    """Return the text; numbers and booleans have to be quoted, as in Kong."""
+    scalar = _scalar(node, "a string", name, problems)
+    if scalar is None or scalar.text is None or isinstance(scalar, Unresolved):
+        return None if scalar is None else scalar.text
+    return _checked(scalar, scalar.text, kind, name, problems)
 
-    minimum: float | None = None
-    maximum: float | None = None
-    above: float | None = None
-    whole: bool = False
 
-    def read(self, node: Node, name: str, problems: Problems) -> int | float | str | None:
-        """Return the number, an ``int`` wherever it is whole; of an unresolved reference its text.
-
-        A number that decK's reader takes for another one is refused.
-        """
-        wanted = "a whole number" if self.whole else "a number"
-        scalar = _scalar(node, wanted, name, problems)
-        if scalar is None or scalar.text is None or isinstance(scalar, Unresolved):
-            return None if scalar is None else scalar.text
-        number = scalar.number
-        if scalar.deck_integer is not None and scalar.deck_integer != number:
-            problems.error(node.position, name, _other_number(scalar, scalar.deck_integer))
-            return None
-        if number is None:
-            problems.error(node.position, name, f"must be {wanted}, without quotes or unit")
-            return None
-        if wrong := self._wrong(number, wanted):
-            problems.error(node.position, name, wrong)
-            return None
-        return int(number) if number == int(number) else number
-
-    def _wrong(self, number: float, wanted: str) -> str | None:
-        if not math.isfinite(number) or (self.whole and number != int(number)):
-            return f"must be {wanted}"
-        if self.above is not None and number <= self.above:
-            return f"must be greater than {self.above}"
-        if self.minimum is not None and number < self.minimum:
-            return f"must be {self.minimum} or more"
-        if self.maximum is not None and number > self.maximum:
-            return f"must be {self.maximum} or less"
+def _secret(kind: SecretText, node: Node, name: str, problems: Problems) -> Secret | None:
+    """Return the text as a secret, which no message quotes."""
+    scalar = _scalar(node, "a string", name, problems)
+    if scalar is None or scalar.text is None:
         return None
+    if isinstance(scalar, Unresolved):
+        return Secret(scalar.text)
+    text = _checked(scalar, scalar.text, kind, name, problems)
+    return None if text is None else Secret(text)
+
+
+def _checked(
+    scalar: Scalar, text: str, kind: Text | SecretText, name: str, problems: Problems
+) -> str | None:
+    wrong = _wrong_text(scalar, text, kind, problems)
+    if wrong is None:
+        return text
+    problems.error(scalar.position, name, wrong)
+    return None
+
+
+def _wrong_text(
+    scalar: Scalar, text: str, kind: Text | SecretText, problems: Problems
+) -> str | None:
+    secret = isinstance(kind, SecretText)
+    if scalar.kind != "a string":
+        return f"must be a string, not {scalar.kind}: put it in quotes"
+    if "${" in text and not scalar.variables and (bare := _BARE_VARIABLE.search(text)):
+        is_whole = bare[0] == text  # else it may be a secret in which such a thing stands
+        name = bare[1] if is_whole or not secret else ""
+        variable = re.sub(r"\W", "_", name).upper().removeprefix("DECK_") or "NAME"
+        return f'${{…}} is no variable of decK: write ${{{{ env "DECK_{variable}" }}}}'
+    if text.startswith(environment.REFERENCE_START):
+        return (
+            "cannot be a {vault://…} reference, for Kong resolves none in this field: write "
+            'the value, or ${{ env "DECK_NAME" }}'
+        )
+    if isinstance(kind, Text) and kind.allowed and text not in kind.allowed:
+        return _not_allowed(scalar, text, kind.allowed, problems)
+    return kind.check(text) if kind.check else None
+
+
+def _not_allowed(scalar: Scalar, text: str, allowed: tuple[str, ...], problems: Problems) -> str:
+    choice = "must be " + " or ".join(filter(None, (", ".join(allowed[:-1]), allowed[-1])))
+    if scalar.variables:
+        return choice
+    hint = problems.did_you_mean(text, allowed)
+    return f"{choice}, not '{text[:_QUOTED_CHARS_MAX]}'{hint}"
+
+
+# --- Booleans and numbers ---------------------------------------------------------
+
+
+def _boolean(_: Boolean, node: Node, name: str, problems: Problems) -> bool | str | None:
+    """Return the boolean; YAML 1.1's yes, no, on, off, y and n too, as decK's reader has it."""
+    scalar = _scalar(node, "true or false", name, problems)
+    if scalar is None or scalar.text is None or isinstance(scalar, Unresolved):
+        return None if scalar is None else scalar.text
+    if scalar.boolean is None:
+        without = "" if scalar.plain else ", without quotes"
+        problems.error(node.position, name, f"must be true or false{without}")
+    return scalar.boolean
+
+
+def _number(
+    kind: Number | Whole, node: Node, name: str, problems: Problems
+) -> int | float | str | None:
+    """Return the number, an ``int`` wherever it is whole.
+
+    A number that decK's reader takes for another one is refused.
+    """
+    wanted = "a whole number" if isinstance(kind, Whole) else "a number"
+    scalar = _scalar(node, wanted, name, problems)
+    if scalar is None or scalar.text is None or isinstance(scalar, Unresolved):
+        return None if scalar is None else scalar.text
+    number = scalar.number
+    if scalar.deck_integer is not None and scalar.deck_integer != number:
+        problems.error(node.position, name, _other_number(scalar, scalar.deck_integer))
+        return None
+    if number is None:
+        problems.error(node.position, name, f"must be {wanted}, without quotes or unit")
+        return None
+    if wrong := _wrong_number(kind, number, wanted):
+        problems.error(node.position, name, wrong)
+        return None
+    return int(number) if number == int(number) else number
+
+
+def _wrong_number(kind: Number | Whole, number: float, wanted: str) -> str | None:
+    if not math.isfinite(number) or (isinstance(kind, Whole) and number != int(number)):
+        return f"must be {wanted}"
+    if isinstance(kind, Number) and kind.above is not None and number <= kind.above:
+        return f"must be greater than {kind.above}"
+    if kind.minimum is not None and number < kind.minimum:
+        return f"must be {kind.minimum} or more"
+    if kind.maximum is not None and number > kind.maximum:
+        return f"must be {kind.maximum} or less"
+    return None
 
 
 def _other_number(scalar: Scalar, number: int) -> str:
@@ -145,105 +169,77 @@ def _other_number(scalar: Scalar, number: int) -> str:
     return f"decK reads {text[:_QUOTED_CHARS_MAX]} {why} {number}: write {number}{also}"
 
 
-@dataclass(frozen=True, slots=True)
-class Array:
-    """A list of one type; a bare value stands for a list of one, as in Kong's older files."""
-
-    of: Type
-    at_least: int = 0
-
-    def read(self, node: Node, name: str, problems: Problems) -> tuple[Any, ...] | None:
-        """Return the items, those left out that have been reported."""
-        items = node.items if isinstance(node, ListNode) else [node]
-        if len(items) < self.at_least:
-            problems.error(node.position, name, "must not be empty")
-        values = []
-        for item in items:
-            if item.is_null:
-                problems.error(item.position, name, "a list cannot hold null")
-            elif (value := self.of.read(item, name, problems)) is not None:
-                values.append(value)
-        return tuple(values)
+# --- Lists and mappings -----------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Object:
-    """A mapping with fields of its own."""
+def _array(kind: Array[Any], node: Node, name: str, problems: Problems) -> tuple[Any, ...]:
+    """Return the items, without those that have been reported.
 
-    fields: Mapping[str, Field]
-
-    def read(self, node: Node, name: str, problems: Problems) -> dict[str, Any] | None:
-        """Return the values that are set."""
-        mapping = as_mapping(node, name, problems)
-        return None if mapping is None else read_fields(mapping, self.fields, problems, f"{name}.")
-
-
-@dataclass(frozen=True, slots=True)
-class MapOf:
-    """A mapping from names to values of one type; ``key`` says what is wrong with a name."""
-
-    of: Type
-    key: Callable[[str], str | None]
-
-    def read(self, node: Node, name: str, problems: Problems) -> dict[str, Any] | None:
-        """Return the values by name."""
-        mapping = as_mapping(node, name, problems)
-        if mapping is None:
-            return None
-        values = {}
-        for key, entry in mapping.entries.items():
-            if wrong := self.key(key):
-                problems.error(entry.key.position, f"{name}.{key}", wrong)
-            elif entry.value.is_null:
-                problems.error(entry.key.position, f"{name}.{key}", "must have a value")
-            else:
-                values[key] = self.of.read(entry.value, f"{name}.{key}", problems)
-        return values
-
-
-@dataclass(frozen=True, slots=True)
-class Anything:
-    """What is read past, or read elsewhere."""
-
-    def read(self, node: Node, name: str, problems: Problems) -> Node:  # noqa: ARG002 - Type's
-        """Return the node itself."""
-        return node
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A field: its type, and Kong's default for it.
-
-    ``also``: further defaults, of Kong's versions from 3.4 on.  ``referenceable``:
-    Kong resolves ``{vault://…}`` in it.  ``absence``: what it means that the field
-    is not there, where nobody may slip into that; null is then refused.
+    A bare value stands for a list of one, as in Kong's older files.
     """
-
-    type: Type
-    default: Any = None
-    also: tuple[Any, ...] = ()
-    referenceable: bool = False
-    absence: str = ""
-
-    def is_default(self, value: Any) -> bool:  # noqa: ANN401 - any field's value
-        """Tell whether ``value`` says no more than nothing would; order in lists is none."""
-        if isinstance(self.type, Object) and isinstance(value, dict):
-            return all(self.type.fields[name].is_default(item) for name, item in value.items())
-        return any(_same(value, default) for default in (self.default, *self.also))
+    items = node.items if isinstance(node, ListNode) else [node]
+    if len(items) < kind.at_least:
+        problems.error(node.position, name, "must not be empty")
+    values = []
+    for item in items:
+        if item.is_null:
+            problems.error(item.position, name, "a list cannot hold null")
+        elif (value := read(kind.of, item, name, problems)) is not None:
+            values.append(value)
+    return tuple(values)
 
 
-def _same(value: object, default: object) -> bool:
-    if value in ("", ()):  # Kong knows no difference between empty and unset
-        return not default
-    if isinstance(value, tuple) and isinstance(default, tuple):
-        return len(value) == len(default) and all(item in default for item in value)
-    return value == default
+def _object(kind: Object[Any], node: Node, name: str, problems: Problems) -> Any:  # noqa: ANN401
+    """Return what the mapping's fields make."""
+    mapping = as_mapping(node, name, problems)
+    if mapping is None:
+        return None
+    fields = kind.fields
+    values = read_fields(mapping, fields, problems, f"{name}.")
+    return kind.of(**{fields[field].attribute: value for field, value in values.items()})
+
+
+def _map(kind: MapOf[Any], node: Node, name: str, problems: Problems) -> dict[str, Any] | None:
+    """Return the values by name."""
+    mapping = as_mapping(node, name, problems)
+    if mapping is None:
+        return None
+    values = {}
+    for key, entry in mapping.entries.items():
+        if wrong := kind.key(key):
+            problems.error(entry.key.position, f"{name}.{key}", wrong)
+        elif entry.value.is_null:
+            problems.error(entry.key.position, f"{name}.{key}", "must have a value")
+        else:
+            values[key] = read(kind.of, entry.value, f"{name}.{key}", problems)
+    return values
+
+
+def _anything(_: Anything, node: Node, _name: str, _problems: Problems) -> Node:
+    """Return the node itself."""
+    return node
+
+
+_READERS: Mapping[type, Callable[..., Any]] = {
+    Anything: _anything,
+    Array: _array,
+    Boolean: _boolean,
+    MapOf: _map,
+    Number: _number,
+    Object: _object,
+    SecretText: _secret,
+    Text: _text,
+    Whole: _number,
+}
 
 
 def read_fields(
     mapping: MappingNode, fields: Mapping[str, Field], problems: Problems, prefix: str = ""
 ) -> dict[str, Any]:
-    """Return the values that are set and not null, and report the keys that are unknown."""
+    """Return the values that are set, and report the keys that are unknown.
+
+    A null is no value, unless the field says which one it stands for.
+    """
     values: dict[str, Any] = {}
     for name, entry in mapping.entries.items():
         field = fields.get(name)
@@ -251,10 +247,11 @@ def read_fields(
             unknown_key(mapping, name, fields, problems, prefix)
         elif entry.value.is_null and field.absence:
             problems.error(entry.value.position, prefix + name, absent("null", field.absence))
-        elif not entry.value.is_null:
-            value = field.type.read(entry.value, prefix + name, problems)
-            if value is not None:
-                values[name] = value
+        elif entry.value.is_null:
+            if field.null is not None:
+                values[name] = field.null
+        elif (value := read(field.kind, entry.value, prefix + name, problems)) is not None:
+            values[name] = value
     return values
 
 

@@ -34,19 +34,19 @@ class _Reading:
 
 _READINGS: Final[Mapping[str, _Reading]] = {
     "bearer": _Reading(
-        BearerCredential, ("access_token",), lambda config: config.bearer_token_param_type
+        BearerCredential, ("access_token",), lambda config: config.callers.bearer_token_param_type
     ),
     "client_credentials": _Reading(
         PairCredential,
         ("client_id", "client_secret"),
-        lambda config: config.client_credentials_param_type,
+        lambda config: config.callers.client_credentials_param_type,
     ),
 }
 
 
 def of(config: OpenIDConnect) -> Mapping[str, tuple[Slot, ...]]:
     """Return the slots of each method that the plugin uses, in the order in which they are read."""
-    return {name: tuple(_READINGS[name].slots(config)) for name in config.auth_methods}
+    return {name: tuple(_READINGS[name].slots(config)) for name in config.callers.auth_methods}
 
 
 def every(config: OpenIDConnect) -> tuple[Slot, ...]:

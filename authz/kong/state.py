@@ -6,7 +6,6 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from authz.kong import (
-    checks,
     document,
     entities,
     environment,
@@ -21,6 +20,7 @@ from authz.kong.protocols import STREAMS
 from authz.kong.rules import display_name
 from authz.kong.scopes import PluginScopes
 from authz.model import Consumer, Gateway, Plugin, Route, Service, SourcePosition
+from authz.parameters.checks import carried_by_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -187,7 +187,7 @@ class _Assembly:
                 continue
             self._consumers.add(consumer, mapping)
             names = filter(None, (consumer.username, consumer.custom_id))
-            if not all(map(checks.carried_by_header, names)):
+            if not all(map(carried_by_header, names)):
                 unsendable.append(consumer)
             self._plugins.collect(mapping, owner="consumer")
         if unsendable:
@@ -215,16 +215,16 @@ class _Assembly:
         asking: dict[tuple[tuple[str, ...], bool], Plugin] = {}
         for plugin in found:
             config = plugin.config
-            if config.consumer_claims or config.by_username_ignore_case:
-                key = config.consumer_by, config.by_username_ignore_case
+            if config.identity.consumer_claims or config.identity.by_username_ignore_case:
+                key = config.identity.consumer_by, config.identity.by_username_ignore_case
                 asking.setdefault(key, plugin)
         for plugin in asking.values():
             self._check_names_of(plugin)
 
     def _check_names_of(self, plugin: Plugin) -> None:
-        ignores_case = plugin.config.by_username_ignore_case
+        ignores_case = plugin.config.identity.by_username_ignore_case
         known: dict[str, tuple[Consumer, str]] = {}
-        for consumer, field in product(self._consumers.all, plugin.config.consumer_by):
+        for consumer, field in product(self._consumers.all, plugin.config.identity.consumer_by):
             name = getattr(consumer, field)
             if name is None:
                 continue

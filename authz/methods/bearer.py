@@ -25,8 +25,9 @@ class Bearer(Method):
         self._provider = context.provider
         self._verifier = context.verifier
         self._clock = context.clock
-        self._leeway_s = config.leeway
-        self._reuse_s_max = math.inf if config.cache_ttl_max is None else config.cache_ttl_max
+        self._leeway_s = config.token.leeway
+        cache_ttl_max = config.memory.cache_ttl_max
+        self._reuse_s_max = math.inf if cache_ttl_max is None else cache_ttl_max
 
     async def authenticate(self, credential: BearerCredential, request: Request) -> Identity | None:
         """Verify a JWT; it is its own proof of whose it is.  An opaque token is not known here."""

@@ -6,7 +6,6 @@ at the provider (RFC 6749 section 4.4), and so the provider is who checks them.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
@@ -33,7 +32,7 @@ from authz.oauth.token_endpoint import TokenEndpoint
 
 if TYPE_CHECKING:
     from authz.methods.base import MethodContext
-    from authz.model import AccessToken, Claims, OpenIDConnect, PairCredential, Request
+    from authz.model import AccessToken, Claims, PairCredential, Request
 
 _log = logging.getLogger("authz.exchange")
 
@@ -70,11 +69,11 @@ class ClientCredentials(Method):
         self._clock = context.clock
         self._telemetry = context.telemetry
         self._digest = context.digest
-        self._timeout_s = config.timeout / 1000
+        self._timeout_s = config.reach.timeout / 1000
         # A renewal that takes longer counts as an outage to those who wait for it: their
         # token is still good.  The exchange itself goes on.
         self._patience_s = context.renewal_patience_s
-        self._key_prefix = _key_prefix(config)
+        self._token_key = context.digest.after(*config.exchange_key)
         self._renew_not_before = 0.0
         self._anonymous_token_noticed = False
 
@@ -106,7 +105,7 @@ class ClientCredentials(Method):
         While the provider is out, a token that is due for renewal is served on,
         to its own end and not a second longer.
         """
-        key = self._digest(self._key_prefix, credential.id, credential.secret.reveal())
+        key = self._token_key(credential.id, credential.secret.reveal())
         held = await self._held(key, credential)
         if held is not None and (fresh := self._fresh(held)):
             return fresh
@@ -155,7 +154,7 @@ class ClientCredentials(Method):
         """Exchange a pair; one that nobody knows takes a place among the guesses meanwhile."""
         if self._store.is_known(key):
             return await self._ask(key, credential)
-        client = self._digest(self._config.issuer, fold(credential.id))
+        client = self._digest(self._config.provider.issuer, fold(credential.id))
         with self._store.guesses.place(client):
             return await self._ask(key, credential)
 
@@ -168,7 +167,7 @@ class ClientCredentials(Method):
                 claims = await self._verify(token, credential)
         except Refusal as error:
             if error.reason in _REMEMBERED:
-                neg = self._config.cache_ttl_neg
+                neg = self._config.memory.cache_ttl_neg
                 self._store.refuse(
                     key,
                     error.reason,
@@ -185,14 +184,14 @@ class ClientCredentials(Method):
         config = self._config
         own_life_s = jwt.expiry(claims) - self._clock.now()
         life_s = own_life_s if token.expires_in is None else min(own_life_s, token.expires_in)
-        if not config.cache_tokens or life_s <= 0:
+        if not config.memory.cache_tokens or life_s <= 0:
             return token
-        life_s = min(max(life_s, config.cache_ttl_min or 0), own_life_s)
-        if config.cache_ttl_max is not None:
-            life_s = min(life_s, config.cache_ttl_max)
+        life_s = min(max(life_s, config.memory.cache_ttl_min or 0), own_life_s)
+        if config.memory.cache_ttl_max is not None:
+            life_s = min(life_s, config.memory.cache_ttl_max)
         fresh_s = life_s - min(RENEWAL_SECONDS_MAX, RENEWAL_SHARE * life_s)
-        if config.cache_ttl_resurrect is not None:
-            life_s = min(life_s, fresh_s + config.cache_ttl_resurrect)
+        if config.memory.cache_ttl_resurrect is not None:
+            life_s = min(life_s, fresh_s + config.memory.cache_ttl_resurrect)
         now = self._clock.monotonic()
         kept = replace(token, fresh_until=now + fresh_s, good_until=now + life_s)
         self._store.keep(key, kept, lifetime_s=life_s)
@@ -231,7 +230,7 @@ class ClientCredentials(Method):
             "identity_mismatch: the provider's token is another client's",
             extra={
                 "fields": {
-                    "issuer": self._config.issuer,
+                    "issuer": self._config.provider.issuer,
                     "presented": presented[:_LOGGED_CHARS_MAX],
                     "token_is_of": str(owner)[:_LOGGED_CHARS_MAX],
                 }
@@ -244,7 +243,7 @@ class ClientCredentials(Method):
             self._anonymous_token_noticed = True
             _log.warning(
                 "notice: the provider's tokens do not say whose they are (client_id, azp …)",
-                extra={"fields": {"issuer": self._config.issuer}},
+                extra={"fields": {"issuer": self._config.provider.issuer}},
             )
 
 
@@ -265,30 +264,4 @@ def _same_client(owner: object, presented: str) -> bool:
         isinstance(owner, str)
         and _GUID.fullmatch(owner) is not None
         and owner.lower() == presented.lower()
-    )
-
-
-def _key_prefix(config: OpenIDConnect) -> str:
-    """Return all that two plugins must have in common to share a token."""
-    salt = config.cache_tokens_salt.reveal() if config.cache_tokens_salt else ""
-    return json.dumps(
-        (
-            config.issuer,
-            config.token_endpoint,
-            config.token_endpoint_auth_method,
-            config.client_auth,
-            config.scopes,
-            config.audience,
-            config.issuers_allowed,
-            config.jwks_endpoint,
-            config.extra_jwks_uris,
-            config.ssl_verify,
-            config.leeway,
-            config.cache_tokens,
-            config.cache_ttl_min,
-            config.cache_ttl_max,
-            config.cache_ttl_neg,
-            config.cache_ttl_resurrect,
-            salt,
-        )
     )

@@ -78,7 +78,9 @@ def caller(config: OpenIDConnect, client_id: str, secret: Secret, clock: Clock) 
     sends or signs with the caller's secret: the provider is who checks it.
     """
     ways = _with_secret(client_id, secret, DEFAULT_SECRET_ALGORITHM, clock)
-    named = config.token_endpoint_auth_method or next(iter(config.client_auth), None)
+    named = config.exchange.token_endpoint_auth_method or next(
+        iter(config.client.client_auth), None
+    )
     return Client(client_id, _chosen(ways, named), is_caller=True)
 
 

@@ -50,7 +50,7 @@ class TokenEndpoint:
         self._provider = provider
         self._clock = clock
         self._telemetry = telemetry
-        self._own_client = OwnClientWatch(config.issuer)
+        self._own_client = OwnClientWatch(config.provider.issuer)
         self._untyped_token_noticed = False
 
     async def request(self, grant: Grant, client: Client) -> AccessToken:
@@ -83,13 +83,13 @@ class TokenEndpoint:
     def _with_parameters(self, request: FormRequest) -> FormRequest:
         """Add what the plugin asks for in every grant: scopes and audience."""
         config = self._config
-        scope = (("scope", " ".join(config.scopes)),) if config.scopes else ()
-        audience = tuple(("audience", audience) for audience in config.audience)
+        scope = (("scope", " ".join(config.exchange.scopes)),) if config.exchange.scopes else ()
+        audience = tuple(("audience", audience) for audience in config.token.audience)
         return replace(request, form=(*request.form, *scope, *audience))
 
     async def _endpoint(self, client: Client) -> Endpoint:
         """Return where to ask, discovering what is not configured."""
-        url = self._config.token_endpoint
+        url = self._config.exchange.token_endpoint
         if url is not None and not client.authentication.needs_metadata:
             return Endpoint(url)
         metadata = await self._provider.metadata()
@@ -144,7 +144,7 @@ class TokenEndpoint:
             _log.warning(
                 "notice: the provider's token answers have no token_type (RFC 6749 section 5.1 "
                 "requires it); taken for Bearer",
-                extra={"fields": {"issuer": self._config.issuer}},
+                extra={"fields": {"issuer": self._config.provider.issuer}},
             )
 
 

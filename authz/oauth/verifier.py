@@ -37,12 +37,12 @@ class TokenVerifier:
         self._provider = provider
         self._clock = clock
         self._rules = ClaimRules(
-            audience=frozenset(config.audience),
-            audience_claim=config.audience_claim,
-            leeway_s=config.leeway,
+            audience=frozenset(config.token.audience),
+            audience_claim=config.access.audience_claim,
+            leeway_s=config.token.leeway,
         )
         # audience is checked here, audience_required by the policy.
-        self._audience_asked = bool(config.audience or config.audience_required)
+        self._audience_asked = bool(config.token.audience or config.access.audience_required)
 
     async def verify(self, text: str, *, from_exchange: bool = False) -> Verified:
         """Verify a token and return its claims; a signature is verified once.

@@ -37,8 +37,12 @@ class Authorization:
 
     def __init__(self, config: OpenIDConnect) -> None:
         declared = (
-            (Reason.AUDIENCE_MISSING, config.audience_claim, config.audience_required),
-            (Reason.SCOPE_MISSING, config.scopes_claim, config.scopes_required),
+            (
+                Reason.AUDIENCE_MISSING,
+                config.access.audience_claim,
+                config.access.audience_required,
+            ),
+            (Reason.SCOPE_MISSING, config.access.scopes_claim, config.access.scopes_required),
         )
         self._requirements = tuple(
             # A blank item would be contained in everything: it is met by nobody.

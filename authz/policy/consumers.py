@@ -54,9 +54,9 @@ class ConsumerDirectory:
         """Return the plugin's lookups in its order, each with how it spells a name."""
         return tuple(
             (_lower, self._by_lower_username)
-            if by == "username" and config.by_username_ignore_case
+            if by == "username" and config.identity.by_username_ignore_case
             else (str, self._by[by])
-            for by in config.consumer_by
+            for by in config.identity.consumer_by
         )
 
 
@@ -64,8 +64,8 @@ class Consumers:
     """One plugin's mapping from claims to a consumer."""
 
     def __init__(self, config: OpenIDConnect, directory: ConsumerDirectory) -> None:
-        self._paths = config.consumer_claims
-        self._optional = config.consumer_optional
+        self._paths = config.identity.consumer_claims
+        self._optional = config.identity.consumer_optional
         self._lookups = directory.lookups(config)
 
     def find(self, claims: Claims) -> Consumer | None:

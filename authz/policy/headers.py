@@ -96,13 +96,13 @@ class UpstreamHeaders(Firewall):
 
     def __init__(self, config: OpenIDConnect, slots: Iterable[Slot]) -> None:
         slots = tuple(slots)
-        name, _, scheme = (config.upstream_access_token_header or "").partition(":")
+        name, _, scheme = (config.upstream.upstream_access_token_header or "").partition(":")
         self._token_header = name.lower().replace("_", "-")
         self._token_prefix = f"{scheme.capitalize()} " if scheme else ""
-        self._credential_claim = config.credential_claim
-        self._hide_credentials = config.hide_credentials
+        self._credential_claim = config.identity.credential_claim
+        self._hide_credentials = config.upstream.hide_credentials
         # Half a pair is no credential, and may be somebody's secret all the same.
-        self._half_pair = tuple(_secret_arguments(slots)) if config.hide_credentials else ()
+        self._half_pair = tuple(_secret_arguments(slots)) if self._hide_credentials else ()
         super().__init__(
             {
                 *header_names.IDENTITY,

@@ -67,7 +67,7 @@ GATEWAY = Gateway(
     plugins=(
         Plugin(
             POSITION,
-            OpenIDConnect(
+            OpenIDConnect.of(
                 issuer="https://idp.test",
                 client_credentials_param_type=("header", "body"),
                 hide_credentials=False,

@@ -29,7 +29,7 @@ def route(name: str = "r", **fields: Any) -> Route:
 
 
 def plugin(route: Route | None = None, **config: Any) -> Plugin:
-    return Plugin(POSITION, OpenIDConnect(issuer="https://idp.test", **config), route=route)
+    return Plugin(POSITION, OpenIDConnect.of(issuer="https://idp.test", **config), route=route)
 
 
 def gateway(*routes: Route, plugins: tuple[Plugin, ...] = ()) -> Gateway:

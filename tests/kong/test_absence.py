@@ -80,7 +80,7 @@ def guards(file: dict[str, Any]) -> dict[str, tuple[str, ...] | None]:
         except RouteNotFound:
             found[name] = NOBODY
         else:
-            found[name] = None if plugin is None else plugin.config.audience_required
+            found[name] = None if plugin is None else plugin.config.access.audience_required
     return found
 
 

@@ -24,7 +24,7 @@ CANARY = "hunter2-canary"
 
 def test_a_template_inside_of_quotes_is_filled_in() -> None:
     read = config('scopes: ["${{ env "DECK_SCOPE" }}"]', DECK_SCOPE="orders")
-    assert read.scopes == ("orders",)
+    assert read.exchange.scopes == ("orders",)
 
 
 def test_a_plain_template_takes_the_type_that_is_asked_for() -> None:
@@ -38,9 +38,9 @@ def test_a_plain_template_takes_the_type_that_is_asked_for() -> None:
         DECK_ID="12345",
         DECK_SECRET="true",
     )
-    assert (read.leeway, read.ssl_verify) == (5, False)
-    assert read.client_id == ("12345",)
-    assert read.client_secret == (Secret("true"),)
+    assert (read.token.leeway, read.provider.ssl_verify) == (5, False)
+    assert read.client.client_id == ("12345",)
+    assert read.client.client_secret == (Secret("true"),)
 
 
 # Where a template may stand, and the text in front of and behind it.
@@ -116,7 +116,7 @@ def test_a_value_never_becomes_yaml(value: str) -> None:
             assert "more than one value to decK" in found[0]
             continue
         read = config(f"unauthorized_error_message: {template}", DECK_A=value)
-        assert read.unauthorized_error_message == value
+        assert read.answers.unauthorized_error_message == value
 
 
 @pytest.mark.parametrize("begin", "*!&%@`{[|>-?:#'\"")
@@ -133,7 +133,7 @@ def test_a_secret_that_looks_like_a_variable_in_part_is_in_no_message() -> None:
 def test_a_value_is_not_looked_at_deeper_than_a_file_may_be() -> None:
     """The parser takes a second for every 10,000 brackets that stay open."""
     nested = "[" * (document.DEPTH_MAX + 2) + "]" * (document.DEPTH_MAX + 2)
-    assert config('scopes: ${{ env "DECK_A" }}', DECK_A=nested).scopes == (nested,)
+    assert config('scopes: ${{ env "DECK_A" }}', DECK_A=nested).exchange.scopes == (nested,)
 
 
 def test_a_template_that_does_not_close_takes_the_rest_of_its_line() -> None:
@@ -151,7 +151,7 @@ def test_values_that_multiply_are_stopped() -> None:
 
 def test_text_around_a_template_stays() -> None:
     read = config('issuer: https://${{ env "DECK_H" }}/x', instead_of="issuer", DECK_H="idp.test")
-    assert read.issuer == "https://idp.test/x"
+    assert read.provider.issuer == "https://idp.test/x"
 
 
 def test_columns_after_a_template_are_those_of_the_file() -> None:
@@ -191,7 +191,7 @@ def test_several_lines_fill_a_scalar_with_or_without_indent() -> None:
             '  ${{ env "DECK_TEXT"' + pipe + " }} please",
             DECK_TEXT="go away",
         )
-        assert read.unauthorized_error_message == "go away please"
+        assert read.answers.unauthorized_error_message == "go away please"
 
 
 @pytest.mark.parametrize("bare", ["${client-id}", "'${client-id}'"])
@@ -229,7 +229,7 @@ def test_LG_06_a_secret_prints_nowhere() -> None:
         f"cache_tokens_salt: {CANARY}",
         DECK_X=CANARY,
     )
-    assert read.client_secret[0].reveal() == CANARY
+    assert read.client.client_secret[0].reveal() == CANARY
     assert CANARY not in repr(read)
 
 
@@ -270,8 +270,8 @@ def test_a_reference_reads_the_upper_case_variable() -> None:
         MY_ISSUER="https://other.example",
         PAIR='{"scope": "orders"}',
     )
-    assert read.issuers_allowed == ("https://other.example",)
-    assert read.scopes == ("orders",)
+    assert read.token.issuers_allowed == ("https://other.example",)
+    assert read.exchange.scopes == ("orders",)
 
 
 @pytest.mark.parametrize(

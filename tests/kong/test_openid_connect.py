@@ -16,15 +16,20 @@ from support.configuration import (
     with_parameters,
 )
 
-from authz.kong import document, parameters
+from authz.kong import document, schema
 from authz.kong.document import MappingNode, Node
-from authz.kong.parameters import LEGACY, PARAMETERS, Status
+from authz.kong.openid_connect import _not_done
 from authz.kong.problems import Problems
-from authz.kong.schema import Array, Field, Object
-from authz.model import OpenIDConnect
+from authz.parameters import PARAMETERS
+from authz.parameters.browser import LEGACY
+from authz.parameters.declaration import Status
+from authz.parameters.kinds import Array, Object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from authz.parameters import OpenIDConnect
+    from authz.parameters.kinds import Field
 
 
 def refused(*lines: str, instead_of: str = "") -> str:
@@ -35,28 +40,15 @@ def refused(*lines: str, instead_of: str = "") -> str:
 # --- The table --------------------------------------------------------------------
 
 
-def test_all_234_parameters_of_kong_3_15_are_known_and_the_older_consumer_claim() -> None:
-    assert len(PARAMETERS.keys() - LEGACY - {"consumer_claim"}) == 234
-
-
-def test_every_field_of_the_model_is_a_parameter_that_is_done() -> None:
-    done = {name for name, p in PARAMETERS.items() if p.status is Status.DONE}
-    assert set(OpenIDConnect.__slots__) <= done
-
-
-def test_the_model_has_the_defaults_of_the_table() -> None:
-    # Where they differ, Kong's default is read as something narrower, with a notice.
-    narrower = {"auth_methods", "bearer_token_param_type", "client_credentials_param_type"}
-    model = OpenIDConnect(issuer="https://idp.example")
-    for name in set(OpenIDConnect.__slots__) - narrower - {"issuer"}:
-        assert getattr(model, name) == (PARAMETERS[name].default or getattr(model, name)), name
+def test_all_235_parameters_of_kong_3_16_are_known_and_the_older_consumer_claim() -> None:
+    assert len(PARAMETERS.keys() - LEGACY.keys() - {"consumer_claim"}) == 235
 
 
 def default_of(name: str) -> Any:
     """Return Kong's default as a dump has it: objects with all of their fields."""
     parameter = PARAMETERS[name]
-    if isinstance(parameter.type, Object):
-        return {field: f.default for field, f in parameter.type.fields.items()}
+    if isinstance(parameter.kind, Object):
+        return {field: f.default for field, f in parameter.kind.fields.items()}
     return parameter.default
 
 
@@ -67,9 +59,9 @@ def test_a_full_dump_of_kongs_defaults_is_never_refused() -> None:
         "plugins": [{"name": "openid-connect", "config": values}],
     }
     read = load(json.dumps(dump)).plugins[0].config
-    assert read.auth_methods == ("bearer", "client_credentials")
-    assert read.client_credentials_param_type == ("header", "query")
-    assert read.scopes == ("openid",)
+    assert read.callers.auth_methods == ("bearer", "client_credentials")
+    assert read.callers.client_credentials_param_type == ("header", "query")
+    assert read.exchange.scopes == ("openid",)
 
 
 @pytest.mark.parametrize("older", [False, None])
@@ -90,10 +82,10 @@ URL = "https://idp.example/x"
 def other_than_default(name: str) -> Any:
     """Return the first value that the parameter's type takes and that is not the default."""
     parameter = PARAMETERS[name]
-    listed = isinstance(parameter.type, Array)
-    kind = parameter.type.of if isinstance(parameter.type, Array) else parameter.type
+    listed = isinstance(parameter.kind, Array)
+    kind = parameter.kind.of if isinstance(parameter.kind, Array) else parameter.kind
     for value in (*getattr(kind, "allowed", ()), "x", 7, not parameter.default, URL, {}):
-        taken = parameter.type.read(node(value), name, Problems())
+        taken = schema.read(parameter.kind, node(value), name, Problems())
         if taken is not None and taken != () and not parameter.is_default(taken):
             return [value] if listed else value
     raise AssertionError(name)
@@ -111,28 +103,22 @@ def node(value: Any) -> Node:
         name
         for name, parameter in PARAMETERS.items()
         # An object counts as set once something in it does: tested below.
-        if parameter.status is Status.REFUSED and not isinstance(parameter.type, Object)
+        if parameter.status is Status.REFUSED and not isinstance(parameter.kind, Object)
     ],
 )
 def test_what_is_not_done_is_refused_by_name_when_it_is_set(name: str) -> None:
     line = f"{name}: {json.dumps(other_than_default(name))}"
     message = refused(line, instead_of="auth_methods")  # with each method that might use it
-    assert message == (
-        f"{name}: is not done here. Without it, {PARAMETERS[name].without}: "
-        "remove it only if that is right"
-    )
-
-
-def test_what_is_said_about_parameters_is_said_about_parameters_that_there_are() -> None:
-    named = {name for names in parameters._WITHOUT.values() for name in names}
-    assert named | parameters._USED_BY.keys() <= PARAMETERS.keys()
+    assert message == f"{name}: {_not_done(PARAMETERS[name])}"
 
 
 def test_C_07_each_refusal_says_what_it_means_to_do_without_the_parameter() -> None:
     for name, parameter in PARAMETERS.items():
-        assert bool(parameter.without) is (parameter.status is Status.REFUSED), name
+        outcome = parameter.becomes
+        leaves_out = outcome.status is Status.REFUSED or bool(outcome.values)
+        assert bool(outcome.without) is leaves_out, name
     for name in CHECKS:
-        assert "get in" in PARAMETERS[name].without, name
+        assert "get in" in PARAMETERS[name].becomes.without, name
 
 
 # Parameters that turn callers away; to do without one of them is never harmless.
@@ -158,16 +144,14 @@ def test_D_11_what_only_another_method_uses_takes_no_effect_and_is_one_notice(na
         plain = plain.replace("client_credentials", "bearer")
     text = f"{plain}    {name}: {json.dumps(other_than_default(name))}\n"
     [notice] = [line for line in notices(text) if f": {name}: " in line]
-    assert "no effect" in notice or "no method that is done here uses" in notice
+    assert "no effect" in notice or "no method that acts here uses" in notice
     given, left_out = (load(each).plugins[0].config for each in (text, plain))
-    changed = {
-        field for field in fields(given) if getattr(given, field) != getattr(left_out, field)
-    }
-    assert changed <= {name}  # what nobody reads may still be told
+    assert changed(given, left_out) <= {name}  # what nobody reads may still be told
 
 
-def fields(config: OpenIDConnect) -> tuple[str, ...]:
-    return tuple(type(config).__slots__)
+def changed(one: OpenIDConnect, other: OpenIDConnect) -> set[str]:
+    before, after = one.flat(), other.flat()
+    return {name for name in before if before[name] != after[name]}
 
 
 @pytest.mark.parametrize("name", ["bearer_token_header_name", "bearer_token_cookie_name"])
@@ -210,16 +194,20 @@ REFERENCEABLE = {
             "cloud_authentication.azure_client_secret", "cloud_authentication.azure_tenant_id",
             "cloud_authentication.gcp_service_account_json", "host", "password", "port",
             "sentinel_password", "sentinel_username", "server_name", "username",
+            "cloud_authentication.oauth.client_id", "cloud_authentication.oauth.client_secret",
+            "cloud_authentication.oauth.password", "cloud_authentication.oauth.redis_username",
+            "cloud_authentication.oauth.username",
         )
     ),
+    "token_exchange.request.actor_token.static_token",
 }  # fmt: skip
-"""Kong's own list for openid-connect, of its documentation of 3.15."""
+"""Kong's own list for openid-connect, of its documentation of 3.16."""
 
 
 def referenceable(fields: Mapping[str, Field], prefix: str = "") -> set[str]:
     found = set()
     for name, field in fields.items():
-        kind = field.type.of if isinstance(field.type, Array) else field.type
+        kind = field.kind.of if isinstance(field.kind, Array) else field.kind
         if field.referenceable:
             found.add(prefix + name)
         if isinstance(kind, Object):
@@ -320,7 +308,7 @@ def test_CF_08_a_number_that_makes_no_sense_is_refused(line: str) -> None:
 
 def test_CF_08_leeway_up_to_two_minutes_and_rediscovery_at_once_are_fine() -> None:
     read = config("leeway: 120", "rediscovery_lifetime: 0")
-    assert (read.leeway, read.rediscovery_lifetime) == (120, 0)
+    assert (read.token.leeway, read.reach.rediscovery_lifetime) == (120, 0)
 
 
 def test_cache_ttl_min_cannot_exceed_cache_ttl_max() -> None:
@@ -348,12 +336,13 @@ def test_CF_06_a_reserved_or_impossible_token_header_is_refused(header: str) -> 
 
 @pytest.mark.parametrize("nothing", ["null", '""'])
 def test_an_empty_token_header_switches_the_header_off(nothing: str) -> None:
-    assert config(f"upstream_access_token_header: {nothing}").upstream_access_token_header is None
+    read = config(f"upstream_access_token_header: {nothing}")
+    assert read.upstream.upstream_access_token_header == ""
 
 
 @pytest.mark.parametrize("nothing", ["null", '""', "[]"])
 def test_empty_scopes_send_none(nothing: str) -> None:
-    assert config(f"scopes: {nothing}").scopes == ()
+    assert config(f"scopes: {nothing}").exchange.scopes == ()
 
 
 # --- URLs ---------------------------------------------------------------------------
@@ -395,7 +384,7 @@ def test_CF_12_an_issuer_that_no_challenge_can_carry_is_refused(realm: str) -> N
     ],
 )
 def test_an_issuer_may_be_written_as_its_discovery_url(issuer: str) -> None:
-    assert config(f"issuer: {issuer}", instead_of="issuer").issuer == issuer
+    assert config(f"issuer: {issuer}", instead_of="issuer").provider.issuer == issuer
 
 
 def test_CF_02_plain_http_beyond_loopback_is_one_notice() -> None:
@@ -430,7 +419,7 @@ def test_a_pseudo_issuer_needs_its_endpoints() -> None:
         "token_endpoint: https://idp.example/token",
         "extra_jwks_uris: https://idp.example/certs",
     )
-    assert read.using_pseudo_issuer
+    assert read.provider.using_pseudo_issuer
 
 
 # --- Methods, credentials, clients ----------------------------------------------------
@@ -441,7 +430,7 @@ def test_methods_of_browsers_are_noticed_even_when_named() -> None:
         "auth_methods: [session, authorization_code, client_credentials]",
         instead_of="auth_methods",
     )
-    assert load(text).plugins[0].config.auth_methods == ("client_credentials",)
+    assert load(text).plugins[0].config.callers.auth_methods == ("client_credentials",)
     [notice] = notices(text)
     assert notice.endswith("authorization_code, session: for browsers, not done here")
 
@@ -467,7 +456,10 @@ def test_the_default_places_are_header_and_query_with_one_notice() -> None:
     name = "client_credentials_param_type"
     for lines in ((), (f"{name}: [query, body, header]",)):
         text = with_parameters(*lines, instead_of=name)
-        assert load(text).plugins[0].config.client_credentials_param_type == ("header", "query")
+        assert load(text).plugins[0].config.callers.client_credentials_param_type == (
+            "header",
+            "query",
+        )
         [notice] = notices(text)
         assert f"{name}: header and query are read, not the body" in notice
 
@@ -476,14 +468,17 @@ def test_the_body_is_read_only_where_it_may_stay() -> None:
     name = "client_credentials_param_type"
     assert "body cannot be hidden" in refused(f"{name}: [header, body]", instead_of=name)
     read = config(f"{name}: [body]", "hide_credentials: false", instead_of=name)
-    assert read.client_credentials_param_type == ("body",)
+    assert read.callers.client_credentials_param_type == ("body",)
 
 
 def test_tokens_in_cookies_are_refused() -> None:
     found = refused(
         "auth_methods: [bearer]", "bearer_token_param_type: [cookie]", instead_of="auth_methods"
     )
-    assert found == "bearer_token_param_type: cookie is not done here; use header or query"
+    assert found == (
+        "bearer_token_param_type: 'cookie' is not done here. Without it, callers who send their "
+        "token in a cookie get 401: write header or query or body, if that is right"
+    )
 
 
 def test_no_place_at_all_is_refused() -> None:
@@ -513,7 +508,11 @@ def test_verification_cannot_be_switched_off(name: str) -> None:
 @pytest.mark.parametrize("action", ["response", "redirect"])
 def test_a_login_action_for_machine_callers_is_refused(action: str) -> None:
     found = refused(f"login_action: {action}", "login_methods: [client_credentials]")
-    assert found == "login_action: other than upstream is not done here for client_credentials"
+    assert found == (
+        "login_action: other than upstream is not done here for client_credentials. Without it, "
+        "requests go to the upstream, and callers do not get the token: remove it only if that is "
+        "right"
+    )
     assert len(notices(with_parameters(f"login_action: {action}"))) == 1
 
 
@@ -521,19 +520,19 @@ def test_a_login_action_for_machine_callers_is_refused(action: str) -> None:
 
 
 def test_consumer_claim_is_one_path() -> None:
-    assert config("consumer_claim: [realm, id]").consumer_claims == (("realm", "id"),)
-    assert config("consumer_claim: client_id").consumer_claims == (("client_id",),)
+    assert config("consumer_claim: [realm, id]").identity.consumer_claims == (("realm", "id"),)
+    assert config("consumer_claim: client_id").identity.consumer_claims == (("client_id",),)
 
 
 def test_consumer_claims_are_several_paths() -> None:
     read = config("consumer_claims: [[client_id], [a, b]]", "consumer_by: [id, username]")
-    assert read.consumer_claims == (("client_id",), ("a", "b"))
-    assert read.consumer_by == ("id", "username")
+    assert read.identity.consumer_claims == (("client_id",), ("a", "b"))
+    assert read.identity.consumer_by == ("id", "username")
 
 
 def test_both_spellings_must_agree() -> None:
     both = "consumer_claim: [azp]", "consumer_claims: [[azp]]"
-    assert config(*both).consumer_claims == (("azp",),)
+    assert config(*both).identity.consumer_claims == (("azp",),)
     assert refused(both[0], "consumer_claims: [[client_id]]").startswith("consumer_claim: says")
 
 
@@ -560,7 +559,7 @@ def test_a_blank_item_which_every_token_has_is_refused(name: str, blank: str) ->
 def test_a_client_of_our_own_is_noticed_to_have_no_use(lines: list[str], names: str) -> None:
     [notice] = notices(with_parameters(*lines))
     assert notice == (
-        "9:16: client_id: no method that is done here uses a client of our own "
+        "9:16: client_id: no method that acts here uses a client of our own "
         f"({names}): callers present theirs"
     )
 

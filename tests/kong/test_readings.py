@@ -28,7 +28,7 @@ from support.configuration import FORMAT, with_parameters
 from authz.errors import ConfigurationError
 from authz.kong import state
 from authz.kong.files import Sources
-from authz.model import Gateway, Secret
+from authz.model import Gateway, OpenIDConnect, Secret
 
 Case = dict[str, Any]
 
@@ -73,7 +73,10 @@ def found(gateway: Gateway, path: str) -> Any:
     head, _, rest = path.partition(".")
     value: Any = gateway
     for step in [*FIRST.get(head, head).split("."), *filter(None, rest.split("."))]:
-        value = value[int(step)] if step.isdigit() else getattr(value, step)
+        if isinstance(value, OpenIDConnect):
+            value = value.flat()[step]
+        else:
+            value = value[int(step)] if step.isdigit() else getattr(value, step)
     return comparable(value)
 
 

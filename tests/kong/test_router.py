@@ -43,7 +43,9 @@ def route(name: str, **fields: Any) -> Route:
 
 
 def plugin(name: str = "", **scope: Any) -> Plugin:
-    return Plugin(POSITION, OpenIDConnect(issuer="https://idp.test"), instance_name=name, **scope)
+    return Plugin(
+        POSITION, OpenIDConnect.of(issuer="https://idp.test"), instance_name=name, **scope
+    )
 
 
 def router(*routes: Route, plugins: tuple[Plugin, ...] = ()) -> Router:

@@ -50,9 +50,9 @@ def test_the_workshop_file_loads_as_it_stands() -> None:
     assert plugin.service is None
     assert plugin.instance_name == "openid-connect1"
     assert plugin.position.line == 16
-    assert plugin.config.consumer_claims == (("client_id",),)
-    assert plugin.config.consumer_by == ("username",)
-    assert plugin.config.auth_methods == ("client_credentials",)
+    assert plugin.config.identity.consumer_claims == (("client_id",),)
+    assert plugin.config.identity.consumer_by == ("username",)
+    assert plugin.config.callers.auth_methods == ("client_credentials",)
     assert route.service is gateway.services[0]
     assert (route.service.host, route.service.port) == ("httpbin.kong.svc.cluster.local", 8000)
     assert consumer.username == "kong_id"
@@ -75,8 +75,8 @@ def test_the_how_to_loads_with_its_variables() -> None:
     assert plugin.route is None
     assert (service.host, service.port, service.path) == ("httpbin.konghq.com", 80, "/anything")
     assert (route.name, route.paths) == ("example-route", ("/anything",))
-    assert plugin.config.client_auth == ("client_secret_post",)
-    assert plugin.config.client_secret[0].reveal() == "s3cret"
+    assert plugin.config.client.client_auth == ("client_secret_post",)
+    assert plugin.config.client.client_secret[0].reveal() == "s3cret"
 
 
 def test_the_how_to_names_each_variable_that_is_missing() -> None:
@@ -341,7 +341,7 @@ def test_a_shared_configuration_lies_below_the_plugins_own() -> None:
     shared = "_plugin_configs: {oidc: {issuer: 'https://idp.example/x', leeway: 5, scopes: [a]}}"
     own = "plugins: [{name: openid-connect, _config: oidc, config: {leeway: 7}}]"
     [plugin] = load(text(shared, own)).plugins
-    assert (plugin.config.leeway, plugin.config.scopes) == (7, ("a",))
+    assert (plugin.config.token.leeway, plugin.config.exchange.scopes) == (7, ("a",))
 
 
 def test_a_shared_configuration_that_is_missing_has_a_hint() -> None:

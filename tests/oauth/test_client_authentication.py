@@ -30,7 +30,7 @@ REQUEST = FormRequest((("grant_type", "client_credentials"),), {"x-extra": "1"})
 
 
 def caller(secret: str = SECRET, **parameters: Any) -> Client:
-    config = OpenIDConnect(issuer=ISSUER, **parameters)
+    config = OpenIDConnect.of(issuer=ISSUER, **parameters)
     return clients.caller(config, "kong_id", Secret(secret), Clock())
 
 

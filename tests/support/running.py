@@ -231,7 +231,7 @@ def plugin(issuer: str, **parameters: Any) -> Plugin:
         "bearer_token_param_type": ("header",),
         **parameters,
     }
-    return Plugin(POSITION, OpenIDConnect(**config))
+    return Plugin(POSITION, OpenIDConnect.of(**config))
 
 
 def gateway(

@@ -1,0 +1,53 @@
+"""What a valid token must hold for the request to pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from authz.parameters.common import CLAIM, FILLED, TEXTS, TURNS_AWAY
+from authz.parameters.declaration import DONE, param, refused
+
+_GROUPS = refused(
+    TURNS_AWAY,
+    "if scopes_required is free, name the claim in scopes_claim and the groups in scopes_required",
+)
+_ROLES = refused(
+    TURNS_AWAY,
+    "if scopes_required is free, name the claim in scopes_claim and the roles in scopes_required",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessParameters:
+    """What a valid token must hold for the request to pass.
+
+    Of each ``*_required`` list one item is enough; all words of an item are needed.
+    """
+
+    audience_claim: tuple[str, ...] = param(
+        CLAIM, ("aud",), becomes=DONE, about="the path to the audience"
+    )
+    audience_required: tuple[str, ...] = param(
+        FILLED, becomes=DONE, about="the audiences of which a token must hold one"
+    )
+    scopes_claim: tuple[str, ...] = param(
+        CLAIM, ("scope",), becomes=DONE, about="the path to the scopes"
+    )
+    scopes_required: tuple[str, ...] = param(
+        FILLED, becomes=DONE, about="the scopes of which a token must hold one"
+    )
+    groups_claim: tuple[str, ...] = param(
+        TEXTS, ("groups",), becomes=_GROUPS, about="the path to the groups"
+    )
+    groups_required: tuple[str, ...] = param(
+        TEXTS, becomes=_GROUPS, about="the groups of which a token must hold one"
+    )
+    roles_claim: tuple[str, ...] = param(
+        TEXTS, ("roles",), becomes=_ROLES, about="the path to the roles"
+    )
+    roles_required: tuple[str, ...] = param(
+        TEXTS, becomes=_ROLES, about="the roles of which a token must hold one"
+    )
+    claims_forbidden: tuple[str, ...] = param(
+        TEXTS, becomes=refused(TURNS_AWAY), about="claims that a token must not hold"
+    )

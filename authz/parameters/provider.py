@@ -1,0 +1,116 @@
+"""The identity provider: who it is, how it is reached, and how long its word is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from authz.parameters.common import (
+    ASKED_OTHERWISE,
+    FLAG,
+    LIFETIME,
+    MILLISECONDS_MAX,
+    NO_PROXY,
+    NOTHING_CHANGES,
+    NUMBER,
+    SECONDS,
+    SECRET,
+    SECRETS,
+    TEXT,
+    TEXTS,
+    URL,
+)
+from authz.parameters.declaration import DONE, param, required
+from authz.parameters.kinds import Array, Whole
+
+if TYPE_CHECKING:
+    from authz.secret import Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderParameters:
+    """The identity provider: who it is, and whose keys it has."""
+
+    issuer: str = required(
+        URL, becomes=DONE, referenceable=True, about="the URL of the identity provider"
+    )
+    using_pseudo_issuer: bool = param(
+        FLAG,
+        default=False,
+        becomes=DONE,
+        about="whether nothing is discovered: the issuer is then only a name",
+    )
+    jwks_endpoint: str | None = param(
+        URL, becomes=DONE, about="where the keys are, instead of what is discovered"
+    )
+    extra_jwks_uris: tuple[str, ...] = param(
+        Array(URL),
+        becomes=DONE,
+        referenceable=True,
+        about="further key sets, asked where the first one lacks a key",
+    )
+    ssl_verify: bool = param(
+        FLAG,
+        default=True,
+        also=(False,),
+        becomes=DONE,
+        about="whether the provider's certificate is checked",
+    )
+    discovery_headers_names: tuple[str, ...] = param(
+        TEXTS, becomes=ASKED_OTHERWISE, about="the names of headers sent with discovery"
+    )
+    discovery_headers_values: tuple[Secret, ...] = param(
+        SECRETS, becomes=ASKED_OTHERWISE, about="their values"
+    )
+    verify_parameters: bool = param(
+        FLAG,
+        default=False,
+        becomes=NOTHING_CHANGES,
+        about="whether the parameters are compared with what is discovered",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReachParameters:
+    """How the provider is reached, and how long its word is kept.
+
+    Two plugins share one provider, its connections and its keys, if this group is equal
+    and ``ProviderParameters`` too.  A token does not depend on this group.
+    """
+
+    timeout: int = param(
+        Whole(minimum=1, maximum=MILLISECONDS_MAX),
+        10_000,
+        becomes=DONE,
+        about="milliseconds for one exchange with the provider",
+    )
+    rediscovery_lifetime: float = param(
+        SECONDS,
+        30,
+        becomes=DONE,
+        about="seconds between two looks for a key that is not in the set",
+    )
+    cache_ttl: float = param(
+        LIFETIME,
+        3600,
+        becomes=DONE,
+        about="seconds for which an answer is kept that has no life of its own",
+    )
+    http_version: float = param(
+        NUMBER, 1.1, becomes=NOTHING_CHANGES, about="the HTTP version that the provider is asked in"
+    )
+    keepalive: bool = param(
+        FLAG, default=True, becomes=NOTHING_CHANGES, about="whether connections are kept"
+    )
+    # URLs that may hold a password.
+    http_proxy: Secret | None = param(SECRET, becomes=NO_PROXY, about="a proxy for http")
+    http_proxy_authorization: Secret | None = param(
+        SECRET, becomes=NO_PROXY, referenceable=True, about="the credential for that proxy"
+    )
+    https_proxy: Secret | None = param(SECRET, becomes=NO_PROXY, about="a proxy for https")
+    https_proxy_authorization: Secret | None = param(
+        SECRET, becomes=NO_PROXY, referenceable=True, about="the credential for that proxy"
+    )
+    no_proxy: str | None = param(
+        TEXT, becomes=NO_PROXY, about="hosts that are reached without a proxy"
+    )
