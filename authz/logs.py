@@ -93,9 +93,11 @@ def setup(
 ) -> Logs:
     """Send every record of ``level`` and above to ``stream``, as lines of ``format``.
 
+    ``auto`` is ``text`` on a terminal, else ``json``.
     With ``pid`` each line has the number of the process: several write here.
     """
-    formatter = JsonFormatter(pid=pid) if format == "json" else TextFormatter(pid=pid)
+    as_text = stream.isatty() if format == "auto" else format == "text"
+    formatter = TextFormatter(pid=pid) if as_text else JsonFormatter(pid=pid)
     writer = _Writer(_sink(stream), formatter)
     return Logs(_LineHandler(writer, formatter), writer, level)
 

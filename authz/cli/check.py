@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@options.config()
-@options.idp_connection()
+@options.setting("config")
+@options.setting("connect_to")
+@options.setting("idp_ca_file")
 @click.option("-u", "--user", metavar="ID[:SECRET]", help="Client credentials, sent as Basic.")
 @click.option("--bearer", metavar="TOKEN", help="Token, sent as Bearer.")
 @click.option("-X", "--request", "method", default="GET", show_default=True, help="Method.")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from support.idp import RunningIdp
 
-WORKSHOP = str(Path(__file__).parent.parent / "examples" / "workshop.yaml")
+WORKSHOP = str(Path(__file__).parents[2] / "examples" / "workshop.yaml")
 ISSUER = "http://keycloak.keycloak:8080/realms/kong"
 SECRET = CLIENTS["kong_id"]
 ROUTE = "http://gateway.test/oidc-route/get?a=1"
