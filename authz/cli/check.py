@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from authz.model import Request, SourcePosition
     from authz.settings import ConnectTo
 
+SECRET_VARIABLE, BEARER_VARIABLE = "AUTHZ_CHECK_SECRET", "AUTHZ_CHECK_BEARER"
+
 
 @click.command()
 @options.setting("config")
@@ -71,7 +73,7 @@ def _authorization(user: str | None, bearer: str | None) -> str | None:
         raise click.UsageError("-u and --bearer are two credentials: give one")
     try:
         if user is None:
-            token = bearer or _revealed("AUTHZ_CHECK_BEARER")
+            token = bearer or _revealed(BEARER_VARIABLE)
             return f"Bearer {token}" if token else None
         pair = user if ":" in user else f"{user}:{_client_secret(user)}"
     except ValueError as error:
@@ -80,7 +82,7 @@ def _authorization(user: str | None, bearer: str | None) -> str | None:
 
 
 def _client_secret(client_id: str) -> str:
-    value = _revealed("AUTHZ_CHECK_SECRET")
+    value = _revealed(SECRET_VARIABLE)
     if value is not None:
         return value
     if sys.stdin.isatty():

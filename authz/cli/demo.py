@@ -10,6 +10,9 @@ import click
 from authz.cli import options
 from authz.settings.declared import SWITCH
 
+ENVOY_VARIABLE = "AUTHZ_ENVOY"
+"""Names the Envoy to start; ``authz.demo.parts.program`` reads it."""
+
 
 @click.command()
 @options.option("--once", variable="DEMO_ONCE", kind=SWITCH, help="End after the requests.")

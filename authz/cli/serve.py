@@ -21,9 +21,11 @@ def serve(ctx: click.Context, /, **_settings: object) -> None:
     SIGHUP and authz reload read the configuration anew; SIGTERM drains and stops, a second
     one at once.
     """
-    from authz import server
+    from authz import descriptors, server
     from authz.workers import supervisor
 
     settings = Settings(**ctx.params)
     run = server.run if settings.workers == 1 else supervisor.run
-    sys.exit(run(settings, os.environ))
+    short = descriptors.allow_enough(settings)
+    warnings = (*ctx.obj, short) if short else ctx.obj
+    sys.exit(run(settings, os.environ, warnings))
