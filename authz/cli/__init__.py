@@ -48,4 +48,4 @@ def known_variables() -> set[str]:
     options = {option.envvar for command in COMMANDS for option in command.params}
     secrets = (check.SECRET_VARIABLE, check.BEARER_VARIABLE)
     files = (f"{secret}_FILE" for secret in secrets)
-    return {demo.ENVOY_VARIABLE, *secrets, *files, *(o for o in options if isinstance(o, str))}
+    return {*demo.PROGRAM_VARIABLES, *secrets, *files, *(o for o in options if isinstance(o, str))}

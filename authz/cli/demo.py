@@ -10,8 +10,8 @@ import click
 from authz.cli import options
 from authz.settings.declared import SWITCH
 
-ENVOY_VARIABLE = "AUTHZ_ENVOY"
-"""Names the Envoy to start; ``authz.demo.parts.program`` reads it."""
+PROGRAM_VARIABLES = ("AUTHZ_ENVOY", "AUTHZ_GRPCURL", "AUTHZ_GUNICORN")
+"""Each names a program of the demo that is elsewhere; ``authz.demo.parts.find`` reads them."""
 
 
 @click.command()
