@@ -27,7 +27,8 @@ from authz.errors import (
 from authz.methods.base import Method, client_of
 from authz.oauth import grants, jwt
 from authz.oauth.client import caller
-from authz.oauth.http import within
+from authz.oauth.deadline import within
+from authz.oauth.places import Asker, Priority
 from authz.oauth.token_endpoint import TokenEndpoint
 
 if TYPE_CHECKING:
@@ -72,9 +73,7 @@ class ClientCredentials(Method):
         self._finders = tuple(
             _FINDERS[position] for position in config.callers.client_credentials_param_type
         )
-        self._endpoint = TokenEndpoint(
-            config, resources.provider, clock=resources.clock, telemetry=resources.telemetry
-        )
+        self._endpoint = TokenEndpoint(config, resources.provider)
         self._verifier = resources.verifier
         self._store = resources.store
         self._clock = resources.clock
@@ -108,7 +107,9 @@ class ClientCredentials(Method):
             raise _refusal(reason)
         self._telemetry.cache("tokens", "miss")
         try:
-            async with within(self._timeout_s if held is None else self._patience_s):
+            if held is None:  # the exchange has a deadline of its own
+                return await self._shared_exchange(key, credential)
+            async with within(self._patience_s):
                 return await self._shared_exchange(key, credential)
         except (IdpOutage, Overloaded, Forbidden):
             self._renew_not_before = self._clock.monotonic() + RENEWAL_RETRY_SECONDS
@@ -147,19 +148,19 @@ class ClientCredentials(Method):
     async def _exchange(self, key: bytes, credential: ClientCredential) -> AccessToken:
         """Exchange a pair; one that nobody knows takes a place among the guesses meanwhile."""
         if self._store.is_known(key):
-            return await self._ask(key, credential)
+            return await self._ask(key, credential, Asker(Priority.KNOWN))
         client = self._digest(self._config.provider.issuer, fold(credential.client_id))
         with self._store.guesses.place(client):
-            return await self._ask(key, credential)
+            return await self._ask(key, credential, Asker(Priority.STRANGER, client=client))
 
-    async def _ask(self, key: bytes, credential: ClientCredential) -> AccessToken:
+    async def _ask(self, key: bytes, credential: ClientCredential, asker: Asker) -> AccessToken:
         """Exchange, verify, and only then remember; this runs once for all who wait."""
         try:
             async with within(self._timeout_s):
                 client = caller(
                     self._config, credential.client_id, credential.client_secret, self._clock
                 )
-                token = await self._endpoint.request(grants.client_credentials(), client)
+                token = await self._endpoint.request(grants.client_credentials(), client, asker)
                 claims = await self.verify(token, credential)
         except Refusal as error:
             if error.reason in _REMEMBERED:
