@@ -9,7 +9,7 @@ CARGO_AUDIT := cargo-audit@0.22.2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test later check format lint types e2e packaging wheel audit bench native nativecheck \
-	lock protos clean keycloak $(VENV) .runtime $(PARTS) .native .audit
+	lock derived protos clean keycloak $(VENV) .runtime $(PARTS) .native .audit
 help: ## what there is
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -72,6 +72,9 @@ nativecheck: ## format and lint of the native transport; needs Rust
 
 lock: $(VENV) ## write requirements/*.txt anew
 	@PATH=$(CURDIR)/$(BIN):$$PATH requirements/lock
+
+derived: $(VENV) ## write anew what is derived from the code: settings in the README, tests/cli/help.txt
+	@PYTHONPATH=tests $(BIN)/python -m support.derived
 
 protos: $(VENV) ## compile protos/ to the descriptor set that authz loads
 	@$(BIN)/python -m grpc_tools.protoc -I protos --include_imports \

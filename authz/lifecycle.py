@@ -21,7 +21,7 @@ from authz.errors import ConfigurationError, RouteOpened
 from authz.transport import ListenError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 
     from authz.settings import Settings
     from authz.telemetry import Telemetry
@@ -37,12 +37,20 @@ Signals = asyncio.Queue[signal.Signals]
 _logger = logging.getLogger(__name__)
 
 
-def run_logged(settings: Settings, serve: Coroutine[Any, Any, int], *, pid: bool = False) -> int:
-    """Run to the end on a loop of its own, logging; return the exit code.
+def run_logged(
+    settings: Settings,
+    serve: Coroutine[Any, Any, int],
+    warnings: Iterable[str] = (),
+    *,
+    pid: bool = False,
+) -> int:
+    """Run to the end on a loop of its own, logging ``warnings`` first; return the exit code.
 
     With ``pid`` each line says whose it is.
     """
     log = logs.setup(settings.log_level, settings.log_format, sys.stderr, pid=pid)
+    for warning in warnings:
+        _logger.warning("%s", warning)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.get_loop().set_exception_handler(_log_loop_error)

@@ -34,9 +34,9 @@ DETAIL_CHARS_MAX = 512
 STACK_FRAMES = 20
 CLOSE_SECONDS = 1.0
 
-# httpx writes whole URLs at the levels below, which may carry credentials; nobody
-# debugs authz by reading gRPC's or the loop's lines.
 DECISIONS = "authz.decision"
+# Below WARNING httpx logs whole URLs, which can carry credentials.  The lines of the others
+# say nothing about authz.
 QUIET_LOGGERS = ("asyncio", "grpc", "h11", "httpx", "uvicorn")
 
 _logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Logs:
         root.setLevel(level.upper())
         for name in QUIET_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)
-        # Which decisions are told is a setting of its own.
+        # --log-decisions decides which of these are logged, and not --log-level.
         logging.getLogger(DECISIONS).setLevel(logging.INFO)
 
     @property
@@ -93,9 +93,11 @@ def setup(
 ) -> Logs:
     """Send every record of ``level`` and above to ``stream``, as lines of ``format``.
 
-    With ``pid`` each line has the number of the process: several write here.
+    ``auto`` is ``text`` on a terminal, else ``json``.
+    With ``pid`` each line has the process id, because several processes write to ``stream``.
     """
-    formatter = JsonFormatter(pid=pid) if format == "json" else TextFormatter(pid=pid)
+    as_text = stream.isatty() if format == "auto" else format == "text"
+    formatter = TextFormatter(pid=pid) if as_text else JsonFormatter(pid=pid)
     writer = _Writer(_sink(stream), formatter)
     return Logs(_LineHandler(writer, formatter), writer, level)
 
@@ -161,7 +163,7 @@ class _Writer:
         self._write = write
         self._formatter = formatter
         self._lines: queue.Queue[str | None] = queue.Queue(QUEUE_LINES)
-        # A daemon: a pipe that nobody reads must not keep the process from ending.
+        # A daemon, because a pipe that nobody reads must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="authz-logs", daemon=True)
         self._thread.start()
 
@@ -221,7 +223,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
     while data:
         try:
             data = data[os.write(descriptor, data) :]
-        except BlockingIOError:  # standard error shares its mode with whoever gave it to us
+        except BlockingIOError:  # whoever opened standard error may have made it non-blocking
             ready = select.poll()
             ready.register(descriptor, select.POLLOUT)
             ready.poll()
@@ -255,7 +257,7 @@ def _exception(error: BaseException) -> dict[str, Any]:
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = error
-    for _ in range(STACK_FRAMES):  # a chain can be a ring
+    for _ in range(STACK_FRAMES):  # a chain of causes can lead back to itself
         if cause is None:
             return
         yield cause
@@ -271,7 +273,7 @@ def _bounded(value: object, most: int) -> object:
 
 
 def _shorten(text: str, most: int) -> str:
-    """Cut the middle out: the start says what it is, the end of a path which line."""
+    """Cut out the middle: the start names the thing, and the end of a path has the line."""
     if len(text) <= most:
         return text
     tail = most // 4

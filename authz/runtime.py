@@ -16,6 +16,7 @@ from authz.clock import SystemClock
 from authz.errors import ConfigurationError
 from authz.fast_path import CachedAnswers
 from authz.model import Diagnostic, SourcePosition
+from authz.oauth.door import PROBES_MAX, Door
 from authz.oauth.http import HttpClient, tls_context
 from authz.oauth.provider import Provider, ProviderConfig
 
@@ -120,20 +121,29 @@ class Shared:
         if wanted not in self._providers:
             self._providers[wanted] = Provider(
                 wanted,
-                self._client(verify=wanted.ssl_verify),
+                self._door(wanted),
                 clock=self.clock,
                 signatures=self._signatures,
                 telemetry=self.telemetry,
             )
         return self._providers[wanted]
 
-    def _client(self, *, verify: bool) -> HttpClient:
+    def _door(self, config: ProviderConfig) -> Door:
+        verify, places_max = config.ssl_verify, self.settings.idp_concurrency
         if verify not in self._tls:
             self._tls[verify] = _tls_context(self.settings.idp_ca_file, verify=verify)
-        return HttpClient(
+        http = HttpClient(
             self._tls[verify],
             connect_to=self.settings.connect_to,
-            connections_max=self.settings.idp_concurrency,
+            connections_max=places_max + PROBES_MAX,
+            timer=self.clock.monotonic,
+        )
+        return Door(
+            http,
+            places_max=places_max,
+            timeout_s=config.timeout,
+            clock=self.clock,
+            telemetry=self.telemetry,
         )
 
     def _answers_held(self) -> int:

@@ -19,7 +19,7 @@ from authz.transport.choice import transport_class
 from authz.transport.listeners import certificates, listeners
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from authz.admin import IdpStatus
     from authz.build import Configuration
@@ -224,9 +224,12 @@ class Server:
         }
 
 
-def run(settings: Settings, environ: Mapping[str, str]) -> int:
-    """Run ``authz serve``; return the exit code.  Everything it says goes to the log."""
-    return run_logged(settings, _serve(settings, environ))
+def run(settings: Settings, environ: Mapping[str, str], warnings: Iterable[str] = ()) -> int:
+    """Run ``authz serve``; return the exit code.  Everything it says goes to the log.
+
+    ``warnings`` are what was found out before, a line each.
+    """
+    return run_logged(settings, _serve(settings, environ), warnings)
 
 
 async def _serve(settings: Settings, environ: Mapping[str, str]) -> int:

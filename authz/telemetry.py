@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import threading
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -63,6 +64,30 @@ class _Checks(Collector):
             self._allowed.inc(number - self._next)
             self._next = number + 1  # this reading took a number too
             return self.counter.collect()
+
+
+@dataclass(slots=True)
+class IdpCall:
+    """One call to a provider: which endpoint, ``where`` in words, how long, how it ended.
+
+    Until it ends ``outcome`` is empty, and ``seconds`` is the time since its beginning.
+    """
+
+    endpoint: str
+    where: str
+    outcome: str = ""
+    _began: float = field(default_factory=time.perf_counter)
+    _took_s: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Return how long it took, or has taken until now."""
+        return time.perf_counter() - self._began if self._took_s is None else self._took_s
+
+    def end(self, outcome: str) -> None:
+        """Note how it ended, unless that has been said already."""
+        self._took_s = self.seconds
+        self.outcome = self.outcome or outcome
 
 
 class Telemetry:
@@ -142,19 +167,29 @@ class Telemetry:
         self._check_seconds.labels(verdict).observe(seconds)
 
     @contextlib.contextmanager
-    def idp_call(self, endpoint: str) -> Iterator[None]:
-        """Time a call to a provider; how it ends names its outcome."""
-        started, outcome = time.perf_counter(), "ok"
+    def idp_call(
+        self, endpoint: str, where: str, observer: list[IdpCall] | None = None
+    ) -> Iterator[IdpCall]:
+        """Time a call to a provider; how it ends names its outcome, unless that is set before.
+
+        ``observer`` gets the call as soon as it begins.
+        """
+        call = IdpCall(endpoint, where)
+        if observer is not None:
+            observer.append(call)
         try:
-            yield
+            yield call
         except Refusal as error:
             outcome = next((name for kind, name in _OUTCOMES if isinstance(error, kind)), "invalid")
+            call.end(outcome)
             raise
         except BaseException:
-            outcome = "cancelled"  # our deadline, or the end of the process
+            call.end("cancelled")  # who asked has left, or the process ends
             raise
+        else:
+            call.end("ok")
         finally:
-            self._calls.labels(endpoint, outcome).observe(time.perf_counter() - started)
+            self._calls.labels(endpoint, call.outcome).observe(call.seconds)
 
     def identity_mismatch(self, differs: str) -> None:
         """Count a token of another client: one by its ``case`` alone, or another ``client``."""

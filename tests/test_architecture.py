@@ -25,6 +25,7 @@ ROOMS = (
     "workers",
     "server",
     "lifecycle",
+    "descriptors",
     "admin",
     "control",
     "loading",

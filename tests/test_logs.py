@@ -67,6 +67,18 @@ def test_lines_of_several_processes_say_whose_they_are(output: Output) -> None:
     assert event["pid"] == os.getpid()
 
 
+def test_a_line_is_text_on_a_terminal_and_json_elsewhere(output: Output) -> None:
+    main, terminal = os.openpty()
+    with open(terminal, "w") as stream, logging_to(stream, form="auto"):  # noqa: PTH123 - a descriptor
+        logging.getLogger("authz").info("hello")
+    with logging_to(output, form="auto"):
+        logging.getLogger("authz").info("hello")
+
+    assert os.read(main, 1000).endswith(b" info authz: hello\r\n")
+    os.close(main)
+    assert output.events[0]["message"] == "hello"
+
+
 @pytest.fixture
 def output() -> Output:
     return Output()

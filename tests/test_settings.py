@@ -21,8 +21,9 @@ from authz.settings import (
     parse_tcp_address,
     resolve,
     secret,
-    split_list,
 )
+from authz.settings.declared import FILE, seconds, whole
+from authz.settings.environment import split_list
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -197,3 +198,29 @@ def test_GR_10_the_default_is_loopback() -> None:
     assert settings.admin is not None
     assert beyond_loopback([*settings.listen, settings.admin]) == ()
     assert not settings.allow_plaintext
+
+
+@pytest.mark.parametrize("text", ["", "0", "257", "1.5", "x", "\u0663", "1e2", "9" * 5000])
+def test_a_whole_number_beyond_its_bounds_is_refused_with_the_bounds(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^'.{0,40}' is no whole number from 1 to 256$"):
+        whole("processes", least=1, most=256).parse(text)
+
+
+def test_a_whole_number_may_have_no_upper_bound() -> None:
+    assert whole("bytes", least=1).parse("9" * 30) == int("9" * 30)
+    with pytest.raises(ValueError, match=r"of at least 1$"):
+        whole("bytes", least=1).parse("0")
+
+
+@pytest.mark.parametrize("text", ["", "-1", "3601", "nan", "inf", "x"])
+def test_seconds_beyond_their_bounds_are_refused_with_the_bounds(text: str) -> None:
+    assert seconds(most=3600).parse("0.5") == 0.5
+    with pytest.raises(ValueError, match=r"is no number of seconds from 0 to 3600$"):
+        seconds(most=3600).parse(text)
+
+
+def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("")
+    assert FILE.parse(str(tmp_path / "ca.pem")) == str(tmp_path / "ca.pem")
+    with pytest.raises(ValueError, match="is no file"):
+        FILE.parse(str(tmp_path))

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from authz.model import Request, SourcePosition
     from authz.settings import ConnectTo
 
+SECRET_VARIABLE, BEARER_VARIABLE = "AUTHZ_CHECK_SECRET", "AUTHZ_CHECK_BEARER"
+
 
 @click.command()
-@options.config()
-@options.idp_connection()
+@options.setting("config")
+@options.setting("connect_to")
+@options.setting("idp_ca_file")
 @click.option("-u", "--user", metavar="ID[:SECRET]", help="Client credentials, sent as Basic.")
 @click.option("--bearer", metavar="TOKEN", help="Token, sent as Bearer.")
 @click.option("-X", "--request", "method", default="GET", show_default=True, help="Method.")
@@ -70,7 +73,7 @@ def _authorization(user: str | None, bearer: str | None) -> str | None:
         raise click.UsageError("-u and --bearer are two credentials: give one")
     try:
         if user is None:
-            token = bearer or _revealed("AUTHZ_CHECK_BEARER")
+            token = bearer or _revealed(BEARER_VARIABLE)
             return f"Bearer {token}" if token else None
         pair = user if ":" in user else f"{user}:{_client_secret(user)}"
     except ValueError as error:
@@ -79,7 +82,7 @@ def _authorization(user: str | None, bearer: str | None) -> str | None:
 
 
 def _client_secret(client_id: str) -> str:
-    value = _revealed("AUTHZ_CHECK_SECRET")
+    value = _revealed(SECRET_VARIABLE)
     if value is not None:
         return value
     if sys.stdin.isatty():

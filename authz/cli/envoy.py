@@ -21,39 +21,39 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@options.config()
-@options.setting(
+@options.setting("config")
+@options.option(
     "--authz",
     variable="ENVOY_AUTHZ",
-    type=options.ADDRESS,
-    default=str(options.DEFAULTS.listen[0]),
+    kind=options.ADDRESS,
+    default=options.DECLARED["listen"].default_texts[0],
     help="Where authz listens: HOST:PORT or unix:/PATH.",
 )
-@options.setting(
+@options.option(
     "--listen",
     variable="ENVOY_LISTEN",
-    type=options.TCP_ADDRESS,
+    kind=options.TCP_ADDRESS,
     default="127.0.0.1:8000",
     help="Where Envoy listens.",
 )
-@options.setting(
+@options.option(
     "--admin",
     variable="ENVOY_ADMIN",
-    type=options.TCP_ADDRESS,
+    kind=options.TCP_ADDRESS,
     default="127.0.0.1:9901",
     help="Where Envoy's own admin pages are.",
 )
-@options.setting(
+@options.option(
     "--connect-to",
     variable="ENVOY_CONNECT_TO",
-    type=options.CONNECT_TO,
+    kind=options.CONNECT_TO,
     multiple=True,
     help="Connect to HOST2:PORT2 for a service at HOST:PORT.  Repeatable.",
 )
-@options.setting(
+@options.option(
     "--upstream",
     variable="ENVOY_UPSTREAM",
-    type=options.TCP_ADDRESS,
+    kind=options.TCP_ADDRESS,
     help="Where requests go that the file has no service for.",
 )
 def envoy(

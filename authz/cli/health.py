@@ -9,44 +9,46 @@ from typing import TYPE_CHECKING
 import click
 
 from authz.cli import options
+from authz.settings.declared import FILE, Kind
 
 if TYPE_CHECKING:
     from authz.settings import Address
 
 
 @click.command()
-@options.setting(
+@options.option(
     "--address",
     "addresses",
     variable="LISTEN",
-    type=options.ADDRESS,
+    kind=options.ADDRESS,
     multiple=True,
-    default=options.DEFAULTS.listen,
-    show_default=", ".join(map(str, options.DEFAULTS.listen)),
+    default=options.DECLARED["listen"].default_texts,
     help="Where authz listens.  Repeatable.",
 )
-@options.setting(
+@options.option(
     "--tls-ca",
     variable="HEALTH_TLS_CA",
-    type=click.Path(exists=True, dir_okay=False),
+    kind=FILE,
     help="PEM certificates that may have signed the server's: asks with TLS.",
 )
-@options.setting(
+@options.option(
     "--tls-cert",
     variable="HEALTH_TLS_CERT",
-    type=click.Path(exists=True, dir_okay=False),
+    kind=FILE,
     help="PEM chain to show, where the server wants one.",
 )
-@options.setting(
+@options.option(
     "--tls-key",
     variable="HEALTH_TLS_KEY",
-    type=click.Path(exists=True, dir_okay=False),
+    kind=FILE,
     help="PEM key of --tls-cert.",
 )
-@options.setting(
+@options.option(
     "--tls-server-name",
     variable="HEALTH_TLS_SERVER_NAME",
-    help="Name in the server's certificate.  [default: the address]",
+    kind=Kind("NAME"),
+    help="Name in the server's certificate.",
+    show_default="the address",
 )
 def health(
     *,

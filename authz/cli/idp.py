@@ -9,23 +9,26 @@ from typing import TYPE_CHECKING
 import click
 
 from authz.cli import options
+from authz.settings.declared import Kind
 
 if TYPE_CHECKING:
     from authz.settings import TcpAddress
 
 
 @click.command()
-@options.setting(
+@options.option(
     "--listen",
     variable="IDP_LISTEN",
-    type=options.TCP_ADDRESS,
+    kind=options.TCP_ADDRESS,
     default="127.0.0.1:8080",
     help="Where it listens: loopback only.",
 )
-@options.setting(
+@options.option(
     "--issuer",
     variable="IDP_ISSUER",
-    help="What its tokens and endpoints carry.  [default: its own address]",
+    kind=Kind("URL"),
+    help="What its tokens and endpoints carry.",
+    show_default="its own address",
 )
 def idp(listen: TcpAddress, issuer: str | None) -> None:
     """Run an identity provider for development, with Keycloak's paths and claims."""

@@ -1,40 +1,34 @@
-"""Options that several commands share, and the kinds of their values."""
+"""Options: click's side of the settings, and the kinds of value that commands share."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from authz.settings import (
-    Settings,
-    parse_address,
-    parse_connect_to,
-    parse_control,
-    parse_tcp_address,
-    split_list,
-)
+from authz.settings import Settings
+from authz.settings.addresses import parse_address, parse_connect_to, parse_tcp_address
+from authz.settings.declared import SWITCH, VARIABLE_PREFIX, Kind, Setting, settings_of
+from authz.settings.environment import split_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from authz.settings import TcpAddress
-
     F = TypeVar("F", bound=Callable[..., Any])
 
-DEFAULTS = Settings()
+DECLARED = settings_of(Settings)
+"""The settings of ``serve``, by the name of the field."""
 
 
 class Parsed(click.ParamType[object]):
-    """A value that one of the functions in ``settings`` reads.
+    """A value that a function reads, which raises ``ValueError`` with what to write instead.
 
     A repeatable flag's variable holds several, with commas or spaces between.
     """
 
-    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
-        self.name = name
-        self._parse = parse
+    def __init__(self, kind: Kind) -> None:
+        self.name = kind.metavar.lower()
+        self._kind = kind
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
@@ -43,7 +37,7 @@ class Parsed(click.ParamType[object]):
         if not isinstance(value, str):
             return value  # a default
         try:
-            return self._parse(value)
+            return self._kind.parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -52,89 +46,71 @@ class Parsed(click.ParamType[object]):
         return split_list(rv)
 
 
-class Seconds(click.FloatRange):
-    """A number of seconds within bounds; NaN is neither below nor above any."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's signature
-        """Read a number that is one."""
-        seconds = super().convert(value, param, ctx)
-        if not math.isfinite(seconds):
-            self.fail(f"{value} is no number of seconds", param, ctx)
-        return seconds
+ADDRESS = Kind("ADDRESS", parse_address)
+TCP_ADDRESS = Kind("HOST:PORT", parse_tcp_address)
+CONNECT_TO = Kind("HOST:PORT:HOST2:PORT2", parse_connect_to)
 
 
-def _parse_admin(text: str) -> TcpAddress | None:
-    return None if text == "off" else parse_tcp_address(text)
+def of_kind(kind: Kind) -> dict[str, Any]:
+    """Return click's attributes of an option whose values are of this kind."""
+    if kind is SWITCH:
+        return {"is_flag": True}
+    if kind.choices:
+        return {"type": click.Choice(kind.choices)}
+    return {"type": Parsed(kind), "metavar": kind.metavar}
 
 
-ADDRESS = Parsed("address", parse_address)
-TCP_ADDRESS = Parsed("host:port", parse_tcp_address)
-ADMIN_ADDRESS = Parsed("host:port", _parse_admin)
-CONTROL = Parsed("unix:/path", parse_control)
-CONNECT_TO = Parsed("host:port:host2:port2", parse_connect_to)
-PATH = Parsed("path", str)
-SECONDS = Seconds(min=0, max=3600)
-AGE_SECONDS = Seconds(min=0, max=1_000_000)
-WORKERS_MAX = 256
-
-
-def setting(
+def option(
     *names: str,
+    kind: Kind,
     variable: str,
     **attributes: Any,  # noqa: ANN401 - they are click's
 ) -> Callable[[F], F]:
     """Make an option with its ``AUTHZ_*`` variable; the flag wins."""
-    attributes = {"show_default": True, **attributes}
-    return click.option(*names, envvar=f"AUTHZ_{variable}", show_envvar=True, **attributes)
+    shown: dict[str, Any] = {
+        "show_default": True,
+        "show_envvar": True,
+        "envvar": f"AUTHZ_{variable}",
+    }
+    return click.option(*names, **(shown | of_kind(kind) | attributes))
 
 
-def config() -> Callable[[F], F]:
-    """Make ``-c``: the files of the configuration."""
-    return setting(
-        "-c",
-        "--config",
-        variable="CONFIG",
-        type=PATH,
-        multiple=True,
-        required=True,
-        help="decK file or directory, several are merged; - is standard input.",
-    )
+def setting(field: str, **changes: Any) -> Callable[[F], F]:  # noqa: ANN401 - click's attributes
+    """Make the option of one setting of ``serve``; ``changes`` are attributes that differ."""
+    declared = DECLARED[field]
+    *short, long = declared.flags
+    if declared.default is True:
+        long = f"{long}/--no-{long.removeprefix('--')}"
+    attributes: dict[str, Any] = {
+        "help": f"{declared.help}  Repeatable." if declared.repeatable else declared.help,
+        "multiple": declared.repeatable,
+        "required": declared.required,
+        "show_default": declared.unset or True,
+    }
+    attributes |= _default(declared) | changes
+    if attributes["required"]:
+        attributes["show_default"] = False
+    variable = declared.variable.removeprefix(VARIABLE_PREFIX)
+    return option(*short, long, field, kind=declared.kind, variable=variable, **attributes)
 
 
-def control(help_text: str, **attributes: Any) -> Callable[[F], F]:  # noqa: ANN401 - click's
-    """Make ``--control``: the Unix socket of a running server."""
-    return setting("--control", variable="CONTROL", type=CONTROL, help=help_text, **attributes)
+def settings(function: F) -> F:
+    """Make an option of every setting of ``serve``, in the order of their declaration."""
+    for field in reversed(DECLARED):  # the decorator that is applied last comes first
+        function = setting(field)(function)
+    return function
 
 
-def require_plugin() -> Callable[[F], F]:
-    """Make ``--require-plugin``."""
-    return setting(
-        "--require-plugin",
-        variable="REQUIRE_PLUGIN",
-        is_flag=True,
-        help="Refuse routes without openid-connect that do not say that they are open.",
-    )
-
-
-def idp_connection() -> Callable[[F], F]:
-    """Make the options that say how an identity provider is reached."""
-    connect_to = setting(
-        "--connect-to",
-        variable="CONNECT_TO",
-        type=CONNECT_TO,
-        multiple=True,
-        help="Connect to HOST2:PORT2 for HOST:PORT, as curl does.  Repeatable.",
-    )
-    ca_file = setting(
-        "--idp-ca-file",
-        variable="IDP_CA_FILE",
-        type=click.Path(exists=True, dir_okay=False),
-        help="PEM certificates to trust for the identity provider.  [default: the system's]",
-    )
-    return lambda function: connect_to(ca_file(function))
-
-
-def output() -> Callable[[F], F]:
+def output(function: F) -> F:
     """Make ``-o``: text for people, or JSON for machines."""
     choice = click.Choice(["text", "json"])
-    return click.option("-o", "--output", type=choice, default="text", show_default=True)
+    return click.option("-o", "--output", type=choice, default="text", show_default=True)(function)
+
+
+def _default(declared: Setting) -> dict[str, Any]:
+    if declared.kind is SWITCH:
+        return {"default": declared.default}
+    texts = declared.default_texts
+    if not texts:
+        return {}
+    return {"default": texts if declared.repeatable else texts[0]}

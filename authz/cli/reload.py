@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from authz.cli.options import SECONDS
-from authz.cli.options import control as control_option
+from authz.cli import options
 from authz.cli.output import INVALID, UNREACHABLE, echo_problems
+from authz.settings import WAIT_SECONDS_MAX
+from authz.settings.declared import seconds
 
 if TYPE_CHECKING:
     from authz.settings import UnixAddress
 
 
 @click.command()
-@control_option("Where the server listens for this: its --control.", required=True)
+@options.setting("control", required=True, help="Where the server listens for this: its --control.")
 @click.option(
     "--may-open",
     "may_open",
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 @click.option(
     "--timeout",
     "timeout_seconds",
-    type=SECONDS,
-    default=60,
+    default="60",
     show_default=True,
-    help="Seconds to wait for the outcome.",
+    help="How long to wait for the outcome.",
+    **options.of_kind(seconds(most=WAIT_SECONDS_MAX)),
 )
 def reload(*, control: UnixAddress, may_open: tuple[str, ...], timeout_seconds: float) -> None:
     """Have a running server read its configuration anew, and say what became of it.

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@options.config()
-@options.require_plugin()
-@options.output()
+@options.setting("config")
+@options.setting("require_plugin")
+@options.output
 def validate(*, config: tuple[str, ...], require_plugin: bool, output: str) -> None:
     """Check the configuration and say everything that is wrong with it.
 

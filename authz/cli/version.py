@@ -10,7 +10,7 @@ from authz.cli import options
 
 
 @click.command()
-@options.output()
+@options.output
 def version(output: str) -> None:
     """Print the version, and with -o json those of the parts."""
     click.echo(f"authz {__version__}" if output == "text" else _versions_json(__version__))

@@ -87,7 +87,7 @@ class BackgroundServer:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, ended by an event instead of by polling, and at once."""
+    """uvicorn's server, which ends at once when ``leave`` is called, instead of polling."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -113,7 +113,7 @@ class _Server(uvicorn.Server):
 
 
 def _cancellable(app: ASGIApp) -> ASGIApp:
-    """Let a request that a stop cancels end without a traceback in the log."""
+    """Return ``app`` with its cancellation swallowed, so that a stop logs no traceback."""
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
         with suppress(asyncio.CancelledError):
@@ -125,8 +125,9 @@ def _cancellable(app: ASGIApp) -> ASGIApp:
 def _bind(port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # asyncio does not see that it is TCP: each answer, head and body sent apart, would
-    # wait 40 ms for the client's acknowledgement.  Accepted sockets inherit this.
+    # asyncio does not set this itself on a socket that it is given.  Without it the body of
+    # each answer, sent apart from the head, would wait 40 ms for the client's
+    # acknowledgement.  Accepted sockets inherit the option.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.bind(("127.0.0.1", port))
     return listener

@@ -40,7 +40,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PARTS = CHECKOUT / ".parts"
 
 _LOWEST_PORT, _EPHEMERAL_PORTS = 15_000, 32_768
-# From a place of its own, so that processes that look at the same time do not meet.
+# Each process begins its search at a random port, so that two that search at the same time
+# seldom choose the same one.
 _FIRST_PORT = _LOWEST_PORT + secrets.randbelow(_EPHEMERAL_PORTS - _LOWEST_PORT)
 _PORTS: Iterator[int] = cycle(
     (*range(_FIRST_PORT, _EPHEMERAL_PORTS), *range(_LOWEST_PORT, _FIRST_PORT))
@@ -62,7 +63,7 @@ def find(name: str, environ: Mapping[str, str] = os.environ, *, parts: Path = PA
     """
     variable = f"AUTHZ_{name.upper()}"
     named = environ.get(variable)
-    # Without the mark the environment is half made: see requirements/install.py.
+    # Without this mark the installation was not completed: see requirements/install.py.
     whole = (parts / ".ready").exists()
     beside = parts / "bin" / name
     found = named or (str(beside) if whole and beside.exists() else shutil.which(name))
@@ -180,7 +181,7 @@ class Process(ABC):
         except subprocess.TimeoutExpired:
             self._signal_group(child, signal.SIGKILL)
             code = child.wait()
-        # Helpers of a leader that has gone: they have no reason to stay.
+        # The leader may have left helpers behind in its group.
         self._signal_group(child, signal.SIGKILL)
         self._output = self.output()
         self._remove_directory()

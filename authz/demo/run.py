@@ -191,7 +191,7 @@ def _commands(stage: Stage) -> list[str]:
 
 
 def _grpcurl() -> str:
-    """Return its path, or its name for whoever has it elsewhere: for arm64 it is no part."""
+    """Return the path of grpcurl, or its name where it is not installed (as on arm64)."""
     try:
         return shlex.quote(find("grpcurl"))
     except PartMissingError:
@@ -200,7 +200,7 @@ def _grpcurl() -> str:
 
 @contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the demo like Ctrl-C, and no second one disturb the end."""
+    """Let SIGTERM and SIGHUP end the demo as Ctrl-C does, and ignore further ones meanwhile."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def interrupt(_number: int, _frame: object) -> None:

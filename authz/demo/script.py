@@ -55,7 +55,7 @@ class Answer:
     async def wait(self) -> None:
         """Return when the answer is due."""
         await asyncio.sleep(self.delay_s)
-        # Polled: whoever sets it is in another thread, and a wait in a third outlives a cancel.
+        # Polled, because another thread sets it, and waiting in a thread could not be cancelled.
         while self.hold is not None and not self.hold.is_set():  # noqa: ASYNC110 - as said
             await asyncio.sleep(0.002)
 

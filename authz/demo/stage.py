@@ -29,7 +29,7 @@ WORKSHOP: Final = Path(__file__).with_name("workshop.yaml")
 """The workshop's decK file as it stands; ``examples/workshop.yaml`` is the same."""
 
 LATE_CLIENT = ("late_id", "Gw4sBv1uTzK9cHf6yXqLm2RjPd8NeA7o")
-"""A client of the provider that nobody has met before the provider stops."""
+"""A client whose first request comes after the provider has stopped."""
 
 UPSTREAM_HOST = "httpbin.kong.svc.cluster.local:8000"
 IDP_HOSTS = ("keycloak.keycloak:8080", "keycloak.keycloak.svc.cluster.local:8080")

@@ -165,7 +165,7 @@ WHILE_THE_PROVIDER_RUNS: Final = (
     Step("No credential", Call(), 401),
     Step("A client of the provider that is no consumer", Call(user=OTHER_ID), 403),
     Step(
-        "A caller who says they are somebody else: overwritten",
+        "A caller that claims to be somebody else: overwritten",
         Call(user=KONG_ID, headers=SPOOFED),
         200,
         kong_id_reached,
@@ -173,8 +173,12 @@ WHILE_THE_PROVIDER_RUNS: Final = (
     Step("A path that no route has", Call(path="/nowhere", user=KONG_ID), 404),
 )
 WHILE_IT_IS_DOWN: Final = (
-    Step("The known caller: served from the cache", Call(user=KONG_ID), 200, kong_id_reached),
-    Step("A caller not met before: nobody can say, so no", Call(user=LATE_CLIENT), 503),
+    Step("A caller that is known: served from the cache", Call(user=KONG_ID), 200, kong_id_reached),
+    Step(
+        "A caller seen for the first time: it cannot be checked, so 503",
+        Call(user=LATE_CLIENT),
+        503,
+    ),
 )
 
 

@@ -27,7 +27,8 @@ from authz.methods.base import Method, client_id_of, client_of
 from authz.model import Identity
 from authz.oauth import grants, jwt
 from authz.oauth.client import caller
-from authz.oauth.http import within
+from authz.oauth.deadline import within
+from authz.oauth.places import Asker, Priority
 from authz.oauth.token_endpoint import TokenEndpoint
 
 if TYPE_CHECKING:
@@ -60,9 +61,7 @@ class ClientCredentials(Method):
     def __init__(self, context: MethodContext) -> None:
         config = context.config
         self._config = config
-        self._endpoint = TokenEndpoint(
-            config, context.provider, clock=context.clock, telemetry=context.telemetry
-        )
+        self._endpoint = TokenEndpoint(config, context.provider)
         self._provider = context.provider
         self._verifier = context.verifier
         self._store = context.store
@@ -114,7 +113,9 @@ class ClientCredentials(Method):
             raise _refusal(reason)
         self._telemetry.cache("tokens", "miss")
         try:
-            async with within(self._timeout_s if held is None else self._patience_s):
+            if held is None:  # the exchange has a deadline of its own
+                return await self._shared_exchange(key, credential)
+            async with within(self._patience_s):
                 return await self._shared_exchange(key, credential)
         except (IdpOutage, Overloaded, Forbidden):
             self._renew_not_before = self._clock.monotonic() + RENEWAL_RETRY_SECONDS
@@ -153,17 +154,17 @@ class ClientCredentials(Method):
     async def _exchange(self, key: bytes, credential: PairCredential) -> AccessToken:
         """Exchange a pair; one that nobody knows takes a place among the guesses meanwhile."""
         if self._store.is_known(key):
-            return await self._ask(key, credential)
+            return await self._ask(key, credential, Asker(Priority.KNOWN))
         client = self._digest(self._config.provider.issuer, fold(credential.id))
         with self._store.guesses.place(client):
-            return await self._ask(key, credential)
+            return await self._ask(key, credential, Asker(Priority.STRANGER, client=client))
 
-    async def _ask(self, key: bytes, credential: PairCredential) -> AccessToken:
+    async def _ask(self, key: bytes, credential: PairCredential, asker: Asker) -> AccessToken:
         """Exchange, verify, and only then remember; this runs once for all who wait."""
         try:
             async with within(self._timeout_s):
                 client = caller(self._config, credential.id, credential.secret, self._clock)
-                token = await self._endpoint.request(grants.client_credentials(), client)
+                token = await self._endpoint.request(grants.client_credentials(), client, asker)
                 claims = await self._verify(token, credential)
         except Refusal as error:
             if error.reason in _REMEMBERED:

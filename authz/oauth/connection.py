@@ -8,24 +8,20 @@ given up, lest it say to one caller what was meant for another.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
-import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import h11
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator
 
 # A status line and all its headers; also those of one chunk, or of a trailer.
 HEAD_BYTES_MAX: Final = 64 * 1024
 # Interim answers (1xx) before the one that counts; we ask for none.
 INTERIM_ANSWERS_MAX: Final = 8
-# How long one of a host's addresses is tried before the next one is, beside it
-# (RFC 8305 section 5).
-ADDRESS_SECONDS: Final = 0.25
 
 _Headers = list[tuple[bytes, bytes]]
 
@@ -54,12 +50,14 @@ class Connection(asyncio.Protocol):
     servers send to one that is idle.  What the network still holds when the next
     request leaves cannot be told from its answer; no client of HTTP/1.1 can.
 
-    ``heard``: whether a byte of the answer has come.
+    ``heard``: whether a byte of the answer has come.  ``idle_s``: how many seconds it had
+    been kept unused before this request; ``None``: this is its first.
     """
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
         self.heard = False
+        self.idle_s: float | None = None
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
         self._waiting: asyncio.Future[None] | None = None
@@ -71,15 +69,22 @@ class Connection(asyncio.Protocol):
     # --- A request and its answer --------------------------------------------------
 
     async def ask(
-        self, method: bytes, target: bytes, headers: _Headers, content: bytes
+        self,
+        method: bytes,
+        target: bytes,
+        headers: _Headers,
+        content: bytes,
+        *,
+        first_byte_s: float | None = None,
     ) -> tuple[int, _Headers]:
-        """Send a request and return the head of its answer.
+        """Send a request and return the head of its answer, names in lower case.
 
+        ``first_byte_s``: after so many seconds without a byte it is given up.
         Raises :class:`ConnectionLost`, and h11's ``ProtocolError`` for what is no HTTP.
         """
         self.heard = False
         transport = self._transport
-        if self._ended or transport is None or self._has_unread(transport):
+        if transport is None or not self.is_usable():
             self.abort()
             raise ConnectionLost
         request = h11.Request(method=method, target=target, headers=headers)
@@ -87,12 +92,27 @@ class Connection(asyncio.Protocol):
         # In one piece: between two an answer to the first might come.
         transport.write(b"".join(self._http.send(event) or b"" for event in events))
         self._asked = True
-        response = await self._response()
+        with self._unless_heard(first_byte_s):
+            response = await self._response()
         # RFC 9112 section 6.3: with both, or with neither, the answer's end is a matter
         # of opinion.  h11 has refused a length that contradicts itself.
-        names = {name.lower() for name, _ in response.headers}
+        names = {name for name, _ in response.headers}
         self._framed_once = (b"content-length" in names) != (b"transfer-encoding" in names)
-        return response.status_code, response.headers.raw_items()
+        return response.status_code, list(response.headers)
+
+    @contextlib.contextmanager
+    def _unless_heard(self, seconds: float | None) -> Iterator[None]:
+        """Give the connection up after so long, unless a byte has come by then."""
+        if seconds is None:
+            yield
+            return
+        timer = asyncio.get_running_loop().call_later(
+            seconds, lambda: None if self.heard else self.abort()
+        )
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     async def body(self) -> AsyncIterator[bytes]:
         """Yield the answer's body as it comes; raises as :meth:`ask` does."""
@@ -131,10 +151,10 @@ class Connection(asyncio.Protocol):
 
     # --- Between requests ------------------------------------------------------------
 
-    @property
-    def is_open(self) -> bool:
-        """Whether neither side has ended it, as far as is known."""
-        return not self._ended
+    def is_usable(self) -> bool:
+        """Whether a request may be sent: neither side has ended it, and nothing came unasked."""
+        transport = self._transport
+        return not self._ended and transport is not None and not self._has_unread(transport)
 
     def rest(self) -> bool:
         """Make ready for the next request; if that cannot be, give up and return false."""
@@ -194,73 +214,3 @@ class Connection(asyncio.Protocol):
     def _wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
-
-
-# --- Addresses -------------------------------------------------------------------------
-
-Address = tuple[int, int, int, str, Any]
-"""One of getaddrinfo's."""
-
-
-async def connect(origin: Origin, host: str, port: int, tls: ssl.SSLContext | None) -> Connection:
-    """Open a connection to ``host``, which may stand in for the origin's.
-
-    Raises OSError, and UnicodeError for what can be no host.
-    """
-    loop = asyncio.get_running_loop()
-    return await dial(origin, await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM), tls)
-
-
-async def dial(
-    origin: Origin, addresses: Sequence[Address], tls: ssl.SSLContext | None
-) -> Connection:
-    """Connect to the first of these that answers (RFC 8305, Happy Eyeballs).
-
-    asyncio's own loop can do that, uvloop's cannot.  Raises OSError if all fail.
-    """
-    loop = asyncio.get_running_loop()
-    tries: list[asyncio.Task[Connection]] = []
-    connected: asyncio.Task[Connection] | None = None
-    try:
-        for address in addresses:
-            tries.append(loop.create_task(_connect(origin, address, tls)))
-            is_last = len(tries) == len(addresses)
-            connected = await _first(tries, None if is_last else ADDRESS_SECONDS)
-            if connected is not None:
-                return connected.result()
-        return tries[0].result()  # raises why
-    finally:
-        for other in tries:
-            if not other.cancel() and other is not connected and other.exception() is None:
-                other.result().abort()
-
-
-async def _connect(origin: Origin, address: Address, tls: ssl.SSLContext | None) -> Connection:
-    family, _, protocol, _, (host, port, *_) = address
-    _, connection = await asyncio.get_running_loop().create_connection(
-        lambda: Connection(origin),
-        host,
-        port,
-        family=family,
-        proto=protocol,
-        ssl=tls,
-        server_hostname=None if tls is None else origin.host,
-    )
-    return connection
-
-
-async def _first(
-    tries: Sequence[asyncio.Task[Connection]], seconds: float | None
-) -> asyncio.Task[Connection] | None:
-    """Return a try that has connected; ``None``: all have failed, or none has in this time."""
-    pending = {one for one in tries if not one.done()}
-    while pending:
-        done, pending = await asyncio.wait(
-            pending, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-        )
-        if not done:
-            return None
-        for one in done:
-            if one.exception() is None:
-                return one
-    return None

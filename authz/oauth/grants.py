@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from authz import strict_json
 from authz.errors import Forbidden, IdpOutage, Reason, Unauthenticated, Unavailable
 from authz.oauth.client_authentication import FormRequest
+from authz.oauth.discovery import parsed
 from authz.oauth.http import HTTP_OK
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def read(answer: Response, endpoint: str, asked: FormRequest) -> ProviderAnswer:
 def _document(answer: Response, endpoint: str) -> Mapping[str, Any]:
     """Return the JSON object of an answer; an error answer need not have one."""
     try:
-        document = strict_json.loads(answer.body)
+        document = parsed(answer.body)
     except strict_json.InvalidJSONError as error:
         document = str(error)
     if isinstance(document, dict):

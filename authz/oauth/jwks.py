@@ -18,7 +18,6 @@ from authz.errors import Reason, Unavailable
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
 
-KEY_SET_BYTES_MAX: Final = 256 * 1024
 KEYS_MAX: Final = 100
 KEY_ID_BYTES_MAX: Final = 256
 RSA_BITS: Final = range(2048, 8192 + 1)
@@ -157,12 +156,12 @@ def parse(document: dict[str, Any]) -> KeySet:
     """
     members = document.get("keys")
     if not isinstance(members, list):
-        raise Unavailable(Reason.IDP_ANSWER_INVALID, "key set: no array of keys")
+        raise Unavailable(Reason.IDP_ANSWER_INVALID, "no array of keys")
     if len(members) > KEYS_MAX:
-        raise Unavailable(Reason.IDP_ANSWER_INVALID, f"key set: more than {KEYS_MAX} keys")
+        raise Unavailable(Reason.IDP_ANSWER_INVALID, f"more than {KEYS_MAX} keys")
     entries = [key for key in map(_key, members) if key is not None]
     if not entries:
-        raise Unavailable(Reason.IDP_ANSWER_INVALID, "key set: no usable key")
+        raise Unavailable(Reason.IDP_ANSWER_INVALID, "no usable key")
     return KeySet(_merged(entries), skipped=len(members) - len(entries))
 
 

@@ -14,9 +14,10 @@ from authz.cache.digest import Digester
 from authz.cache.flight import SingleFlight
 from authz.errors import IdpOutage, Overloaded, Reason, Retryable, Unauthenticated, Unavailable
 from authz.logs import log_internal_error
-from authz.oauth import discovery, issuers, jwks, jwt
+from authz.oauth import discovery, endpoints, issuers, jwks, jwt
+from authz.oauth.deadline import within
 from authz.oauth.discovery import ProviderMetadata, json_object
-from authz.oauth.http import within
+from authz.oauth.http import Request
 from authz.oauth.issuers import Issuer, Issuers, SignedToken
 from authz.oauth.key_source import FRESH_SECONDS, RETRY_SECONDS, KeySource
 from authz.oauth.looks import Looks
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from authz.cache.memory import BoundedCache
     from authz.clock import Clock
-    from authz.oauth.http import HttpClient
+    from authz.oauth.door import Door
     from authz.oauth.jwks import Key
     from authz.oauth.jwt import UnverifiedToken
     from authz.telemetry import Telemetry
@@ -77,8 +78,8 @@ class Provider:
     """A provider's metadata and keys, fetched once for everybody and kept.
 
     ``version`` counts how often a key has gone: what was verified before has to be looked
-    into again.  ``paused_until`` is when the token endpoint may be asked again, in
-    monotonic seconds.
+    into again.
+
 
     Raises :class:`~authz.oauth.issuers.UndecidedKeysError` if the configuration does not
     say whose keys are whose.
@@ -87,15 +88,14 @@ class Provider:
     def __init__(
         self,
         config: ProviderConfig,
-        http: HttpClient,
+        door: Door,
         *,
         clock: Clock,
         signatures: BoundedCache[SignedToken],
         telemetry: Telemetry,
     ) -> None:
         self.config = config
-        self.http = http
-        self.paused_until = 0.0
+        self.door = door
         self.seen_keys = asyncio.Event()
         self._clock = clock
         # A key of its own: providers may share an issuer and not the keys they trust,
@@ -332,8 +332,7 @@ class Provider:
     async def _discover(self) -> None:
         if self.config.using_pseudo_issuer:
             return
-        with self._telemetry.idp_call("discovery"):
-            found = await discovery.discover(self.http, self.config.issuer)
+        found = await discovery.discover(self.door, self.config.issuer)
         if self._metadata is None and found.issuer != discovery.issuer_url(self.config.issuer):
             _log.info(
                 "notice: tokens must carry the issuer that discovery names, not the configured URL",
@@ -350,16 +349,23 @@ class Provider:
         return known
 
     def _jwks_uri(self) -> str:
-        uri = self.config.jwks_endpoint or (self._metadata and self._metadata.jwks_uri)
+        uri = self.config.jwks_endpoint
+        if not uri and self._metadata is not None:
+            uri = self._metadata.url_of(endpoints.JWKS)
         if not uri:
             raise Unavailable(Reason.IDP_ANSWER_INVALID, "discovery: no jwks_uri")
         return uri
 
     async def _fetch_keys(self, source: KeySource, url: str) -> None:
-        with self._telemetry.idp_call("jwks"):
-            answer = await self.http.get(url, bytes_max=jwks.KEY_SET_BYTES_MAX)
-            keys = jwks.parse(json_object(answer, "key set"))
-        source.replace(keys, answer.headers.get("cache-control", ""))
+        keys, cache_control = await self.door.ask(
+            endpoints.JWKS,
+            Request(url),
+            lambda response: (
+                jwks.parse(json_object(response)),
+                response.headers.get("cache-control", ""),
+            ),
+        )
+        source.replace(keys, cache_control)
         held = [one.keys for one in self._sources if one.keys]
         self._telemetry.keys_fetched(
             self.config.issuer,
@@ -419,7 +425,7 @@ class Provider:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._single_flight.aclose()
-        await self.http.aclose()
+        await self.door.aclose()
 
 
 def _told(source: KeySource) -> str:

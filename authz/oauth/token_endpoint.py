@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from authz.errors import IdpOutage, Reason, Unavailable
+from authz.errors import Reason, Unavailable
 from authz.model import AccessToken, Secret
-from authz.oauth import grants
+from authz.oauth import endpoints, grants
 from authz.oauth.client import OwnClientWatch
 from authz.oauth.client_authentication import Endpoint
+from authz.oauth.http import Request
 from authz.oauth.jwt import TIME_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from authz.clock import Clock
-    from authz.errors import Refusal
     from authz.model import OpenIDConnect
     from authz.oauth.client import Client
     from authz.oauth.client_authentication import FormRequest
     from authz.oauth.grants import Grant, ProviderAnswer
+    from authz.oauth.http import Response
+    from authz.oauth.places import Asker
     from authz.oauth.provider import Provider
-    from authz.telemetry import Telemetry
 
 _log = logging.getLogger("authz.exchange")
 
-ANSWER_BYTES_MAX: Final = 64 * 1024
 ACCESS_TOKEN_BYTES_MAX: Final = 16 * 1024
 # Of a token_type that is quoted in a message.
 _QUOTED_CHARS_MAX: Final = 40
@@ -43,17 +41,13 @@ _NAME: Final = "token endpoint"
 class TokenEndpoint:
     """Where one plugin asks for access tokens."""
 
-    def __init__(
-        self, config: OpenIDConnect, provider: Provider, *, clock: Clock, telemetry: Telemetry
-    ) -> None:
+    def __init__(self, config: OpenIDConnect, provider: Provider) -> None:
         self._config = config
         self._provider = provider
-        self._clock = clock
-        self._telemetry = telemetry
         self._own_client = OwnClientWatch(config.provider.issuer)
         self._untyped_token_noticed = False
 
-    async def request(self, grant: Grant, client: Client) -> AccessToken:
+    async def request(self, grant: Grant, client: Client, asker: Asker) -> AccessToken:
         """Ask for an access token.
 
         Raises :class:`~authz.errors.Unauthenticated` when the provider refuses the
@@ -62,23 +56,23 @@ class TokenEndpoint:
         :class:`~authz.errors.Unavailable` when it refuses us, or its answer is of no use.
         """
         endpoint = await self._endpoint(client)
-        self._check_pause()
-        asked = client.authentication.sign(self._with_parameters(grant.request), endpoint)
-        with self._telemetry.idp_call("token"):
-            response = await self._provider.http.post_form(
-                endpoint.url,
-                urlencode(asked.form).encode("ascii"),
-                asked.headers,
-                bytes_max=ANSWER_BYTES_MAX,
-            )
+
+        def signed() -> FormRequest:
+            return client.authentication.sign(self._with_parameters(grant.request), endpoint)
+
+        asked = signed()
+
+        def read(response: Response) -> AccessToken:
             answer = grants.read(response, _NAME, asked)
             if answer.refused:
                 refusal = grants.verdict(answer, grant.kind, is_caller=client.is_caller)
-                self._pause(refusal)
                 self._own_client.refused(refusal)
                 raise refusal
             self._own_client.accepted()
             return self._access_token(answer)
+
+        request = _sent(endpoint.url, asked, lambda: _sent(endpoint.url, signed()))
+        return await self._provider.door.ask(endpoints.TOKEN, request, read, asker)
 
     def _with_parameters(self, request: FormRequest) -> FormRequest:
         """Add what the plugin asks for in every grant: scopes and audience."""
@@ -93,24 +87,11 @@ class TokenEndpoint:
         if url is not None and not client.authentication.needs_metadata:
             return Endpoint(url)
         metadata = await self._provider.metadata()
-        url = url or metadata.token_endpoint
+        url = url or metadata.url_of(endpoints.TOKEN)
         if url is None:
             raise Unavailable(Reason.IDP_ANSWER_INVALID, "discovery: no token_endpoint")
-        return Endpoint(url, metadata.issuer, metadata.token_endpoint_auth_methods_supported)
-
-    def _check_pause(self) -> None:
-        left_s = self._provider.paused_until - self._clock.monotonic()
-        if left_s > 0:
-            raise IdpOutage(
-                Reason.IDP_THROTTLED,
-                "the provider asked for a pause",
-                retry_after=math.ceil(left_s),
-            )
-
-    def _pause(self, refusal: Refusal) -> None:
-        """Leave a provider alone that has asked for it: it serves all clients, not one."""
-        if isinstance(refusal, IdpOutage) and refusal.reason is Reason.IDP_THROTTLED:
-            self._provider.paused_until = self._clock.monotonic() + refusal.retry_after
+        auth_methods = metadata.strings("token_endpoint_auth_methods_supported")
+        return Endpoint(url, metadata.issuer, auth_methods)
 
     def _access_token(self, answer: ProviderAnswer) -> AccessToken:
         """Read a success (RFC 6749 section 5.1)."""
@@ -146,6 +127,13 @@ class TokenEndpoint:
                 "requires it); taken for Bearer",
                 extra={"fields": {"issuer": self._config.provider.issuer}},
             )
+
+
+def _sent(
+    url: str, asked: FormRequest, signed_anew: Callable[[], Request] | None = None
+) -> Request:
+    form = urlencode(asked.form).encode("ascii")
+    return Request(url, form, asked.headers, signed_anew=signed_anew)
 
 
 def _kind(token: object) -> str:

@@ -22,7 +22,7 @@ from authz.workers.ports import reserve
 from authz.workers.process import REPORT_SECONDS, WorkerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Coroutine, Iterable, Mapping, Sequence
 
     from authz.admin import IdpStatus
     from authz.kong.files import Sources
@@ -48,9 +48,9 @@ T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
 
-def run(settings: Settings, environ: Mapping[str, str]) -> int:
-    """Run ``authz serve`` with several workers; return the exit code."""
-    return run_logged(settings, _supervise(settings, environ), pid=True)
+def run(settings: Settings, environ: Mapping[str, str], warnings: Iterable[str] = ()) -> int:
+    """Run ``authz serve`` with several workers; return the exit code.  See ``server.run``."""
+    return run_logged(settings, _supervise(settings, environ), warnings, pid=True)
 
 
 async def _supervise(settings: Settings, environ: Mapping[str, str]) -> int:

@@ -1,7 +1,7 @@
 """Whatever the file and the request: where Envoy forwards is what authz has decided about.
 
-Files and requests follow from a seed.  ``AUTHZ_DIFFERENTIAL_SEED`` chooses another one,
-``AUTHZ_DIFFERENTIAL_REQUESTS`` how many requests are made in all (see CONTRIBUTING.md).
+Files and requests follow from a seed.  ``DIFFERENTIAL_SEED`` chooses another one,
+``DIFFERENTIAL_REQUESTS`` how many requests are made in all (see CONTRIBUTING.md).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from support.transports import NAMES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SEED = os.environ.get("AUTHZ_DIFFERENTIAL_SEED", "1")
-REQUESTS = int(os.environ.get("AUTHZ_DIFFERENTIAL_REQUESTS", "20000"))
+SEED = os.environ.get("DIFFERENTIAL_SEED", "1")
+REQUESTS = int(os.environ.get("DIFFERENTIAL_REQUESTS", "20000"))
 REQUESTS_OF_A_SETUP = 170
 REQUESTS_OF_A_ROUND = REQUESTS_OF_A_SETUP * len(SETUPS)
 ROUNDS = -(-REQUESTS // REQUESTS_OF_A_ROUND)

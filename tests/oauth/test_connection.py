@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.client import client
 from support.running import KONG_ID, gateway
 from support.scenes import OTHER_ID, OTHER_SECRET, verdict
 from support.scripted import ScriptedServer, read_request, send, silence
@@ -26,10 +27,8 @@ from authz.oauth.connection import (
     Connection,
     ConnectionLost,
     Origin,
-    connect,
-    dial,
 )
-from authz.oauth.http import HttpClient, tls_context
+from authz.oauth.connections import Resolver, dial
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from support.scripted import Connection as Peer
     from support.scripted import Script
 
-    from authz.oauth.connection import Address
+    from authz.oauth.connections import Address
 
     MakeAuthz = Callable[..., RunningAuthz]
     Serve = Callable[..., ScriptedServer]
@@ -208,16 +207,15 @@ async def test_G_09_the_answer_to_a_cancelled_exchange_is_nobodys(
         ],
         [read_request, sends(b'"for the next"')],
     )
-    http = HttpClient(tls_context(None, verify=True), connect_to=(), connections_max=1)
-    exchange = asyncio.create_task(http.get(server.url, bytes_max=10_000))
-    await asyncio.to_thread(begun.wait, 20)
-    exchange.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await exchange
-    left.set()
+    async with client(connections_max=1) as http:
+        exchange = asyncio.create_task(http.get(server.url, bytes_max=10_000))
+        await asyncio.to_thread(begun.wait, 20)
+        exchange.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await exchange
+        left.set()
 
-    assert (await http.get(server.url, bytes_max=100)).body == b'"for the next"'
-    await http.aclose()
+        assert (await http.get(server.url, bytes_max=100)).body == b'"for the next"'
     assert [received.count(b"GET /") for received in server.received] == [1, 1]
 
 
@@ -252,10 +250,9 @@ async def test_G_09_a_connection_is_kept_after_one_answer_framed_in_one_way(
     scripted: Serve, answer: bytes, connections: int
 ) -> None:
     server = scripted([read_request, send(answer)] * 2)
-    http = HttpClient(tls_context(None, verify=True), connect_to=(), connections_max=1)
-    for _ in range(2):
-        assert (await http.get(server.url, bytes_max=100)).body == b"{}"
-    await http.aclose()
+    async with client(connections_max=1) as http:
+        for _ in range(2):
+            assert (await http.get(server.url, bytes_max=100)).body == b"{}"
 
     assert len(server.connections) == connections
 
@@ -285,10 +282,9 @@ async def test_G_09_an_answer_whose_end_is_in_doubt_is_no_answer(
     scripted: Serve, answer: bytes
 ) -> None:
     server = scripted([read_request, send(answer), silence])
-    http = HttpClient(tls_context(None, verify=True), connect_to=(), connections_max=1)
-    with pytest.raises(IdpOutage, match="RemoteProtocolError"):
-        await http.get(server.url, bytes_max=100)
-    await http.aclose()
+    async with client(connections_max=1) as http:
+        with pytest.raises(IdpOutage, match=r"no HTTP/1\.1"):
+            await http.get(server.url, bytes_max=100)
 
     assert len(server.connections) == 1
 
@@ -412,7 +408,7 @@ async def test_G_09_an_answer_to_half_a_request_is_no_answer(scripted: Serve) ->
 
     left = threading.Event()
     server = scripted([answer_at_the_first_byte, lambda _: left.wait(20)])
-    connection = await connect(ORIGIN, "127.0.0.1", server.port, None)
+    connection = await dial(ORIGIN, await Resolver().look_up("127.0.0.1", server.port), None)
     more_than_the_kernel_holds = b"x" * 64 * 1024 * 1024
     size = (b"content-length", str(len(more_than_the_kernel_holds)).encode())
     head = [(b"host", b"idp.test"), size]

@@ -6,24 +6,24 @@ import asyncio
 import gzip
 import ssl
 import threading
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from support.client import client
 from support.idp import RunningIdp
 from support.running import RunningAuthz, gateway
 from support.scenes import at, verdict
 from support.scripted import answer as sends
-from support.scripted import read_request, reset, send, silence
+from support.scripted import read_request, send, silence
 from support.tls import authority, ca_file, server_context
 
-from authz.demo.script import Answer
 from authz.errors import ConfigurationError, IdpOutage, Unavailable
-from authz.oauth.http import HttpClient, tls_context, within
+from authz.oauth.deadline import within
+from authz.oauth.http import tls_context
 from authz.settings import parse_connect_to
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
     from support.scripted import Script, ScriptedServer
@@ -32,21 +32,6 @@ if TYPE_CHECKING:
     Serve = Callable[..., ScriptedServer]
 
 ISSUER = "http://keycloak.keycloak:8080/realms/kong"
-
-
-@asynccontextmanager
-async def client(
-    *connect_to: str, tls: ssl.SSLContext | None = None, connections_max: int = 8
-) -> AsyncIterator[HttpClient]:
-    http = HttpClient(
-        tls or tls_context(None, verify=True),
-        connect_to=tuple(map(parse_connect_to, connect_to)),
-        connections_max=connections_max,
-    )
-    try:
-        yield http
-    finally:
-        await http.aclose()
 
 
 def heads(server: ScriptedServer) -> list[list[str]]:
@@ -110,7 +95,7 @@ async def test_the_name_of_the_url_is_what_tls_asks_for_and_checks(tmp_path: Pat
         async with client(f"::127.0.0.1:{secured.port}", tls=trusted) as http:
             path = "/realms/kong/.well-known/openid-configuration"
             assert (await http.get(f"https://idp.test{path}", bytes_max=9_999)).status == 200
-            with pytest.raises(IdpOutage, match="ConnectError"):
+            with pytest.raises(IdpOutage, match="another host"):
                 await http.get(f"https://other.test{path}", bytes_max=9_999)
     assert asked == ["idp.test", "other.test"]
 
@@ -225,28 +210,6 @@ async def test_CF_11_proxy_variables_and_netrc_are_not_honoured(
 
 # --- Failed connections -----------------------------------------------------------------
 
-CLOSED: Script = [read_request]
-RESET: Script = [read_request, reset]
-
-
-@pytest.mark.parametrize("fault", [CLOSED, RESET], ids=["closed", "reset"])
-async def test_a_connection_that_fails_before_any_answer_is_tried_once_more(
-    scripted: Serve, fault: Script
-) -> None:
-    server = scripted(fault, [read_request, sends(b"{}")])
-    async with client() as http:
-        assert (await http.post_form(server.url, b"a=1", {}, bytes_max=100)).status == 200
-    assert [received.count(b"a=1") for received in server.received] == [1, 1]
-
-
-@pytest.mark.parametrize("fault", [CLOSED, RESET], ids=["closed", "reset"])
-async def test_a_second_failure_is_the_end(scripted: Serve, fault: Script) -> None:
-    server = scripted(fault)
-    async with client() as http:
-        with pytest.raises(IdpOutage):
-            await http.post_form(server.url, b"a=1", {}, bytes_max=100)
-    assert len(server.connections) == 2
-
 
 async def test_a_kept_connection_that_was_closed_costs_nothing(scripted: Serve) -> None:
     server = scripted([read_request, sends(b"1")], [read_request, sends(b"2")])
@@ -268,16 +231,9 @@ async def test_an_answer_that_is_no_http_is_not_asked_for_again(
 ) -> None:
     server = scripted([read_request, *script])
     async with client() as http:
-        with pytest.raises(IdpOutage, match="RemoteProtocolError"):
+        with pytest.raises(IdpOutage, match=r"no HTTP/1\.1"):
             await http.get(server.url, bytes_max=100)
     assert len(server.connections) == 1
-
-
-async def test_a_fault_tells_its_kind_and_not_the_url() -> None:
-    async with client() as http:
-        with pytest.raises(IdpOutage) as caught:
-            await http.get("http://127.0.0.1:1/?secret=canary", bytes_max=100)
-    assert str(caught.value) == ("idp_unavailable: the provider cannot be reached (ConnectError)")
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/\x00", "http://" + "x" * 70_000])
@@ -308,13 +264,6 @@ async def test_within_leaves_a_cancellation_from_outside_alone() -> None:
         await task
 
 
-async def test_no_more_connections_are_open_than_allowed(scripted: Serve) -> None:
-    server = scripted([read_request, sends(b"{}")] * 50)
-    async with client(connections_max=2) as http:
-        await asyncio.gather(*(http.get(server.url, bytes_max=100) for _ in range(20)))
-    assert len(server.connections) <= 2
-
-
 async def test_connections_are_kept_for_as_many_as_come_at_once(scripted: Serve) -> None:
     server = scripted([read_request, sends(b"{}")] * 50)
     async with client(connections_max=40) as http:
@@ -341,17 +290,6 @@ async def test_an_idle_connection_to_one_name_makes_room_for_another(scripted: S
     assert heads(server) == [["GET / one.test"], ["GET / two.test"], ["GET / one.test"]]
 
 
-async def test_RL_02_kept_connections_that_have_died_unseen_fail_no_request(
-    scripted: Serve,
-) -> None:
-    answers_once = [read_request, sends(b"{}"), read_request]
-    server = scripted(answers_once)
-    async with client() as http:
-        await asyncio.gather(*(http.get(server.url, bytes_max=100) for _ in range(10)))
-        for _ in range(10):
-            assert (await http.get(server.url, bytes_max=100)).body == b"{}"
-
-
 async def test_a_request_under_way_when_all_is_closed_is_not_asked_again(scripted: Serve) -> None:
     asked, closed = threading.Event(), threading.Event()
     server = scripted([read_request, lambda _: asked.set(), lambda _: closed.wait(20)])
@@ -374,20 +312,6 @@ async def test_a_request_that_was_connecting_when_all_was_closed_is_not_sent(
     with pytest.raises(IdpOutage):
         await request
     assert b"".join(server.received) == b""
-
-
-async def test_a_request_that_is_cancelled_gives_its_turn_back(idp: RunningIdp) -> None:
-    idp.certs_answers.append(Answer(None, hold=threading.Event()))
-    async with client(connections_max=1) as http:
-        stuck, waiting = (
-            asyncio.create_task(http.get(idp.jwks_uri, bytes_max=9_999)) for _ in range(2)
-        )
-        await idp.reached("certs")
-        waiting.cancel()
-        stuck.cancel()
-        await asyncio.gather(stuck, waiting, return_exceptions=True)
-        async with asyncio.timeout(5):
-            assert (await http.get(idp.jwks_uri, bytes_max=9_999)).status == 200
 
 
 @pytest.mark.parametrize("text", ["", "no certificate at all"])

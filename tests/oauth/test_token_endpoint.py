@@ -29,6 +29,7 @@ from support.tls import authority, ca_file, server_context
 
 from authz.demo.idp import ABSENT
 from authz.demo.script import Answer
+from authz.oauth.pause import JITTER_SHARE
 
 if TYPE_CHECKING:
     import ssl
@@ -576,12 +577,12 @@ async def test_TE_16_any_other_error_is_503(
         pytest.param(says(b"", 429), 1, id="429 alone"),
         pytest.param(says(b"", 429, ("retry-after", "5")), 5, id="5"),
         pytest.param(says(b"", 429, ("retry-after", "0")), 1, id="0"),
-        pytest.param(says(b"", 429, ("retry-after", "1000000000")), 1, id="ten digits"),
+        pytest.param(says(b"", 429, ("retry-after", "1000000000")), 60, id="ten digits"),
         pytest.param(says(b"", 429, ("retry-after", "999999999")), 60, id="30 years"),
         pytest.param(says(b"", 429, ("retry-after", "abc")), 1, id="abc"),
         pytest.param(says(b"", 429, ("retry-after", "-1")), 1, id="negative"),
         pytest.param(
-            says(b"", 429, ("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT")), 1, id="date"
+            says(b"", 429, ("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT")), 60, id="date"
         ),
     ],
 )
@@ -598,10 +599,10 @@ async def test_TE_17_a_throttling_provider_is_left_alone_by_all_clients(
     clock.advance(pause_s - 0.5)
     during = await authz.basic(OTHER_ID, OTHER_SECRET)
     assert verdict(during) == "503 idp_throttled"
-    assert during.header("retry-after") == "1"
+    assert 1 <= int(during.header("retry-after") or 0) <= 1 + JITTER_SHARE * pause_s
     assert idp.counters["token"] == 1
 
-    clock.advance(0.5)
+    clock.advance(0.5 + JITTER_SHARE * pause_s)
     assert (await authz.basic()).allowed
     assert idp.counters["token"] == 2
 
@@ -622,7 +623,7 @@ async def test_TE_17_the_pause_holds_for_every_plugin_of_the_provider(
     [
         pytest.param(says(b"", 500), id="500"),
         pytest.param(says(b"<html>", 502), id="502"),
-        pytest.param(says(b"", 503, ("retry-after", "30")), id="503 with Retry-After"),
+        pytest.param(says(b"", 503), id="503"),
         pytest.param(says(b"", 504), id="504"),
         pytest.param(says(b"", 408), id="408"),
         pytest.param(refuses("temporarily_unavailable"), id="temporarily_unavailable"),
@@ -704,8 +705,8 @@ async def test_TE_22_a_refused_connection_is_an_outage(
         pytest.param(
             [send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}")], 1, id="end in the body"
         ),
-        pytest.param([reset], 2, id="reset before any answer"),
-        pytest.param([], 2, id="end before any answer"),
+        pytest.param([reset], 1, id="reset before any answer"),
+        pytest.param([], 1, id="end before any answer"),
     ],
 )
 async def test_TE_22_a_broken_answer_is_an_outage(
@@ -715,7 +716,7 @@ async def test_TE_22_a_broken_answer_is_an_outage(
     answer = await make_authz(token_endpoint=f"{server.url}/token").basic()
 
     assert verdict(answer) == "503 idp_unavailable"
-    # One retry at most, and none once something was answered.
+    # A connection that was new is no stale one: there is nothing to repeat.
     assert len(server.connections) == connections
 
 
@@ -751,14 +752,16 @@ async def test_TE_22_only_a_certificate_in_order_gets_the_secret(
 
 
 async def test_TE_23_a_kept_connection_that_was_closed_is_replaced_once(
-    idp: RunningIdp, make_authz: MakeAuthz, scripted: Serve
+    idp: RunningIdp, make_authz: MakeAuthz, scripted: Serve, clock: Clock
 ) -> None:
+    idp.now = clock.now
     server = scripted(
         [read_request, sends(token_answer(idp)), read_request],
         [read_request, sends(token_answer(idp, "other_id"))],
     )
-    authz = make_authz(token_endpoint=f"{server.url}/token")
+    authz = make_authz(clock=clock, token_endpoint=f"{server.url}/token")
     await authz.basic()
+    clock.advance(2)
     answer = await authz.basic(OTHER_ID, OTHER_SECRET)
 
     assert verdict(answer) == "403 consumer_unknown"

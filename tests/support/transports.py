@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = TcpAddress("127.0.0.1", 0)
 
-REQUIRED = os.environ.get("AUTHZ_REQUIRE_NATIVE") == "1"
+REQUIRED = os.environ.get("REQUIRE_NATIVE") == "1"
 """Whether the native transport must be there: its laws fail instead of being left out."""
 
 NATIVE = REQUIRED or find_spec("authz_native") is not None

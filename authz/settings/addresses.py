@@ -1,8 +1,6 @@
-"""What belongs to the server and not to the gateway: addresses, bounds, logs.
+"""Addresses as settings have them: where to listen, and where a connection goes instead.
 
-A value comes from its flag, else from its ``AUTHZ_*`` variable, else from the
-default below; ``cli`` does the looking.  The functions here turn text into
-values and raise ``ValueError`` with what to write instead.
+A function that turns text into a value raises ``ValueError`` with what to write instead.
 """
 
 from __future__ import annotations
@@ -11,23 +9,13 @@ import re
 import socket
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-from authz.model import Secret
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-LogLevel = Literal["debug", "info", "warning", "error"]
-LogFormat = Literal["json", "text"]
-LogDecisions = Literal["none", "denied", "all"]
-TransportName = Literal["auto", "native", "grpcio"]
+    from collections.abc import Iterable
 
 # A socket's path must fit sockaddr_un.sun_path with its closing NUL: unix(7).
 UNIX_PATH_BYTES_MAX = 107
-STDIN = "-"  # among configuration files
-SECRET_FILE_BYTES_MAX = 64 * 1024
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}")
 _HOST = r"\[[^\]]*\]|[^:\[\]]*"
@@ -81,53 +69,6 @@ class ConnectTo:
         return self.to_host or host, self.to_port or port
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How the server runs.  Frozen: what changes at run time is the gateway, by SIGHUP."""
-
-    config: tuple[str, ...] = ()
-    """Configuration files and directories, or ``STDIN``."""
-    listen: tuple[Address, ...] = (TcpAddress("127.0.0.1", 9191),)
-    admin: TcpAddress | None = TcpAddress("127.0.0.1", 9192)
-    control: UnixAddress | None = None
-    """Where ``authz reload`` reaches the server; for its owner only."""
-    require_plugin: bool = False
-    """Whether a route without a plugin is an error, unless the file says that it is meant."""
-    connect_to: tuple[ConnectTo, ...] = ()
-    """The first rule that fits decides, as in curl."""
-    idp_ca_file: str | None = None
-    """PEM certificates that may sign the provider's; ``None``: the system's store."""
-    transport: TransportName = "auto"
-    """``auto``: native where it is installed, else grpcio."""
-    tls_cert: str | None = None
-    """PEM chain for the TCP listeners; ``None``: they have no TLS.  Unix sockets never have."""
-    tls_key: str | None = None
-    tls_client_ca: str | None = None
-    """PEM certificates, one of which must have signed a client's; ``None``: anyone may connect."""
-    allow_plaintext: bool = False
-    """Whether to listen beyond loopback without TLS."""
-    max_connection_age_seconds: float = 1800
-    """After so long, a tenth more or less, a caller is asked to connect anew; 0: never."""
-    reflection: bool = True
-    workers: int = 1
-    """How many processes serve, each on its own; above 1 they share the ports of ``listen``."""
-    log_level: LogLevel = "info"
-    log_format: LogFormat = "json"
-    log_decisions: LogDecisions = "denied"
-    drain_delay_seconds: float = 0
-    """How long calls are still taken after health says NOT_SERVING."""
-    grace_seconds: float = 10
-    """How long calls in flight may take to end, once no new ones are taken."""
-    cache_entries: int = 10_000
-    """Bound of each cache of tokens."""
-    cache_bytes: int = 64 * 1024 * 1024
-    """Bound of each cache of tokens, over keys and values."""
-    idp_concurrency: int = 64
-    """How many requests may be under way to one identity provider."""
-    renewal_patience_seconds: float = 0.1
-    """How long those who hold a good token wait for its renewal; Envoy's default is 0.2 s."""
-
-
 def parse_address(text: str) -> Address:
     """Read ``127.0.0.1:9191``, ``[::1]:9191`` or ``unix:/run/authz/authz.sock``."""
     if text.startswith("unix:"):
@@ -154,6 +95,11 @@ def parse_control(text: str) -> UnixAddress:
     return _parse_unix(text)
 
 
+def parse_admin(text: str) -> TcpAddress | None:
+    """Read ``127.0.0.1:9192``, or ``off`` for no address."""
+    return None if text == "off" else parse_tcp_address(text)
+
+
 def parse_connect_to(text: str) -> ConnectTo:
     """Read ``HOST:PORT:HOST2:PORT2``; an empty field is any, or the same, as in curl."""
     match = _CONNECT_TO.fullmatch(text)
@@ -166,11 +112,6 @@ def parse_connect_to(text: str) -> ConnectTo:
         to_host=_parse_host(to_host),
         to_port=_parse_port(to_port, least=1) if to_port else None,
     )
-
-
-def split_list(text: str) -> list[str]:
-    """Split a variable that stands for a repeatable flag, at commas and white space."""
-    return [part for part in re.split(r"[,\s]+", text) if part]
 
 
 def resolve(address: TcpAddress) -> tuple[TcpAddress, ...]:
@@ -203,26 +144,6 @@ def beyond_loopback(addresses: Iterable[Address]) -> tuple[TcpAddress, ...]:
     """
     tcp = (address for address in addresses if isinstance(address, TcpAddress))
     return tuple(address for address in tcp if not _is_loopback(address.host))
-
-
-def secret(environ: Mapping[str, str], name: str) -> Secret | None:
-    """Read a secret from ``NAME``, or from the file that ``NAME_FILE`` names.
-
-    One line end at the file's end is not part of the secret: editors add it.
-    """
-    path = environ.get(f"{name}_FILE")
-    if path is None:
-        value = environ.get(name)
-        return None if value is None else Secret(value)
-    if name in environ:
-        raise ValueError(f"{name} and {name}_FILE are both set: keep one")
-    try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            value = file.read(SECRET_FILE_BYTES_MAX)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise ValueError(f"{name}_FILE: {path}: {reason}") from error
-    return Secret(value.removesuffix("\n").removesuffix("\r"))
 
 
 def _parse_unix(text: str) -> UnixAddress:

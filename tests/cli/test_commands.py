@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -19,18 +20,21 @@ from support import tls
 from support.transports import NAMES
 
 from authz import __version__
-from authz.cli import main
+from authz.cli import known_variables, main
 from authz.demo.idp import CLIENTS
+from authz.settings.environment import OF_A_SERVICE, misspelt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from support.idp import RunningIdp
 
-WORKSHOP = str(Path(__file__).parent.parent / "examples" / "workshop.yaml")
+WORKSHOP = str(Path(__file__).parents[2] / "examples" / "workshop.yaml")
 ISSUER = "http://keycloak.keycloak:8080/realms/kong"
 SECRET = CLIENTS["kong_id"]
 ROUTE = "http://gateway.test/oidc-route/get?a=1"
+
+START = "from authz.cli import main; main(prog_name='authz')"
 
 BROKEN = """\
 _format_version: "3.0"
@@ -60,13 +64,16 @@ def connect_to(idp: RunningIdp) -> str:
 
 
 @contextmanager
-def python(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+def python(
+    *arguments: str, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
         [sys.executable, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, **(env or {})},
     ) as process:
         try:
             yield process
@@ -122,6 +129,48 @@ def test_a_bad_value_is_a_usage_error_that_names_flag_and_variable(
     assert result.exit_code == 2
     assert "'--listen' (env var: 'AUTHZ_LISTEN')" in result.stderr
     assert "an IPv6 address stands in brackets" in result.stderr
+
+
+def test_the_version_is_an_option_too() -> None:
+    assert authz("--version").stdout == authz("version").stdout == f"authz {__version__}\n"
+
+
+def test_C10_a_misspelt_variable_is_said_with_the_nearest_name() -> None:
+    result = authz("version", env={"AUTHZ_LSTEN": "127.0.0.1:1", "AUTHZ_XYZZY": "secret"})
+
+    assert result.exit_code == 0
+    unknown = "is in the environment, and authz has no such variable"
+    assert result.stderr.splitlines() == [
+        f"warning: AUTHZ_LSTEN {unknown}: did you mean AUTHZ_LISTEN?",
+        f"warning: AUTHZ_XYZZY {unknown}",
+    ]
+
+
+def test_C10_the_variables_of_every_command_are_known() -> None:
+    known = dict.fromkeys(known_variables(), "")
+
+    assert {"AUTHZ_LISTEN", "AUTHZ_IDP_ISSUER", "AUTHZ_CHECK_SECRET_FILE", "AUTHZ_ENVOY"} < set(
+        known
+    )
+    assert authz("version", env={**known, "AUTHZ": "1", "PATH_AUTHZ_X": "1"}).stderr == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SERVICE_HOST",
+        "SERVICE_PORT",
+        "SERVICE_PORT_GRPC",
+        "PORT",
+        "PORT_9191_TCP",
+        "PORT_9191_TCP_ADDR",
+        "ADMIN_SERVICE_HOST",
+        "ADMIN_PORT_9192_TCP_PROTO",
+    ],
+)
+def test_C10_what_kubernetes_says_of_a_service_named_authz_is_no_misspelling(name: str) -> None:
+    assert list(misspelt([f"AUTHZ_{name}"], known_variables())) == []
+    assert not OF_A_SERVICE.fullmatch("AUTHZ_LISTEN")
 
 
 # --- validate ---------------------------------------------------------------------
@@ -446,6 +495,31 @@ def test_GR_18_serve_on_a_port_in_use_says_so_in_one_line_and_fails() -> None:
             [line] = process.stderr
 
     assert json.loads(line)["message"] == f"cannot listen on {address}: Address already in use"
+
+
+def test_C10_H10_serve_logs_a_misspelt_variable_and_a_low_limit_of_files_first(
+    connect_to: str,
+) -> None:
+    arguments = ("serve", "-c", WORKSHOP, "--connect-to", connect_to, "--listen", "127.0.0.1:0")
+    limited = f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (200, 200)); {START}"
+    environ = {"AUTHZ_LSTEN": "127.0.0.1:1", "AUTHZ_ADMIN": "off"}
+    with python("-c", limited, *arguments, env=environ) as process:
+        spelling, files = (e for e in events(process, "serving") if e["level"] == "warning")
+
+    assert spelling["message"].endswith("did you mean AUTHZ_LISTEN?")
+    assert files["message"].startswith("the process may have 200 files open (ulimit -n), and its")
+    assert "16384 connections of callers" in files["message"]
+
+
+def test_H10_the_limit_of_files_is_raised_as_far_as_the_bounds_need_and_it_may_be() -> None:
+    raised = (
+        "import resource as r; from authz.descriptors import allow_enough; "
+        "from authz.settings import Settings; r.setrlimit(r.RLIMIT_NOFILE, (200, 18_000)); "
+        "print(allow_enough(Settings()), *r.getrlimit(r.RLIMIT_NOFILE)); "
+        "print(allow_enough(Settings()), *r.getrlimit(r.RLIMIT_NOFILE))"
+    )
+    with python("-c", raised) as process:
+        assert process.communicate()[0] == "None 16640 18000\n" * 2
 
 
 def test_the_development_provider_listens_on_loopback_only() -> None:
