@@ -76,7 +76,7 @@ HOMES = {
     "grpc_reflection": {"transport/grpcio.py"},
     "h11": {"oauth/connection.py"},
     "httpx": {"oauth/http.py"},
-    "jwt": {"oauth/jwks.py", "demo/keys.py"},
+    "jwt": {"oauth/jwks.py", "oauth/assertion.py", "demo/keys.py"},
     "prometheus_client": {"telemetry.py", "admin.py", "workers/metrics.py"},
     "re2": {"kong/regexes.py"},
     "uvloop": {"lifecycle.py"},

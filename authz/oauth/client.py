@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from authz.errors import Reason
-from authz.oauth.assertion import DEFAULT_SECRET_ALGORITHM, SecretSigner
+from authz.oauth.assertion import (
+    DEFAULT_SECRET_ALGORITHM,
+    SecretSigner,
+    key_signer,
+    members_of,
+)
 from authz.oauth.client_authentication import (
     AsProviderSays,
     Assertion,
@@ -16,12 +21,14 @@ from authz.oauth.client_authentication import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from authz.clock import Clock
     from authz.errors import Refusal
-    from authz.model import OpenIDConnect, Secret
     from authz.oauth.client_authentication import ClientAuthentication
+    from authz.parameters import OpenIDConnect
+    from authz.parameters.client import ClientParameters
+    from authz.secret import Secret
 
 _log = logging.getLogger("authz.exchange")
 
@@ -77,23 +84,44 @@ def caller(config: OpenIDConnect, client_id: str, secret: Secret, clock: Clock) 
     ``client_auth``, else what the provider lists, else client_secret_basic.  Each one
     sends or signs with the caller's secret: the provider is who checks it.
     """
-    ways = _with_secret(client_id, secret, DEFAULT_SECRET_ALGORITHM, clock)
-    named = config.exchange.token_endpoint_auth_method or next(
-        iter(config.client.client_auth), None
-    )
-    return Client(client_id, _chosen(ways, named), is_caller=True)
+    ways = _with_secret(client_id, secret, config.client.client_alg, clock)
+    named = config.exchange.token_endpoint_auth_method
+    return Client(client_id, _chosen(ways, named, config.client), is_caller=True)
 
 
-def _chosen(ways: Mapping[str, ClientAuthentication], named: str | None) -> ClientAuthentication:
+def own(parameters: ClientParameters, auth_method: str | None, clock: Clock) -> Client:
+    """Return our own client, the first of those that the file has.
+
+    ``auth_method``: the one that the file names for this endpoint; else as for callers.
+    Raises :class:`~authz.oauth.assertion.UnusableKeyError` for a ``client_jwk`` that
+    cannot sign.
+    """
+    client_id = parameters.client_id[0]
+    ways: dict[str, ClientAuthentication] = {}
+    for secret in parameters.client_secret[:1]:
+        ways |= _with_secret(client_id, secret, parameters.client_alg, clock)
+    for jwk in parameters.client_jwk[:1]:
+        algorithm = next((a for a in parameters.client_alg[:1] if not a.startswith("HS")), None)
+        signer = key_signer(members_of(jwk), algorithm)
+        ways["private_key_jwt"] = Assertion(client_id, signer, clock)
+    return Client(client_id, _chosen(ways, auth_method, parameters), is_caller=False)
+
+
+def _chosen(
+    ways: Mapping[str, ClientAuthentication], named: str | None, parameters: ClientParameters
+) -> ClientAuthentication:
+    """Return the way that the file names, else the one that the provider lists."""
+    named = named or next(iter(parameters.client_auth), None)
     return AsProviderSays(ways) if named is None else ways[named]
 
 
 def _with_secret(
-    client_id: str, secret: Secret, algorithm: str, clock: Clock
+    client_id: str, secret: Secret, algorithms: Sequence[str], clock: Clock
 ) -> dict[str, ClientAuthentication]:
     """Return the ways that a secret allows, the one to be preferred first."""
+    hmac = next((a for a in algorithms[:1] if a.startswith("HS")), DEFAULT_SECRET_ALGORITHM)
     return {
         DEFAULT_METHOD: ClientSecretBasic(client_id, secret),
         "client_secret_post": ClientSecretPost(client_id, secret),
-        "client_secret_jwt": Assertion(client_id, SecretSigner(secret, algorithm), clock),
+        "client_secret_jwt": Assertion(client_id, SecretSigner(secret, hmac), clock),
     }

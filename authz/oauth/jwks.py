@@ -65,6 +65,13 @@ def algorithm_named(name: object) -> str | None:
     return known if known in ALGORITHMS else None
 
 
+def algorithms_of(jwk: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the algorithms that a JWK's type and curve fit, the usual one first."""
+    kind = jwk.get("kty")
+    curve = None if kind == "RSA" else jwk.get("crv")
+    return next((names for key, names in _ALGORITHMS.items() if key == (kind, curve)), ())
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """A public key, the ids that it has, and the algorithms it may be used with.
