@@ -18,7 +18,7 @@ from authz.fast_path import CachedAnswers
 from authz.model import Diagnostic, SourcePosition
 from authz.oauth.door import PROBES_MAX, Door
 from authz.oauth.http import HttpClient, tls_context
-from authz.oauth.provider import Provider, ProviderConfig
+from authz.oauth.provider import Provider
 
 if TYPE_CHECKING:
     import ssl
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from authz.clock import Clock
     from authz.model import OpenIDConnect
     from authz.oauth.issuers import SignedToken
+    from authz.parameters.provider import ProviderKey
     from authz.settings import Settings
     from authz.telemetry import Telemetry
 
@@ -35,21 +36,21 @@ if TYPE_CHECKING:
 class Lease:
     """What one configuration uses of :class:`Shared`, from its building to its last call.
 
-    ``get`` returns the provider of a :class:`ProviderConfig`; ``release`` is called by
+    ``get`` returns the provider of ``OpenIDConnect.provider_key``; ``release`` is called by
     :meth:`end`.
     """
 
     def __init__(
         self,
         answers: CachedAnswers,
-        get: Callable[[ProviderConfig], Provider],
+        get: Callable[[ProviderKey], Provider],
         release: Callable[[Lease], None],
     ) -> None:
         self.answers: Final = answers
         """The cached answers of this configuration: another one may answer otherwise."""
         self._get = get
         self._release = release
-        self._providers: dict[ProviderConfig, Provider] = {}
+        self._providers: dict[ProviderKey, Provider] = {}
 
     @property
     def providers(self) -> tuple[Provider, ...]:
@@ -58,12 +59,12 @@ class Lease:
 
     def provider(self, config: OpenIDConnect) -> Provider:
         """Return the provider that a plugin speaks with; plugins that can share one do."""
-        wanted = _provider_config(config)
+        wanted = config.provider_key
         if wanted not in self._providers:
             self._providers[wanted] = self._get(wanted)
         return self._providers[wanted]
 
-    def uses(self, config: ProviderConfig) -> bool:
+    def uses(self, config: ProviderKey) -> bool:
         """Whether this provider was asked for."""
         return config in self._providers
 
@@ -100,7 +101,7 @@ class Shared:
             entries_max=entries_max, bytes_max=bytes_max, timer=timer
         )
         self._tls = {True: _tls_context(settings.idp_ca_file, verify=True)}
-        self._providers: dict[ProviderConfig, Provider] = {}
+        self._providers: dict[ProviderKey, Provider] = {}
         self._leases: set[Lease] = set()
         self._closing: set[asyncio.Task[None]] = set()
         telemetry.watch_cache("signatures", self._signatures.__len__)
@@ -117,10 +118,10 @@ class Shared:
         self._leases.add(lease)
         return lease
 
-    def _provider(self, wanted: ProviderConfig) -> Provider:
+    def _provider(self, wanted: ProviderKey) -> Provider:
         if wanted not in self._providers:
             self._providers[wanted] = Provider(
-                wanted,
+                *wanted,
                 self._door(wanted),
                 clock=self.clock,
                 signatures=self._signatures,
@@ -128,8 +129,9 @@ class Shared:
             )
         return self._providers[wanted]
 
-    def _door(self, config: ProviderConfig) -> Door:
-        verify, places_max = config.ssl_verify, self.settings.idp_concurrency
+    def _door(self, wanted: ProviderKey) -> Door:
+        provider, reach = wanted
+        verify, places_max = provider.ssl_verify, self.settings.idp_concurrency
         if verify not in self._tls:
             self._tls[verify] = _tls_context(self.settings.idp_ca_file, verify=verify)
         http = HttpClient(
@@ -141,7 +143,7 @@ class Shared:
         return Door(
             http,
             places_max=places_max,
-            timeout_s=config.timeout,
+            timeout_s=reach.timeout_s,
             clock=self.clock,
             telemetry=self.telemetry,
         )
@@ -172,7 +174,7 @@ class Shared:
     async def _close(self, provider: Provider) -> None:
         await provider.aclose()
         issuer = provider.config.issuer
-        if all(config.issuer != issuer for config in self._providers):
+        if all(other.issuer != issuer for other, _ in self._providers):
             self.telemetry.forget_issuer(issuer)
 
     async def aclose(self) -> None:
@@ -196,19 +198,3 @@ def _tls_context(ca_file: str | None, *, verify: bool) -> ssl.SSLContext:
         position = SourcePosition(ca_file or "the system's certificates", 1, 1)
         message = f"cannot be read as PEM certificates: {error.strerror or 'not PEM'}"
         raise ConfigurationError([Diagnostic(position, "--idp-ca-file", message)]) from error
-
-
-def _provider_config(config: OpenIDConnect) -> ProviderConfig:
-    # With nothing to discover, the first of the extra keys are the only ones.
-    pseudo = config.provider.extra_jwks_uris[:1] if config.provider.using_pseudo_issuer else ()
-    return ProviderConfig(
-        issuer=config.provider.issuer,
-        issuers_allowed=config.token.issuers_allowed,
-        jwks_endpoint=config.provider.jwks_endpoint or next(iter(pseudo), None),
-        extra_jwks_uris=config.provider.extra_jwks_uris,
-        using_pseudo_issuer=config.provider.using_pseudo_issuer,
-        rediscovery_lifetime=config.reach.rediscovery_lifetime,
-        cache_ttl=config.reach.cache_ttl,
-        timeout=config.reach.timeout / 1000,
-        ssl_verify=config.provider.ssl_verify,
-    )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def issuers(authz: RunningAuthz) -> set[str]:
     """Whose providers are open."""
-    return {config.issuer for config in authz.shared._providers}
+    return {provider.issuer for provider, _ in authz.shared._providers}
 
 
 async def closed(authz: RunningAuthz) -> None:

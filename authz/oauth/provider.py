@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from authz.oauth.door import Door
     from authz.oauth.jwks import Key
     from authz.oauth.jwt import UnverifiedToken
+    from authz.parameters.provider import ProviderParameters, ReachParameters
     from authz.telemetry import Telemetry
 
     Fits = Callable[[], tuple[Key, ...]]
@@ -40,25 +41,6 @@ _log = logging.getLogger("authz.provider")
 WARM_UP_SECONDS: Final = (0.25, RETRY_SECONDS)
 # The timer that asks for due keys looks this often at most, and at least.
 _TIMER_SECONDS: Final = (1.0, FRESH_SECONDS[0])
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderConfig:
-    """What makes two plugins share one provider: every parameter that it depends on.
-
-    Times are in seconds.  ``issuers_allowed``: the accepted ``iss``; empty: the one that
-    discovery names.
-    """
-
-    issuer: str
-    issuers_allowed: tuple[str, ...]
-    jwks_endpoint: str | None
-    extra_jwks_uris: tuple[str, ...]
-    using_pseudo_issuer: bool
-    rediscovery_lifetime: float
-    cache_ttl: float
-    timeout: float
-    ssl_verify: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +69,8 @@ class Provider:
 
     def __init__(
         self,
-        config: ProviderConfig,
+        config: ProviderParameters,
+        reach: ReachParameters,
         door: Door,
         *,
         clock: Clock,
@@ -95,6 +78,7 @@ class Provider:
         telemetry: Telemetry,
     ) -> None:
         self.config = config
+        self._reach = reach
         self.door = door
         self.seen_keys = asyncio.Event()
         self._clock = clock
@@ -104,11 +88,11 @@ class Provider:
         self._signatures = signatures
         self._telemetry = telemetry
         self._sources = tuple(
-            KeySource(url, clock, fresh_s=config.cache_ttl)
+            KeySource(url, clock, fresh_s=reach.cache_ttl)
             for url in (None, *config.extra_jwks_uris)
         )
         self._primary = self._sources[issuers.PRIMARY]
-        self._looks = Looks(clock, rediscovery_s=config.rediscovery_lifetime)
+        self._looks = Looks(clock, rediscovery_s=reach.rediscovery_lifetime)
         # One call for each key set, and one to ask for all of them anew.
         self._single_flight: SingleFlight[None] = SingleFlight(calls_max=1 + len(self._sources))
         self._warm_up: asyncio.Task[None] | None = None
@@ -304,7 +288,7 @@ class Provider:
     async def _attempt(self, source: KeySource, fetch: Callable[[], Awaitable[None]]) -> None:
         """Fetch under the deadline; any failure is noted, so that the next call waits."""
         try:
-            async with within(self.config.timeout):
+            async with within(self._reach.timeout_s):
                 await fetch()
         except (Unavailable, Overloaded) as error:
             self._failed(source, error)
@@ -349,7 +333,7 @@ class Provider:
         return known
 
     def _jwks_uri(self) -> str:
-        uri = self.config.jwks_endpoint
+        uri = self.config.primary_jwks_uri
         if not uri and self._metadata is not None:
             uri = self._metadata.url_of(endpoints.JWKS)
         if not uri:

@@ -27,7 +27,7 @@ from authz.parameters.introspection import IntrospectionParameters
 from authz.parameters.kinds import declared
 from authz.parameters.memory import MemoryParameters
 from authz.parameters.possession import PossessionParameters
-from authz.parameters.provider import ProviderParameters, ReachParameters
+from authz.parameters.provider import ProviderKey, ProviderParameters, ReachParameters
 from authz.parameters.token import TokenParameters
 from authz.parameters.upstream import UpstreamParameters
 from authz.parameters.userinfo import UserinfoParameters
@@ -91,6 +91,11 @@ class OpenIDConnect:
     def flat(self) -> dict[str, Any]:
         """Return the values by Kong's names."""
         return {name: getattr(getattr(self, group), name) for name, group in GROUP_OF.items()}
+
+    @property
+    def provider_key(self) -> ProviderKey:
+        """What two plugins must have in common to share a provider."""
+        return self.provider, self.reach
 
     @property
     def exchange_key(self) -> tuple[str, ...]:

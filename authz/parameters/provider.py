@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from authz.parameters.common import (
     ASKED_OTHERWISE,
+    FILLED,
     FLAG,
     LIFETIME,
     MILLISECONDS_MAX,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderParameters:
-    """The identity provider: who it is, and whose keys it has."""
+    """The identity provider: who it is, and whose keys and tokens are accepted."""
 
     issuer: str = required(
         URL, becomes=DONE, referenceable=True, about="the URL of the identity provider"
@@ -39,6 +40,12 @@ class ProviderParameters:
         default=False,
         becomes=DONE,
         about="whether nothing is discovered: the issuer is then only a name",
+    )
+    issuers_allowed: tuple[str, ...] = param(
+        FILLED,
+        becomes=DONE,
+        referenceable=True,
+        about="the issuers that a token may name; else the provider's own",
     )
     jwks_endpoint: str | None = param(
         URL, becomes=DONE, about="where the keys are, instead of what is discovered"
@@ -69,13 +76,21 @@ class ProviderParameters:
         about="whether the parameters are compared with what is discovered",
     )
 
+    @property
+    def primary_jwks_uri(self) -> str | None:
+        """Where the first key set is; None: where discovery says.
+
+        With nothing to discover, the first of the extra sets is the first one.
+        """
+        pseudo = self.extra_jwks_uris[:1] if self.using_pseudo_issuer else ()
+        return self.jwks_endpoint or next(iter(pseudo), None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReachParameters:
     """How the provider is reached, and how long its word is kept.
 
-    Two plugins share one provider, its connections and its keys, if this group is equal
-    and ``ProviderParameters`` too.  A token does not depend on this group.
+    A token does not depend on this group.
     """
 
     timeout: int = param(
@@ -114,3 +129,12 @@ class ReachParameters:
     no_proxy: str | None = param(
         TEXT, becomes=NO_PROXY, about="hosts that are reached without a proxy"
     )
+
+    @property
+    def timeout_s(self) -> float:
+        """``timeout`` in seconds."""
+        return self.timeout / 1000
+
+
+ProviderKey = tuple[ProviderParameters, ReachParameters]
+"""What two plugins must have in common to share a provider, its connections and its keys."""

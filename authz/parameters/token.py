@@ -30,12 +30,6 @@ class TokenParameters:
     audience: tuple[str, ...] = param(
         FILLED, becomes=DONE, about="whom a token must be for; asked of the token endpoint too"
     )
-    issuers_allowed: tuple[str, ...] = param(
-        FILLED,
-        becomes=DONE,
-        referenceable=True,
-        about="the issuers that a token may name; else the provider's own",
-    )
     leeway: float = param(
         Number(minimum=0, maximum=LEEWAY_SECONDS_MAX),
         0,

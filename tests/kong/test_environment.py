@@ -270,7 +270,7 @@ def test_a_reference_reads_the_upper_case_variable() -> None:
         MY_ISSUER="https://other.example",
         PAIR='{"scope": "orders"}',
     )
-    assert read.token.issuers_allowed == ("https://other.example",)
+    assert read.provider.issuers_allowed == ("https://other.example",)
     assert read.exchange.scopes == ("orders",)
 
 

@@ -17,7 +17,8 @@ from authz.cache.memory import BoundedCache
 from authz.demo.idp import ABSENT
 from authz.oauth import jwt
 from authz.oauth.http import Response
-from authz.oauth.provider import Provider, ProviderConfig
+from authz.oauth.provider import Provider
+from authz.parameters.provider import ProviderParameters, ReachParameters
 from authz.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -451,21 +452,11 @@ class BrokenDoor:
 
 
 def provider(idp: RunningIdp, clock: Clock, door: Any) -> Provider:
-    config = ProviderConfig(
-        issuer=idp.issuer,
-        issuers_allowed=(),
-        jwks_endpoint=None,
-        extra_jwks_uris=(),
-        using_pseudo_issuer=False,
-        rediscovery_lifetime=30,
-        cache_ttl=HOUR,
-        timeout=10,
-        ssl_verify=True,
-    )
+    config, reach = ProviderParameters(issuer=idp.issuer), ReachParameters(cache_ttl=HOUR)
     signatures: BoundedCache[SignedToken] = BoundedCache(
         entries_max=10, bytes_max=100_000, timer=clock.monotonic
     )
-    return Provider(config, door, clock=clock, signatures=signatures, telemetry=Telemetry())
+    return Provider(config, reach, door, clock=clock, signatures=signatures, telemetry=Telemetry())
 
 
 async def test_JK_20_a_fault_of_ours_does_not_end_the_warm_up(
