@@ -1,10 +1,9 @@
-"""What the operator asks over HTTP: ``/livez``, ``/readyz``, ``/metrics``.
+"""The operator's pages over HTTP: ``/livez``, ``/readyz``, ``/metrics``.
 
-Served from a thread with a loop of its own, so that liveness is answered even
-while the loop that decides is busy.  Nothing here is secret and nothing can be
-changed, so the address may be one that a kubelet reaches.  Whoever reaches it may
-be anybody, so a connection has one request and a time for it, and one that says
-nothing gives its place to the next.  The home of starlette and uvicorn.
+A thread with its own loop serves them, so liveness is answered while the loop that
+decides is busy.  The pages hold no secret and change nothing, so the address may be
+one that a kubelet reaches.  Other peers may reach it too: a connection has one request
+and a deadline for it, and one that has sent no request gives way to a new one.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ DETAIL_LINES_MAX = 20
 REFUSALS_SHOWN_MAX = 5
 REFUSAL_CHARS_MAX = 1024
 REQUEST_BYTES_MAX = 16 * 1024
-# Each costs milliseconds that a decision waits for.
+# A page of metrics takes milliseconds, in which no decision is made.
 METRICS_AT_ONCE_MAX = 2
-# With several workers each is asked, and one that is stuck is waited for.
+# With several workers the page asks each of them, and waits for one that is stuck.
 READINESS_AT_ONCE_MAX = 8
 STOP_SECONDS = 2.0
 
@@ -54,7 +53,7 @@ class Limits:
     """What a peer may ask of these pages."""
 
     connections: int = 64
-    """At the same time; for a further one the oldest gives way, one without a request first."""
+    """Open at the same time.  A further one closes the oldest without a request, or the oldest."""
     head_seconds: float = 2
     """How long the head of a request may take to arrive whole, from the connection on."""
     connection_seconds: float = 15
@@ -81,7 +80,7 @@ class IdpStatus(Protocol):
 
 
 class Readiness(Protocol):
-    """What ``/readyz`` tells.  Asked from another thread: it reads, and does not wait."""
+    """What ``/readyz`` shows.  The pages' thread asks: an answer reads, and does not wait."""
 
     @property
     def ready(self) -> bool:
@@ -158,17 +157,17 @@ def _application(readiness: Readiness, registry: CollectorRegistry) -> Starlette
 def _in_turn(
     make: Callable[[Request], Response], at_once: int
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Make pages in threads, so many at once.
+    """Make at most ``at_once`` pages at the same time, in threads.
 
-    A connection that has ended leaves its request in the queue.  Nothing is made for
-    it: whoever asks and hangs up would else keep all others waiting.
+    The request of a connection that has ended stays in the queue, but no page is made for
+    it: otherwise peers that ask and hang up would keep all others waiting.
     """
     turns = asyncio.Semaphore(at_once)
 
     async def endpoint(request: Request) -> Response:
         async with turns:
             if await request.is_disconnected():
-                return Response()  # goes nowhere
+                return Response()  # nobody reads it
             return await run_in_threadpool(make, request)
 
     return endpoint
@@ -189,7 +188,7 @@ def _provider(provider: IdpStatus) -> list[str]:
 
 
 def _refused(readiness: Readiness) -> list[str]:
-    """Say that the files are not what is in force.  That is no reason to send calls elsewhere."""
+    """Return why the files are not in force.  The server is ready all the same."""
     problems = readiness.refused
     lines = [
         _visible(f"[-] configuration: reload refused: {problem}", REFUSAL_CHARS_MAX)
@@ -210,14 +209,14 @@ def _text(*lines: str, status: int = 200) -> Response:
 
 
 class _Connections:
-    """The places there are, and who has them, the oldest first."""
+    """The open connections, the oldest first, and how many there may be."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._open: dict[_Connection, None] = {}
 
     def enter(self, connection: _Connection) -> None:
-        """Take a place, if need be from another connection: nobody is refused."""
+        """Add a connection; if there are too many, close another one."""
         if len(self._open) >= self.limits.connections:
             silent = (one for one in self._open if not one.has_asked)
             oldest = next(silent, next(iter(self._open)))
@@ -226,20 +225,20 @@ class _Connections:
         self._open[connection] = None
 
     def leave(self, connection: _Connection) -> None:
-        """Give a place back; may be called again."""
+        """Remove a connection; may be called again."""
         self._open.pop(connection, None)
 
 
 class _Connection(asyncio.Protocol):
-    """uvicorn's protocol on a connection with one request and a time for it.
+    """uvicorn's protocol on a connection with one request and a deadline for it.
 
-    uvicorn by itself waits for a request, and for its answer to be read, for ever.
+    uvicorn itself sets no deadline for the request or for reading the answer.
     """
 
-    def __init__(self, connections: _Connections, **uvicorns: Any) -> None:  # noqa: ANN401 - its own affair
+    def __init__(self, connections: _Connections, **uvicorns: Any) -> None:  # noqa: ANN401 - uvicorn's arguments
         self.has_asked = False
         self._connections = connections
-        # The application finds this object in its scope: uvicorn hands the state on.
+        # uvicorn copies app_state into the scope, where the application finds this object.
         self._inner = H11Protocol(**{**uvicorns, "app_state": {_CONNECTION: self}})
         self._timers: tuple[asyncio.TimerHandle, ...] = ()
         self._transport: asyncio.Transport
@@ -295,7 +294,7 @@ def _configuration(app: Starlette, connections: _Connections) -> uvicorn.Config:
 
     return uvicorn.Config(
         asked,
-        # Named, not detected: what happens to be installed must not change how this behaves.
+        # Named, not detected: installed packages must not change how this behaves.
         loop="asyncio",
         http=cast("type[asyncio.Protocol]", partial(_Connection, connections)),
         ws="none",

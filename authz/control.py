@@ -1,7 +1,8 @@
-"""How the operator's own commands reach a server that runs: a Unix socket, for its owner only.
+"""The Unix socket on which ``authz reload`` asks a running server, for its owner only.
 
-Nothing that the network reaches can change the server, so this is no page of ``--admin``;
-and a signal carries no names.  A question is one line of JSON, and so is the answer.
+It is no page of ``--admin``, because nothing that the network reaches may change the
+server, and no signal, because a signal carries no names.  A question is one line of
+JSON, and so is the answer.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ if TYPE_CHECKING:
 
 LINE_BYTES_MAX = 1024 * 1024
 QUESTION_SECONDS = 5.0
-"""How long a command that has connected may take to ask."""
+"""How long a connected command may take to send its question."""
 ANSWER_SECONDS = 5.0
-"""How long it may take to read the answer."""
+"""How long a command may take to read the answer."""
 CONNECTIONS_MAX = 16
 
 
 class Control:
     """The server's side, from ``start`` to ``stop``.
 
-    ``reload`` is given the names that may be opened and returns why it was refused,
-    a line a problem; none: it was not.
+    ``reload`` takes the names that may be opened, and returns the problems for which the
+    reload was refused, a line each; none if it was not.
     """
 
     def __init__(self, address: UnixAddress, reload: Reload) -> None:
@@ -51,13 +52,13 @@ class Control:
         )
 
     async def stop(self) -> None:
-        """End; whoever waits for an answer gets none."""
+        """Stop listening; commands that wait for an answer get none."""
         if self._server is not None:
             self._server.close()
         for task in self._answering:
             task.cancel()
         await asyncio.gather(*self._answering, return_exceptions=True)
-        await asyncio.sleep(0)  # in which aborted connections are closed
+        await asyncio.sleep(0)  # the loop closes aborted connections in its next round
         self._until.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -78,7 +79,7 @@ class Control:
                 writer.close()
                 await writer.wait_closed()
         except (ConnectionError, TimeoutError, ValueError):
-            pass  # it went away, does not read, or is no command of ours
+            pass  # the peer went away, does not read, or is no authz reload
         finally:
             writer.transport.abort()
 
@@ -86,9 +87,9 @@ class Control:
 def ask_for_reload(
     address: UnixAddress, may_open: Iterable[str], *, seconds: float
 ) -> tuple[str, ...]:
-    """Have the server at ``address`` reload; return why it refused, a line a problem.
+    """Have the server at ``address`` reload; return the problems for which it refused.
 
-    ``OSError``: nobody is there, or there is no answer within ``seconds``.
+    Raises ``OSError`` if no server listens there or none answers within ``seconds``.
     """
     question = json.dumps({"may_open": sorted(set(may_open))}).encode() + b"\n"
     with socket.socket(socket.AF_UNIX) as connection:
@@ -100,11 +101,11 @@ def ask_for_reload(
     try:
         return tuple(map(str, json.loads(line)["problems"]))
     except (ValueError, LookupError, TypeError):
-        raise ConnectionError("it ended without an answer") from None
+        raise ConnectionError("it closed the connection without an answer") from None
 
 
 def _names(line: bytes) -> frozenset[str]:
-    """Read a question; raises ``ValueError`` for what is none."""
+    """Read a question; raises ``ValueError`` if it is none."""
     question = json.loads(line)
     names = question.get("may_open") if isinstance(question, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

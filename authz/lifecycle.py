@@ -1,4 +1,4 @@
-"""What every ``serve`` process does: it logs, obeys signals, and reloads one thing at a time.
+"""What every ``serve`` process does: log, obey signals, and run one reload at a time.
 
 The home of uvloop.
 """
@@ -44,9 +44,9 @@ def run_logged(
     *,
     pid: bool = False,
 ) -> int:
-    """Run to the end on a loop of its own, logging ``warnings`` first; return the exit code.
+    """Run ``serve`` to its end on a new loop, with logging; return the exit code.
 
-    With ``pid`` each line says whose it is.
+    ``warnings`` are logged first, a line each.  With ``pid`` each line carries the process id.
     """
     log = logs.setup(settings.log_level, settings.log_format, sys.stderr, pid=pid)
     for warning in warnings:
@@ -64,7 +64,7 @@ def run_logged(
 
 @contextmanager
 def obeyed_signals() -> Iterator[Signals]:
-    """Queue the signals that a server obeys, instead of what they would do by default."""
+    """Put the signals that a server obeys into a queue, in place of their default action."""
     loop = asyncio.get_running_loop()
     queue = Signals()
     for number in OBEYED:
@@ -77,23 +77,23 @@ def obeyed_signals() -> Iterator[Signals]:
 
 
 async def stop_signal(signals: Signals) -> None:
-    """Return when one comes that is not SIGHUP."""
+    """Return when a signal comes that is not SIGHUP."""
     while await signals.get() == signal.SIGHUP:
         pass
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A reload that was asked for, and who waits for what becomes of it."""
+    """A reload that was asked for, and the future that waits for its outcome, if any."""
 
     may_open: frozenset[str] = frozenset()
     asker: asyncio.Future[tuple[str, ...]] | None = None
 
 
 class Reloads:
-    """Reloads beside the signals, one after the other: a large file must not keep SIGTERM waiting.
+    """Runs reloads in a task, one after the other: a large file must not delay SIGTERM.
 
-    ``reload`` puts a new configuration in force, given the names that may be opened, or
+    ``reload`` takes the names that may be opened, and puts a new configuration in force, or
     raises and leaves the old one.
     """
 
@@ -101,7 +101,7 @@ class Reloads:
         self, reload: Callable[[frozenset[str]], Awaitable[None]], telemetry: Telemetry
     ) -> None:
         self.refused: tuple[str, ...] = ()
-        """Why the last reload was refused, a line a problem; nothing if it was not."""
+        """The problems for which the last reload was refused, a line each; empty if it was not."""
         self._reload = reload
         self._telemetry = telemetry
         self._task: asyncio.Task[None] | None = None
@@ -110,12 +110,12 @@ class Reloads:
         self._stopped = False
 
     def want(self) -> None:
-        """Reload; once more, if the files are being read already."""
+        """Reload; if a reload is under way, reload once more after it."""
         if _Wanted() not in self._waiting:
             self._put(_Wanted())
 
     async def ask(self, may_open: frozenset[str]) -> tuple[str, ...]:
-        """Reload, and return why that was refused, a line a problem."""
+        """Reload, and return the problems for which it was refused, a line each."""
         if self._stopped:
             return (STOPPING,)
         if len(self._waiting) >= RELOADS_WAITING_MAX:
@@ -127,7 +127,7 @@ class Reloads:
         return await asker
 
     async def stop(self) -> None:
-        """Give up what is under way, and tell whoever waits for it."""
+        """Cancel the reload under way, and answer those who wait."""
         self._stopped = True
         if self._task is not None:
             self._task.cancel()
@@ -145,13 +145,13 @@ class Reloads:
         while self._waiting:
             wanted = self._waiting.popleft()
             self.refused = await self._refused(wanted.may_open)
-            if wanted.asker is not None and not wanted.asker.done():  # it may have gone away
+            if wanted.asker is not None and not wanted.asker.done():  # not cancelled
                 wanted.asker.set_result((*self.refused, KEPT) if self.refused else ())
 
     async def _refused(self, may_open: frozenset[str]) -> tuple[str, ...]:
         try:
             await self._reload(may_open)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with the new, the old one works
+        except Exception as error:  # noqa: BLE001 - the configuration in force stays, whatever the error
             self._telemetry.reloaded("would_open" if isinstance(error, RouteOpened) else "failed")
             log_error(error, then=KEPT)
             return lines_of(error)
@@ -169,12 +169,12 @@ def log_error(error: Exception, *, then: str = "") -> None:
 
 
 def lines_of(error: Exception) -> tuple[str, ...]:
-    """Return what to say of an error, one line a problem; of one that is no verdict, no detail."""
+    """Return the lines to log for an error, one a problem; no detail of an unexpected one."""
     if isinstance(error, ConfigurationError):
         return tuple(map(str, error.problems))
     return (str(error),) if isinstance(error, ListenError) else (UNEXPECTED,)
 
 
 def _log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what escaped a task, without the reprs in ``context``: these hold anything."""
+    """Log an exception that escaped a task; the reprs in ``context`` may hold secrets."""
     _logger.error("%s", context["message"], exc_info=context.get("exception"))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Make = Callable[[Gateway, frozenset[str]], Awaitable[Configuration]]
 
 PATIENCE_SECONDS = 1.0
-"""How long readiness may take before a line says why it is not there yet."""
+"""How long a configuration may take to be ready before a line says why it is not."""
 
 _logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class _InForce:
 
 
 class Server:
-    """One run of the server.  Also what the operator's pages ask about readiness.
+    """One run of the server.  It is also the ``Readiness`` of the operator's pages.
 
     ``make`` returns the configuration to put in force at a reload, given the one in force and
     the names that may be opened; whatever it raises, the one in force stays.
@@ -136,7 +136,7 @@ class Server:
 
     def _begin(self, configuration: Configuration) -> None:
         """Have a configuration fetch what it needs, and tell health when it is ready."""
-        if self._settings.workers == 1:  # else the supervisor has told them, once for all
+        if self._settings.workers == 1:  # else the supervisor has logged them, once
             for notice in configuration.gateway.notices:
                 _logger.info("notice: %s", notice)
         configuration.start()
@@ -144,8 +144,8 @@ class Server:
         self._announcing = asyncio.create_task(self._announce(configuration))
 
     async def _announce(self, configuration: Configuration) -> None:
-        # After a reload health still says what it said: a moment without keys,
-        # while they are fetched, is not worth taking the server out of rotation.
+        # After a reload health stays as it was at first: the moment in which the keys of a
+        # new provider are fetched must not take the server out of rotation.
         try:
             async with asyncio.timeout(self._patience_seconds):
                 await configuration.wait_ready()
@@ -189,13 +189,13 @@ class Server:
         await self._reloads.stop()
         self._stop_announcing()
         await self._set_serving(serving=False)
-        # Whoever asks health needs time to hear it; until then calls still come.
+        # Clients poll health, so calls still come for a while.
         await asyncio.sleep(self._settings.drain_delay_seconds)
         await self._transport.stop(self._settings.grace_seconds)
         _logger.info("stopped")
 
     async def _close(self) -> None:
-        """Release everything, however the run ended; what is stopped already stays so."""
+        """Stop everything that has been started, however the run ended."""
         await self._reloads.stop()
         if self._control is not None:
             await self._control.stop()
@@ -225,10 +225,7 @@ class Server:
 
 
 def run(settings: Settings, environ: Mapping[str, str], warnings: Iterable[str] = ()) -> int:
-    """Run ``authz serve``; return the exit code.  Everything it says goes to the log.
-
-    ``warnings`` are what was found out before, a line each.
-    """
+    """Run ``authz serve``; return the exit code.  ``warnings`` are logged first, a line each."""
     return run_logged(settings, _serve(settings, environ), warnings)
 
 

@@ -40,8 +40,8 @@ class Limits:
     held_bytes: int = 128 * 1024 * 1024
     """How many bytes of Checks may have arrived and not be answered; more: 503 ``overloaded``.
 
-    Room for more small ones than ``Service`` takes at once.  Native only: grpcio keeps
-    what arrives.
+    Enough for more small ones than ``Authorizer`` takes at once.  Native only: grpcio
+    keeps everything that arrives.
     """
     held_bytes_per_connection: int = 32 * 1024 * 1024
     """Of these, how many may be of one connection."""
@@ -50,20 +50,20 @@ class Limits:
     """Further ones wait in the kernel.  Native only: grpcio has no such bound."""
     streams_per_connection: int = 1024
     pending_resets: int = 1024
-    """Streams taken back before we saw them; one more, and the peer is hung up on (CVE-2023-44487).
+    """Streams reset before we saw them; one more closes the connection (CVE-2023-44487).
 
-    As many as may be open at once: an Envoy that gives all of them up is no attacker.
+    As many as may be open at once: an Envoy that resets all of them is no attacker.
     """
     stream_errors: int = 1024
-    """Streams that a peer made us take back; one more, and it is hung up on (CVE-2025-8671)."""
+    """Streams that a peer made us reset; one more closes the connection (CVE-2025-8671)."""
     handshake_seconds: float = 10
-    """How long a new connection may take to say that it is one, TLS and HTTP/2."""
+    """How long the handshakes of a new connection, TLS and HTTP/2, may take."""
     handshakes: int = 1024
-    """Connections over TCP that have not said so yet; a further one is hung up on.  Native only."""
+    """TCP connections whose handshakes are under way; a further one is closed.  Native only."""
     handshakes_per_source: int = 128
     """Of these, how many may come from one address (of IPv6: one /64)."""
     ping_seconds: float = 60
-    """A peer that vanished without a word is noticed, and its streams ended."""
+    """How often a peer is pinged, so that the streams of one that has vanished end."""
     ping_timeout_seconds: float = 20
     connection_age_seconds: float = 1800
     """After so long, a tenth more or less, a caller is asked to connect anew; 0: never."""
@@ -100,7 +100,7 @@ async def answer(service: CheckService, wire: bytes, deadline: float | None) -> 
     """Ask ``service``; an exception that escapes it is answered too, never told to Envoy."""
     try:
         return await service.check(wire, deadline)
-    except Exception as error:  # noqa: BLE001 - that it is none that we know is the point
+    except Exception as error:  # noqa: BLE001 - Envoy must not see the text of any exception
         return service.fault(error)
 
 
@@ -139,7 +139,7 @@ class Transport(Protocol):
         """
 
     async def set_serving(self, serving: bool, /) -> None:
-        """Say through gRPC health whether calls should be sent here."""
+        """Set what gRPC health answers."""
 
     async def stop(self, grace_seconds: float, /) -> None:
         """Take no new calls, let those in flight end for so long, then end them."""

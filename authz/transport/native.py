@@ -123,7 +123,7 @@ class NativeTransport:
             self._until_stop.close()
             return
         self._server.stop(grace_seconds)
-        # Not awaited itself: this wait may be cancelled, the server's end may not.
+        # asyncio.wait: cancelling this wait must not cancel the end of the server.
         await asyncio.wait([self._running])
         try:
             self._running.result()
@@ -156,7 +156,7 @@ class NativeTransport:
 
 
 class _Calls:
-    """What the server's thread calls: ``cached`` at once, the rest by way of the loop."""
+    """What the server's thread calls: it runs ``cached`` itself, and hands the rest to the loop."""
 
     def __init__(self, service: CheckService) -> None:
         self.cached = service.cached
@@ -167,15 +167,15 @@ class _Calls:
         self._loop: asyncio.AbstractEventLoop
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Before the first call: where they are answered."""
+        """Set the loop that answers; before the first call."""
         self._loop = loop
 
     def submit(self, call: Call) -> None:
-        """Have a call answered that memory cannot answer."""
+        """Have the loop answer a call for which there is no cached answer."""
         self._loop.call_soon_threadsafe(self._begin, call)
 
     def http1_peer(self) -> None:
-        """Say that a peer speaks HTTP/1; called once at most."""
+        """Log that a peer speaks HTTP/1; called once at most."""
         _logger.warning(
             "a peer speaks HTTP/1 where gRPC, which is HTTP/2, is spoken; it was hung up on, and "
             "its callers get an empty 503. If it is Envoy: its cluster for authz lacks "
@@ -183,11 +183,11 @@ class _Calls:
         )
 
     def cancel(self, call: Call) -> None:
-        """End a call whose caller has gone; what was submitted before begins before."""
+        """Cancel a call whose caller has gone; the loop runs this after its ``submit``."""
         self._loop.call_soon_threadsafe(self._end, call)
 
     async def ended(self) -> None:
-        """Return once no call is left: those that the server gave up are being cancelled."""
+        """Return once no call is left; the server has cancelled those that it gave up."""
         while self._tasks:
             await asyncio.wait(self._tasks.values())
 
@@ -203,7 +203,7 @@ class _Calls:
 
     def _forget(self, call: Call) -> None:
         del self._tasks[call]
-        call.close()  # whatever ended the task, the caller does not wait for more
+        call.close()  # however the task ended, no answer follows
 
     async def _answer(self, call: Call) -> None:
         remaining = call.time_remaining()

@@ -1,4 +1,4 @@
-"""The rules for addresses: who may have one, and who may connect to it."""
+"""Binding addresses: which process may have one, and who may connect to it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BACKLOG_CONNECTIONS = 1024
 def listen(
     address: Address, until: ExitStack, *, reuse_port: bool = False, umask: int = SOCKET_UMASK
 ) -> socket.socket:
-    """Listen on ``address``; whatever that takes is given back at the end of ``until``.
+    """Listen on ``address``; everything is released at the end of ``until``.
 
     ``umask`` says who may connect to a Unix socket.  Raises ``ListenError``.
     """
@@ -80,7 +80,7 @@ def group_only() -> AbstractContextManager[None]:
 
 @contextmanager
 def _masked(umask: int) -> Iterator[None]:
-    """Around the making and not a chmod after it: in between, anyone could connect."""
+    """Set the umask while a socket is made: before a later chmod anyone could connect."""
     before = os.umask(umask)
     try:
         yield
@@ -92,10 +92,10 @@ def _masked(umask: int) -> Iterator[None]:
 def unix_socket(path: Path) -> Iterator[None]:
     """Own the socket at ``path``, by a lock on a file beside it, as long as the context lasts.
 
-    A socket that a dead server left behind is unlinked.  gRPC unlinks whatever
-    is at the path and binds anew, so a second server would take over silently;
-    the lock, which ends with its process, decides.  It is for the owner and the
-    group, whoever may connect: the next server may be another user of that group.
+    A socket that a dead server left behind is unlinked.  gRPC unlinks any socket at the
+    path and binds anew, so a second server would take over silently; the lock prevents
+    it, and ends with its process.  Owner and group may take the lock, whoever may
+    connect: the next server may run as another user of the group.
     """
     refusal = f"cannot listen on unix:{path}"
     try:

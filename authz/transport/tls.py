@@ -1,4 +1,4 @@
-"""The listener's certificate: read from files, and anew when these change."""
+"""The listener's certificate: read from files, and read anew when they change."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Certificate:
 
 
 class CertificateFiles:
-    """What the files hold.  Looks at them whenever asked; any thread may ask.
+    """The certificate in the files.  It looks at them at each call; any thread may call.
 
-    Raises ``ListenError`` if they cannot be used; once they could, the last that
-    could be used stays in force, and the log says why the new one is not.
+    The constructor raises ``ListenError`` if they cannot be used.  Later the last
+    certificate that could be used stays in force, and the log says why a new one is not.
     """
 
     def __init__(self, chain: str, key: str, client_ca: str | None) -> None:
@@ -57,7 +57,7 @@ class CertificateFiles:
             try:
                 versions = self._versions()
                 if anew or versions != self._seen:
-                    # Before it is read: what is refused now is not read for every handshake.
+                    # Set before reading: refused files are not read again at every handshake.
                     self._seen = versions
                     self._current = self._read()
                     self._complaint = ""
@@ -67,12 +67,12 @@ class CertificateFiles:
             return self._current
 
     def _complain(self, why: str) -> None:
-        if why != self._complaint:  # once, and not at every handshake
+        if why != self._complaint:  # log it once, not at every handshake
             self._complaint = why
             _logger.error("the certificate of before stays in force: %s", why)
 
     def _versions(self) -> _Versions:
-        # Links are followed: Kubernetes replaces a secret by turning one.
+        # Links are followed: Kubernetes replaces a secret by changing a link.
         stats = [Path(path).stat() for path in self._paths()]
         return tuple((one.st_mtime_ns, one.st_ctime_ns, one.st_ino, one.st_size) for one in stats)
 
@@ -91,7 +91,7 @@ class CertificateFiles:
         if self._client_ca is not None:
             _check_authority(self._client_ca)
         if self._versions() != self._seen:
-            # The halves may be of two pairs.  The next handshake looks again.
+            # Chain and key may not belong together.  The next handshake looks again.
             raise ValueError(f"{self._chain} changed while it was read")
         return certificate
 
@@ -105,10 +105,10 @@ def _read_bytes(path: str) -> bytes:
 
 
 def _check(chain: str, key: str) -> None:
-    """Find out whether the certificate is one, and the key its own."""
+    """Raise ``ValueError`` unless the chain is a certificate and the key is its key."""
 
     def refuse_password() -> str:
-        # Without this OpenSSL asks on the terminal.
+        # Without this OpenSSL asks for a password on the terminal.
         raise ValueError(f"{key}: the key is encrypted: nobody is here to type its password")
 
     try:

@@ -1,10 +1,10 @@
 """The orders that a supervisor gives a worker, and the reports that come back.
 
-The channel is a pair of sockets without a name, the worker's end being its
-standard input: nobody else can reach it, and its end tells each side that the
-other one is gone, however it went.  Orders go down pickled; they come from the
-process that started this one.  What comes up is JSON, a line a report, for a
-supervisor need not trust a process that reads what callers send.
+The channel is a pair of sockets without a name; the worker's end is its standard
+input.  So no other process can reach it, and when it closes each side knows that
+the other one has ended.  Orders are pickled: the worker trusts the process that
+started it.  Reports are JSON, a line each: the supervisor does not trust a process
+that reads what callers send.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _HANDOVER_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Serve this; the first order, and once only."""
+    """Serve this configuration; the first order, sent once."""
 
     settings: Settings
     sources: Sources
     number: int = 0
-    """Of the configuration: how many times it has been replaced."""
+    """How many times the configuration has been replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def written(order: Order) -> bytes:
 
 
 def next_order(channel: BinaryIO) -> Order | None:
-    """Wait for the next order; ``None``: the supervisor is gone."""
+    """Wait for the next order; ``None`` if the supervisor has ended."""
     try:
         order: Order = pickle.load(channel)  # noqa: S301 - from the process that started this one
     except (EOFError, OSError, pickle.UnpicklingError):  # also in the middle of an order
@@ -80,13 +80,13 @@ def next_order(channel: BinaryIO) -> Order | None:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a worker that listens is doing, and what it has counted."""
+    """The state of a worker that listens, and its metrics."""
 
     ready: bool
     providers: Sequence[IdpStatus]
     metrics: metrics.Metrics
     number: int = 0
-    """Of the configuration in force there."""
+    """The number of the configuration that is in force in it."""
 
     def line(self) -> bytes:
         """Return the report as it crosses the channel."""
@@ -96,7 +96,7 @@ class Report:
 
     @classmethod
     def of(cls, line: bytes) -> Report:
-        """Read a report; raises ``ValueError`` for what is none."""
+        """Read a report; raises ``ValueError`` if it is none."""
         try:
             ready, providers, packed, number = json.loads(line)
             return cls(

@@ -1,4 +1,4 @@
-"""The metrics of several processes as one: what Prometheus reads of all workers."""
+"""The metrics of all workers merged into one page for Prometheus."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     Rule = Callable[[float, float], float]
 
 Metrics = list[Metric]
-"""What one process tells at one moment."""
+"""The metrics of one process at one moment."""
 
 RULES: Final[dict[str, Rule]] = {
     "authz_build": max,
     "authz_cache_entries": operator.add,
     "authz_config_last_reload_successful": min,
-    # Each worker takes what the supervisor has read: one reload, however many take it.
+    # The supervisor reads the files once, and each worker counts that reload.
     "authz_config_reloads": max,
     "authz_jwks_fetched_timestamp_seconds": max,
     "authz_jwks_keys": min,
 }
-"""By metric, how two processes' values make one.  Others are summed, as counters are."""
+"""How the values of two processes are merged, by metric.  All others are added."""
 
 COUNTERS: Final = frozenset({"counter", "histogram"})
 """Types whose values stay true when their process has ended."""
@@ -44,7 +44,7 @@ class WorkerTelemetry:
         )
         missed = Counter(
             "authz_worker_reports_missed",
-            "Times that a worker did not say in time how it is.",
+            "Times that a worker did not report in time.",
             registry=registry,
         )
         self.listening = listening.set
@@ -73,7 +73,7 @@ def snapshot(registry: CollectorRegistry) -> Metrics:
 
 
 def merge(processes: Iterable[Metrics]) -> Metrics:
-    """Make one value of those that several processes have for a series."""
+    """Merge the values that several processes have for the same series."""
     kinds: dict[str, Metric] = {}
     values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
     for metric in (metric for process in processes for metric in process):
@@ -95,7 +95,7 @@ def merge(processes: Iterable[Metrics]) -> Metrics:
 
 
 def _rule(metric: Metric, sample: Sample) -> Rule:
-    # When a series began: for all of them, when the first one did.
+    # A series began when the first of the processes began it.
     return min if sample.name.endswith("_created") else RULES.get(metric.name, operator.add)
 
 

@@ -1,4 +1,4 @@
-"""A port that several processes share, and no stranger with them."""
+"""A port that the workers share, and no other process."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def reserve(address: Address) -> tuple[TcpAddress, socket.socket]:
     """Take a port for this process and those that it starts.
 
-    Returns it with its real number, and the socket that keeps it until it is
-    closed: bound, never listening, so no call ends there.  Raises ``ListenError``
-    if anybody has the port, be it another authz that would share it.
+    Returns the address with its real port, and the socket that holds the port until it
+    is closed: it is bound and never listens, so it takes no call.  Raises
+    ``ListenError`` if another process has the port, also if that one would share it.
     """
     if isinstance(address, UnixAddress):
         raise ListenError(
@@ -28,8 +28,8 @@ def reserve(address: Address) -> tuple[TcpAddress, socket.socket]:
     ipv6 = ":" in address.host
     family = socket.AF_INET6 if ipv6 else socket.AF_INET
     try:
-        # Alone at first, for SO_REUSEPORT on both sides is all that it takes to
-        # join (socket(7)); shared only once nobody else can have got in.
+        # First without SO_REUSEPORT: with it on both sides any process of this user could
+        # join (socket(7)).  It is set once no other process can have bound the port.
         with socket.create_server(
             (address.host, address.port), family=family, dualstack_ipv6=ipv6
         ) as alone:
@@ -44,8 +44,8 @@ def _hold(family: socket.AddressFamily, where: tuple[str, int]) -> socket.socket
     holder = socket.socket(family)
     try:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        # To get past connections that an earlier server has left in TIME_WAIT, and
-        # off again: with it on both sides a stranger could listen where nobody does.
+        # SO_REUSEADDR passes over connections in TIME_WAIT of an earlier server.  Then it is
+        # off again: with it on both sides another process could listen on the port.
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(where)
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)

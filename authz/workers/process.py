@@ -1,4 +1,4 @@
-"""One worker, as its supervisor sees it."""
+"""One worker process, as the supervisor sees it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from authz.workers.metrics import Metrics
 
 REPORT_SECONDS = 0.5
-"""How long a worker may take to say how it is: less than a probe's second."""
+"""How long a worker may take to report: less than the second of a usual probe."""
 
 
 class WorkerProcess:
-    """A process that was started, and the supervisor's end of the channel to it."""
+    """A started process, and the supervisor's end of the channel to it."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class WorkerProcess:
 
     @classmethod
     async def start(cls, environ: Mapping[str, str]) -> WorkerProcess:
-        """Start a process that waits for orders; raises ``OSError`` if there cannot be one."""
+        """Start a process that waits for orders; raises ``OSError`` if that fails."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = _spawn(theirs, environ)
@@ -52,25 +52,25 @@ class WorkerProcess:
         return cls(process, reader, writer)
 
     def begin(self, start: Start) -> None:
-        """Have it serve, and say so when it listens."""
+        """Have it serve, and report as soon as it listens."""
         self.order(start)
         self.order(ReportRequest())
 
     def order(self, order: Order) -> None:
-        """Send an order; one that is gone misses nothing."""
+        """Send an order, unless the worker has ended."""
         if not self._writer.is_closing():
             self._writer.write(written(order))
 
     async def report(self) -> Report | None:
-        """Return how it is; ``None`` if it does not say so in time, or has ended."""
-        if self._report is None:  # else somebody has asked already
+        """Return a report; ``None`` if none comes in time, or the worker has ended."""
+        if self._report is None:  # else a request is under way
             self._report = asyncio.get_running_loop().create_future()
             self.order(ReportRequest())
         done, _ = await asyncio.wait((self._report,), timeout=REPORT_SECONDS)
         return next(iter(done)).result() if done else None
 
     async def read_reports(self) -> None:
-        """Take its reports until it is gone."""
+        """Read its reports until it ends."""
         try:
             while line := await self._reader.readline():
                 self._received(Report.of(line))
@@ -80,7 +80,7 @@ class WorkerProcess:
         self._writer.close()
 
     async def exit_code(self) -> int:
-        """Return it once the process has ended; that of a signal is negative."""
+        """Return the exit code once the process has ended; negative if a signal ended it."""
         return await asyncio.to_thread(self._process.wait)
 
     def kill(self) -> None:
@@ -88,7 +88,7 @@ class WorkerProcess:
         self._process.kill()
 
     def _received(self, report: Report | None) -> None:
-        """Hand a report to whoever has asked; ``None``: there will be none."""
+        """Answer those who wait for a report; ``None``: the worker has ended."""
         if report is not None:
             self.listens = True
             self.counted = counters(report.metrics)
@@ -98,8 +98,8 @@ class WorkerProcess:
 
 
 def _spawn(channel: socket.socket, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    # Blocked there too, and for good: a terminal or systemd signals every process
-    # at once, and a worker that also heard the supervisor would hear it twice.
+    # Blocked in the worker for good: a terminal or systemd signals every process at once,
+    # and the worker would get each signal a second time from the supervisor.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, OBEYED)
     try:
         return subprocess.Popen(

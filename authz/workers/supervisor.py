@@ -1,4 +1,4 @@
-"""The supervisor: holds the ports, keeps the workers, answers the operator for all of them."""
+"""The supervisor: it holds the ports, replaces workers, and answers the operator for all."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 PAUSE_SECONDS_MIN = 0.1
 PAUSE_SECONDS_MAX = 30.0
 STEADY_SECONDS = 60.0
-"""A worker that has lived for so long was not part of a crash loop."""
+"""A worker that has run for so long did not end in a crash loop."""
 TAKEN_POLL_SECONDS = 0.05
 TAKEN_POLLS_MAX = 400
-"""So often workers are asked whether they have put in force what was accepted: for 20 s."""
+"""How often the workers are asked whether the accepted configuration is in force: for 20 s."""
 FORCED_SECONDS = 5.0
 """How long a worker may take to end at once."""
 
@@ -62,7 +62,7 @@ async def _supervise(settings: Settings, environ: Mapping[str, str]) -> int:
             ports.enter_context(holder)
             addresses.append(address)
         settings = replace(settings, listen=tuple(addresses))
-        # Of its own: what is built here answers no call, and is no metric of this server.
+        # With metrics that nobody reads: what is built here answers no call.
         async with Shared(settings, Telemetry()) as shared:
             loader = Loader(shared, environ)
             supervisor = Supervisor(settings, environ, signals, loader, await loader.load())
@@ -70,10 +70,10 @@ async def _supervise(settings: Settings, environ: Mapping[str, str]) -> int:
 
 
 class Supervisor:
-    """One run with several workers.  Also what the operator's pages ask about them.
+    """One run with several workers.  It is also the ``Readiness`` of the operator's pages.
 
-    Every worker gets the bytes that were ``loaded``, also one that is started later,
-    whatever has become of the files.
+    Every worker gets the bytes of the configuration that was accepted last, also a worker
+    that is started later, when the files may have changed.
     """
 
     def __init__(
@@ -150,9 +150,9 @@ class Supervisor:
             _logger.info("notice: %s", notice)
 
     async def _reload(self, may_open: frozenset[str]) -> None:
-        """Accept the new configuration once for all, and hand it to every worker.
+        """Accept the new configuration once for all workers, and send it to each.
 
-        Certificates are read anew in any case, as one process does it.
+        The workers read the certificates anew in either case, as a single process does.
         """
         try:
             loaded = await self._loader.load(self._gateway, may_open)
@@ -172,10 +172,10 @@ class Supervisor:
             if all(report.number >= number for report in await self._reports()):
                 return refused
             await asyncio.sleep(TAKEN_POLL_SECONDS)
-        return (*refused, "accepted, and not yet in force in every worker: see the log")
+        return (*refused, "accepted, but not yet in force in every worker: see the log")
 
     async def _drain(self, ended: asyncio.Future[list[None]]) -> int:
-        """Let every worker drain; end them at once if another signal comes, or time is up."""
+        """Let every worker drain; at another signal, or when time is up, end them at once."""
         _logger.info("stopping")
         self._stopping.set()
         await self._reloads.stop()
@@ -210,19 +210,19 @@ class Supervisor:
             if self._stopping.is_set():
                 return
             if not listened:
-                # Why, it has said itself; as with one process, nothing starts then.
+                # The worker has logged why.  As with one process, the start fails.
                 self._give_up()
                 return
             pause = next_pause(pause, self._loop.time() - began)
             await self._pause(pause)
 
     def _give_up(self) -> None:
-        if not self._code:  # another worker may have been faster
+        if not self._code:  # else another worker has failed before
             self._code = 1
             self._signals.put_nowait(signal.SIGTERM)
 
     async def _run_worker(self) -> bool:
-        """Run one worker to its end; return whether it has ever listened."""
+        """Run one worker until it ends; return whether it has listened."""
         try:
             worker = await WorkerProcess.start(self._environ)
         except OSError as error:
@@ -230,7 +230,7 @@ class Supervisor:
             return False
         self._workers.add(worker)
         worker.begin(Start(self._workers_settings, self._sources, self._number))
-        if self._stopping.is_set():  # since it was started
+        if self._stopping.is_set():  # the stop came while it was started
             worker.order(Stop())
         await worker.read_reports()
         self._workers.discard(worker)
@@ -240,7 +240,7 @@ class Supervisor:
             fields = {"worker": worker.pid, "code": code}
             _logger.warning("a worker ended", extra={"fields": fields})
         if code and self._stopping.is_set():
-            self._code = 1  # what it was doing is lost
+            self._code = 1  # its calls in flight are lost
         return worker.listens
 
     async def _pause(self, seconds: float) -> None:
@@ -268,7 +268,7 @@ class Supervisor:
         return self._reloads.refused
 
     def status(self) -> Sequence[IdpStatus]:
-        """Return the state of each identity provider, as the worker has it that lacks it."""
+        """Return the state of each identity provider; of one that a worker lacks, that worker's."""
         found: dict[str, IdpStatus] = {}
         for report in self._asked(self._reports()):
             for provider in report.providers:
@@ -287,10 +287,10 @@ class Supervisor:
         return [report for _, report in await self._asked_workers() if report is not None]
 
     async def _merged(self) -> Metrics:
-        """Return the metrics of all processes that are and were.
+        """Return the metrics of all processes, of workers that have ended too.
 
-        Of a worker that does not answer in time the counters are the last ones,
-        so that no total falls, and the gauges are left out.
+        Of a worker that does not report in time the last counters are taken, so that no
+        total falls, and no gauges.
         """
         reported = []
         for worker, report in await self._asked_workers():
@@ -312,7 +312,8 @@ class Supervisor:
 def next_pause(before: float, lived_seconds: float) -> float:
     """Return how long to wait before a worker is replaced, in seconds.
 
-    Doubled each time, up to a bound, unless the last one had a life.
+    It doubles up to ``PAUSE_SECONDS_MAX``, and starts again after a worker that ran for
+    ``STEADY_SECONDS``.
     """
     if lived_seconds >= STEADY_SECONDS:
         return PAUSE_SECONDS_MIN

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Serve as the supervisor says at the other end of standard input; return the exit code."""
+    """Serve as ordered by the supervisor, through standard input; return the exit code."""
     channel = socket.socket(fileno=os.dup(sys.stdin.fileno()))
     orders = channel.makefile("rb")
     start = next_order(orders)
@@ -46,9 +46,9 @@ def main() -> int:
 
 
 class Worker:
-    """The server of this process, and the thread in which orders are obeyed.
+    """The server of this process, and the thread that carries out orders.
 
-    A thread, so that the supervisor gets its report while the loop is busy.
+    It is a thread so that the supervisor gets a report while the loop is busy.
     """
 
     def __init__(self, start: Start, channel: socket.socket, orders: BinaryIO) -> None:
@@ -66,7 +66,7 @@ class Worker:
 
     async def _serve(self, loader: Loader) -> int:
         async def make(_in_force: Gateway, _may_open: frozenset[str]) -> Configuration:
-            # What this opens the supervisor has allowed: to judge again might part the workers.
+            # The supervisor has judged what this opens; judging again could divide the workers.
             return await self._configuration(loader)
 
         signals = Signals()
@@ -82,7 +82,7 @@ class Worker:
             daemon=True,
         )
         if not running.done():
-            orders.start()  # and not before: the first report says that it listens
+            orders.start()  # not earlier: the first report means that the server listens
         return await running
 
     async def _configuration(self, loader: Loader) -> Configuration:
@@ -96,14 +96,14 @@ class Worker:
         """Carry out orders until the supervisor is gone, and then end."""
 
         def send(number: signal.Signals) -> None:
-            with suppress(RuntimeError):  # the loop has ended, and the process is about to
+            with suppress(RuntimeError):  # the loop has ended, and the process will
                 loop.call_soon_threadsafe(signals.put_nowait, number)
 
         stopping = False
         while (order := next_order(self._orders)) is not None:
             match order:
                 case ReportRequest():
-                    with suppress(OSError):  # the next order says that nobody is there
+                    with suppress(OSError):  # the supervisor has ended: next_order returns None
                         self._channel.sendall(self._report(server).line())
                 case Reload():
                     self._wanted = order
@@ -113,7 +113,7 @@ class Worker:
                 case Stop():
                     stopping = True
                     send(signal.SIGTERM)
-        # The supervisor is gone: end as it would have asked, and do not outlive it for long.
+        # The supervisor has ended: drain as it would have ordered, and end soon after it.
         if not stopping:
             send(signal.SIGTERM)
         time.sleep(stop_seconds(self._settings))
