@@ -33,6 +33,12 @@ def issuers(authz: RunningAuthz) -> set[str]:
     return {provider.issuer for provider, _ in authz.shared._providers}
 
 
+async def reload(authz: RunningAuthz, of: Gateway) -> None:
+    """Reload, and return once the keys are there: no request to a provider is left half-way."""
+    authz.reload(of)
+    await authz.configuration.wait_ready()
+
+
 async def closed(authz: RunningAuthz) -> None:
     """Return once what nobody uses any more is closed."""
     await asyncio.gather(*authz.shared._closing)
@@ -46,8 +52,7 @@ async def test_a_provider_that_no_configuration_uses_is_closed(
 ) -> None:
     authz = make_authz()
     with RunningIdp() as other:
-        authz.reload(gateway(other))
-        assert not authz.configuration.ready
+        await reload(authz, gateway(other))
         await closed(authz)
 
         assert issuers(authz) == {other.issuer}
@@ -63,8 +68,8 @@ async def test_calls_in_a_configuration_that_was_replaced_end_as_they_began(
     in_flight = asyncio.create_task(authz.basic())
     await idp.reached("token")
     with RunningIdp() as other, RunningIdp() as third:
-        authz.reload(gateway(other))
-        authz.reload(gateway(third))
+        await reload(authz, gateway(other))
+        await reload(authz, gateway(third))
         assert issuers(authz) == {idp.issuer, third.issuer}
         hold.set()
 
@@ -105,7 +110,7 @@ async def test_a_configuration_that_retires_late_leaves_the_newest_ones_provider
         authz = make_authz()
         in_flight = asyncio.create_task(authz.basic())
         await idp.reached("token")
-        authz.reload(gateway(other))
+        await reload(authz, gateway(other))
         authz.reload(gateway(idp, display_errors=True))
         hold.set()
         assert (await in_flight).allowed
@@ -162,8 +167,7 @@ async def test_the_series_of_an_issuer_end_with_its_last_provider(
     await closed(authz)
     assert f'authz_jwks_keys{{issuer="{idp.issuer}",use="usable"}} 1.0' in authz.metrics()
     with RunningIdp() as other:
-        authz.reload(gateway(other))
-        await authz.configuration.wait_ready()
+        await reload(authz, gateway(other))
         await closed(authz)
 
         assert f'issuer="{idp.issuer}"' not in authz.metrics()
