@@ -104,7 +104,7 @@ async def test_a_server_that_ends_meanwhile_is_said_to_have_given_no_answer(
         reloading.go.clear()
         asking = asyncio.create_task(asyncio.to_thread(ask_for_reload, address, [], seconds=20))
         await reloading.arrived.get()
-    with pytest.raises(ConnectionError, match="ended without an answer"):
+    with pytest.raises(ConnectionError, match="closed the connection without an answer"):
         await asking
 
 

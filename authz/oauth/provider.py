@@ -261,6 +261,7 @@ class Provider:
             if source is self._primary or source.fetched:
                 if self._single_flight.is_under_way(source):
                     await self._ask(source)  # it may have begun before the key was taken back
+                source.refresh_at = 0.0  # due until it is there: a call that fails is repeated
                 await self._ask(source)
 
     def _ask_for_due_keys(self) -> None:

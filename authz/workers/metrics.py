@@ -25,6 +25,7 @@ RULES: Final[dict[str, Rule]] = {
     "authz_config_last_reload_successful": min,
     # The supervisor reads the files once, and each worker counts that reload.
     "authz_config_reloads": max,
+    "authz_idp_clock_ahead_seconds": max,
     "authz_jwks_fetched_timestamp_seconds": max,
     "authz_jwks_keys": min,
 }
