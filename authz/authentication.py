@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from authz import credentials
 from authz.cache.memory import BoundedCache
-from authz.errors import Reason, Unauthenticated
+from authz.errors import IdpOutage, Reason, Unauthenticated, Unavailable
 from authz.model import PairCredential
 
 if TYPE_CHECKING:
@@ -81,8 +81,23 @@ class Authentication:
 async def _first_to_know(
     methods: Sequence[Method], presented: Credential, request: Request
 ) -> Identity:
+    """Ask the methods in turn.
+
+    One that cannot tell, for a fault that is not the caller's, leaves the word to the
+    others; if none of them knows the credential, it is still not known to be bad.  While
+    the provider is out nobody else is asked: all of them ask that provider.
+    """
+    trouble: Unavailable | None = None
     for method in methods:
-        identity = await method.authenticate(presented, request)
-        if identity is not None:
-            return identity
-    raise methods[-1].unknown(presented)
+        try:
+            identity = await method.authenticate(presented, request)
+        except IdpOutage:
+            raise
+        except Unavailable as error:
+            trouble = trouble or error
+        except Unauthenticated as error:
+            raise (trouble or error) from None
+        else:
+            if identity is not None:
+                return identity
+    raise trouble or methods[-1].unknown(presented)

@@ -15,6 +15,7 @@ from authz.kong.router import Router
 from authz.methods import METHODS
 from authz.methods.base import MethodContext
 from authz.model import Diagnostic
+from authz.oauth.assertion import UnusableKeyError
 from authz.oauth.issuers import UndecidedKeysError
 from authz.oauth.verifier import TokenVerifier
 from authz.pipeline import Pipeline, Policy
@@ -115,7 +116,7 @@ def _authorizer(gateway: Gateway, shared: Shared, lease: Lease) -> Authorizer:
     directory = ConsumerDirectory(gateway.consumers)
     # Plugins of equal parameters share one policy.
     policies = {
-        config: _policy(_context(plugin, shared, lease), directory)
+        config: _policy(_context(plugin, shared, lease), directory, plugin)
         for config, plugin in {plugin.config: plugin for plugin in gateway.plugins}.items()
     }
     router = Router(gateway, lambda plugin: policies[plugin.config])
@@ -129,11 +130,16 @@ def _authorizer(gateway: Gateway, shared: Shared, lease: Lease) -> Authorizer:
     )
 
 
-def _policy(context: MethodContext, directory: ConsumerDirectory) -> Policy:
+def _policy(context: MethodContext, directory: ConsumerDirectory, plugin: Plugin) -> Policy:
     config = context.config
     of_methods = slots.of(config)
+    try:
+        methods = [(m(context), of_methods[m.name]) for m in METHODS if m.name in of_methods]
+    except UnusableKeyError as error:
+        problem = Diagnostic(plugin.position, "client_jwk", str(error))
+        raise ConfigurationError([problem]) from None
     authentication = Authentication(
-        [(m(context), of_methods[m.name]) for m in METHODS if m.name in of_methods],
+        methods,
         context.digest,
         context.clock.monotonic,
     )
@@ -154,6 +160,7 @@ def _context(plugin: Plugin, shared: Shared, lease: Lease) -> MethodContext:
         provider=provider,
         verifier=TokenVerifier(config, provider, clock=shared.clock),
         store=shared.store,
+        introspected=shared.introspected,
         digest=shared.digest,
         clock=shared.clock,
         telemetry=shared.telemetry,

@@ -61,6 +61,7 @@ class Reason(StrEnum):
     TOKEN_NOT_YET_VALID = "token_not_yet_valid"
     TOKEN_ISSUER_REFUSED = "token_issuer_refused"
     TOKEN_AUDIENCE_REFUSED = "token_audience_refused"
+    TOKEN_INACTIVE = "token_inactive"
 
     # Forbidden
     CLIENT_NOT_ALLOWED = "client_not_allowed"

@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from authz.cache.digest import Digester
+from authz.cache.introspected import IntrospectedTokens
 from authz.cache.memory import BoundedCache
 from authz.cache.tokens import Acquaintance, TokenStore
 from authz.clock import SystemClock
@@ -97,6 +98,9 @@ class Shared:
         self.store: Final = TokenStore(
             Acquaintance(timer=timer), entries_max=entries_max, bytes_max=bytes_max, timer=timer
         )
+        self.introspected: Final = IntrospectedTokens(
+            entries_max=entries_max, bytes_max=bytes_max, timer=timer
+        )
         self._signatures: BoundedCache[SignedToken] = BoundedCache(
             entries_max=entries_max, bytes_max=bytes_max, timer=timer
         )
@@ -107,6 +111,7 @@ class Shared:
         telemetry.watch_cache("signatures", self._signatures.__len__)
         telemetry.watch_cache("tokens", self.store.tokens_held)
         telemetry.watch_cache("refusals", self.store.refusals_held)
+        telemetry.watch_cache("introspected", self.introspected.__len__)
         telemetry.watch_cache("answers", self._answers_held)
 
     def lease(self) -> Lease:
@@ -169,6 +174,7 @@ class Shared:
     async def _retire(self, provider: Provider) -> None:
         """Close a provider once the calls that are under way have ended."""
         await self.store.settled()
+        await self.introspected.calls.settled()
         await self._close(provider)
 
     async def _close(self, provider: Provider) -> None:
@@ -180,6 +186,7 @@ class Shared:
     async def aclose(self) -> None:
         """End what is under way and close everything, in the reverse of the order of its making."""
         await self.store.aclose()
+        await self.introspected.calls.aclose()
         await asyncio.gather(*self._closing)
         while self._providers:
             await self._close(self._providers.popitem()[1])

@@ -36,7 +36,22 @@ if TYPE_CHECKING:
     from authz.parameters.declaration import Parameter
     from authz.parameters.kinds import Field
 
-_CLIENT_NAMES = ("client_id", "client_secret")
+_CLIENT_NAMES = ("client_id", "client_secret", "client_jwk")
+_WITH_SECRET = frozenset({"client_secret_basic", "client_secret_post", "client_secret_jwt"})
+_WITH_KEY = frozenset({"private_key_jwt"})
+# The methods that ask in our own client's name, and what says how it proves itself there.
+_OWN_AUTHENTICATION = {"introspection": "introspection_endpoint_auth_method"}
+_ENDPOINTS = {
+    "token_endpoint": frozenset({"client_credentials"}),
+    "introspection_endpoint": frozenset({"introspection"}),
+}
+# What authz itself writes into an introspection request.
+_OWN_ARGUMENTS = frozenset(
+    {
+        "token_type_hint", "client_id", "client_secret", "client_assertion",
+        "client_assertion_type",
+    }
+)  # fmt: skip
 _URLS = tuple(
     name
     for name, parameter in PARAMETERS.items()
@@ -79,7 +94,8 @@ def _acting_methods(config: MappingNode) -> tuple[str, ...]:
     named = {item.text for item in items if isinstance(item, Scalar)}
     if node is not None and named != set(AUTH_METHODS):
         return tuple(method for method in METHODS_DONE if method in named)
-    has_client = not schema.is_empty(config.get("client_id"))
+    given = {name for name in _CLIENT_NAMES if not schema.is_empty(config.get(name))}
+    has_client = "client_id" in given and len(given) > 1
     return tuple(m for m in METHODS_DONE if has_client or m not in OUR_CLIENT_METHODS)
 
 
@@ -219,6 +235,8 @@ class _Reading:
         self._check_verification()
         self._check_values()
         self._check_client()
+        self._check_own_client()
+        self._check_introspection()
         self._notice_client()
         self._check_issuer()
         self._check_cache()
@@ -226,10 +244,7 @@ class _Reading:
         self._notice_audience()
         read = self._said.replace(
             auth_methods=self._methods,
-            **{
-                name: self._locations(name) if method in self._methods else LOCATIONS_BY_DEFAULT
-                for method, name in LOCATION_PARAMETERS.items()
-            },
+            **self._all_locations(),
             scopes=tuple(filter(None, self._said.exchange.scopes)),  # "" asks for none
             consumer_claims=self._consumer_claims(),
             consumer_claim=(),
@@ -343,6 +358,14 @@ class _Reading:
         if not self._methods and not browser:
             self._error("auth_methods", f"lets nobody in: name {' or '.join(METHODS_DONE)}")
 
+    def _all_locations(self) -> dict[str, tuple[str, ...]]:
+        """Return where credentials may stand, by parameter; some have several methods."""
+        asked = {LOCATION_PARAMETERS[m] for m in self._methods}
+        return {
+            name: self._locations(name) if name in asked else LOCATIONS_BY_DEFAULT
+            for name in dict.fromkeys(LOCATION_PARAMETERS.values())
+        }
+
     def _locations(self, name: str) -> tuple[str, ...]:
         """Return where credentials may stand, of which ``name`` says it.
 
@@ -385,6 +408,93 @@ class _Reading:
                     "remove it, and the way that the provider lists is taken",
                 )
 
+        name, method = self._chosen("token_endpoint_auth_method")
+        if method in _WITH_KEY:
+            self._error(
+                name,
+                f"'{method}' proves our own client and no caller, and client_credentials is for "
+                "callers' secrets: write token_endpoint_auth_method: "
+                f"{' or '.join(sorted(_WITH_SECRET))}",
+            )
+
+    def _chosen(self, name: str) -> tuple[str, str | None]:
+        """Return the client authentication in effect at an endpoint, and where the file names it.
+
+        ``name``: the parameter of that endpoint; it goes before ``client_auth``.
+        """
+        if (own := self._values.get(name)) is not None:
+            return name, own
+        return "client_auth", next(iter(self._said.client.client_auth), None)
+
+    def _check_own_client(self) -> None:
+        """Refuse a client of our own that cannot prove itself where a method needs one."""
+        asking = [method for method in _OWN_AUTHENTICATION if method in self._methods]
+        client = self._said.client
+        if not asking:
+            return
+        if not client.client_id or not (client.client_secret or client.client_jwk):
+            self._error(
+                "client_id",
+                f"is required with client_secret or client_jwk, for {' and '.join(asking)}: the "
+                "client in whose name the provider is asked",
+            )
+            return
+        possible = frozenset[str]()
+        possible |= _WITH_SECRET if client.client_secret else frozenset()
+        possible |= _WITH_KEY if client.client_jwk else frozenset()
+        for name, method in dict.fromkeys(self._chosen(_OWN_AUTHENTICATION[m]) for m in asking):
+            self._check_own_authentication(name, method, possible)
+
+    def _check_own_authentication(
+        self, name: str, method: str | None, possible: frozenset[str]
+    ) -> None:
+        if method == "none":
+            self._error(
+                name,
+                "none would let the provider answer anybody in our name: write "
+                f"{' or '.join(sorted(possible))}",
+            )
+        elif method in _WITH_SECRET | _WITH_KEY and method not in possible:
+            lacks = "client_jwk" if method in _WITH_KEY else "client_secret"
+            self._error(name, f"'{method}' needs {lacks}, which the file does not have")
+        algorithm = next(iter(self._said.client.client_alg), None)
+        if algorithm is None:
+            return
+        is_hmac = algorithm.startswith("HS")
+        if (method == "client_secret_jwt" and not is_hmac) or (method in _WITH_KEY and is_hmac):
+            self._error("client_alg", f"'{algorithm}' does not go with {method}")
+
+    def _check_introspection(self) -> None:
+        """Refuse what would weaken introspection, or could not be asked."""
+        said = self._said.introspection
+        if "introspection" not in self._methods:
+            if said.introspect_jwt_tokens:
+                self._error(
+                    "introspect_jwt_tokens",
+                    "needs introspection in auth_methods, and a client of our own: else a token "
+                    "that was revoked would be accepted until it expires",
+                )
+            return
+        if not said.introspection_check_active:
+            self._error(
+                "introspection_check_active",
+                "must stay true: a token that is not active would be accepted; remove the line",
+            )
+        for what in ("headers", "post_args"):
+            names = getattr(said, f"introspection_{what}_names")
+            values = getattr(said, f"introspection_{what}_values")
+            if len(names) != len(values):
+                self._error(
+                    f"introspection_{what}_names",
+                    f"has {len(names)} items, introspection_{what}_values {len(values)}: each name "
+                    "has one value",
+                )
+        for name in said.introspection_post_args_names:
+            if name in _OWN_ARGUMENTS | {said.introspection_token_param_name}:
+                self._error(
+                    "introspection_post_args_names", f"'{name}' is an argument that authz writes"
+                )
+
     def _notice_client(self) -> None:
         if OUR_CLIENT_METHODS.intersection(self._methods):
             return
@@ -404,8 +514,9 @@ class _Reading:
         if not provider.using_pseudo_issuer:
             return
         # Nothing is discovered then, so the file has to say where things are.
-        if "client_credentials" in self._methods and self._config.get("token_endpoint") is None:
-            self._error("using_pseudo_issuer", "needs token_endpoint: nothing is discovered")
+        for name, methods in _ENDPOINTS.items():
+            if methods.intersection(self._methods) and self._config.get(name) is None:
+                self._error("using_pseudo_issuer", f"needs {name}: nothing is discovered")
         if self._config.get("jwks_endpoint") is None and not provider.extra_jwks_uris:
             self._error(
                 "using_pseudo_issuer", "needs jwks_endpoint or extra_jwks_uris for the keys"

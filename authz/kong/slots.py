@@ -36,6 +36,9 @@ _READINGS: Final[Mapping[str, _Reading]] = {
     "bearer": _Reading(
         BearerCredential, ("access_token",), lambda config: config.callers.bearer_token_param_type
     ),
+    "introspection": _Reading(
+        BearerCredential, ("access_token",), lambda config: config.callers.bearer_token_param_type
+    ),
     "client_credentials": _Reading(
         PairCredential,
         ("client_id", "client_secret"),

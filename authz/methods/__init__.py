@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from authz.methods.bearer import Bearer
 from authz.methods.client_credentials import ClientCredentials
+from authz.methods.introspection import Introspection
 
 if TYPE_CHECKING:
     from authz.methods.base import Method
 
 # In Kong's order.  A new method is a file, a name here and a test file.
-METHODS: Final[tuple[type[Method], ...]] = (Bearer, ClientCredentials)
+METHODS: Final[tuple[type[Method], ...]] = (Bearer, Introspection, ClientCredentials)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from authz.cache.digest import Digester
+    from authz.cache.introspected import IntrospectedTokens
     from authz.cache.tokens import TokenStore
     from authz.clock import Clock
     from authz.errors import Refusal
@@ -27,6 +28,7 @@ class MethodContext:
     provider: Provider
     verifier: TokenVerifier
     store: TokenStore
+    introspected: IntrospectedTokens
     digest: Digester
     clock: Clock
     telemetry: Telemetry

@@ -25,17 +25,25 @@ class Bearer(Method):
         self._provider = context.provider
         self._verifier = context.verifier
         self._clock = context.clock
+        # A JWT may have been revoked: then its issuer has the last word.
+        self._asks_issuer = config.introspection.introspect_jwt_tokens
         self._leeway_s = config.token.leeway
         cache_ttl_max = config.memory.cache_ttl_max
         self._reuse_s_max = math.inf if cache_ttl_max is None else cache_ttl_max
 
     async def authenticate(self, credential: BearerCredential, request: Request) -> Identity | None:
-        """Verify a JWT; it is its own proof of whose it is.  An opaque token is not known here."""
+        """Verify a JWT; it is its own proof of whose it is.
+
+        An opaque token is not known here, nor is a good JWT that its issuer is asked about
+        all the same (``introspect_jwt_tokens``).
+        """
         del request
         text = credential.token.reveal()
         if not jwt.is_signed(text):
             return None
         verified = await self._verifier.verify(text)
+        if self._asks_issuer:
+            return None
         reusable_until = self._clock.monotonic() + self._reuse_s_max
         return Identity(
             method=self.name,

@@ -11,15 +11,16 @@ import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
 
 from authz import strict_json
 from authz.errors import Forbidden, IdpOutage, Reason, Unauthenticated, Unavailable
 from authz.oauth.client_authentication import FormRequest
 from authz.oauth.discovery import parsed
-from authz.oauth.http import HTTP_OK
+from authz.oauth.http import HTTP_OK, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from authz.errors import Refusal
     from authz.model import Secret
@@ -75,6 +76,15 @@ def password(username: str, secret: Secret) -> Grant:
     text = secret.reveal()
     form = (("grant_type", PASSWORD), ("username", username), ("password", text))
     return Grant(PASSWORD, FormRequest(form, secrets=(text,)))
+
+
+def posted(url: str, asked: FormRequest, sign_anew: Callable[[], FormRequest]) -> Request:
+    """Return a request as it is sent; if it is repeated, it is signed anew."""
+
+    def again() -> Request:
+        return posted(url, sign_anew(), sign_anew)
+
+    return Request(url, urlencode(asked.form).encode("ascii"), asked.headers, signed_anew=again)
 
 
 @dataclass(frozen=True, slots=True)

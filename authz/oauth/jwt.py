@@ -92,7 +92,7 @@ def parse(token: str, tell: Tell = strict_json.kind) -> UnverifiedToken:
         marked=token_kind.is_marked(header, tell),
         signed=signed.encode("ascii"),
         signature=_decode(segments[2]),
-        claims=_without_empty(claims),
+        claims=without_empty(claims),
     )
 
 
@@ -133,7 +133,7 @@ def _malformed(detail: str) -> Unauthenticated:
     return Unauthenticated(Reason.TOKEN_MALFORMED, f"token: {detail}")
 
 
-def _without_empty(claims: dict[str, Any]) -> Claims:
+def without_empty(claims: dict[str, Any]) -> Claims:
     """Leave out optional claims that say nothing: null, or "" where a string is meant."""
     for name in _OPTIONAL_TEXTS:
         if name in claims and claims[name] in (None, ""):

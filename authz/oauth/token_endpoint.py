@@ -7,18 +7,16 @@ import logging
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlencode
 
 from authz.errors import Reason, Unavailable
 from authz.model import AccessToken, Secret
 from authz.oauth import endpoints, grants
 from authz.oauth.client import OwnClientWatch
 from authz.oauth.client_authentication import Endpoint
-from authz.oauth.http import Request
 from authz.oauth.jwt import TIME_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from authz.model import OpenIDConnect
     from authz.oauth.client import Client
@@ -71,7 +69,7 @@ class TokenEndpoint:
             self._own_client.accepted()
             return self._access_token(answer)
 
-        request = _sent(endpoint.url, asked, lambda: _sent(endpoint.url, signed()))
+        request = grants.posted(endpoint.url, asked, signed)
         return await self._provider.door.ask(endpoints.TOKEN, request, read, asker)
 
     def _with_parameters(self, request: FormRequest) -> FormRequest:
@@ -127,13 +125,6 @@ class TokenEndpoint:
                 "requires it); taken for Bearer",
                 extra={"fields": {"issuer": self._config.provider.issuer}},
             )
-
-
-def _sent(
-    url: str, asked: FormRequest, signed_anew: Callable[[], Request] | None = None
-) -> Request:
-    form = urlencode(asked.form).encode("ascii")
-    return Request(url, form, asked.headers, signed_anew=signed_anew)
 
 
 def _kind(token: object) -> str:

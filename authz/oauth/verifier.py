@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from authz import strict_json
-from authz.oauth import jwt, token_kind
+from authz.oauth import introspection, jwt, token_kind
 from authz.oauth.jwt import ClaimRules
 
 if TYPE_CHECKING:
@@ -74,6 +74,19 @@ class TokenVerifier:
         if issuer is None:
             raise issuers.refusal(token.claims, trusted=from_exchange)
         return await self._provider.verify(token, text, issuer, from_exchange=from_exchange)
+
+    async def check_introspected(self, claims: Claims) -> None:
+        """Hold what the provider said of a token to a token's rules; see ``introspection``.
+
+        Raises :class:`~authz.errors.Unauthenticated` for one that is not good here.
+        """
+        if "iss" in claims:
+            issuers = await self._provider.issuers()
+            if issuers.find(claims["iss"]) is None:
+                raise issuers.refusal(claims, trusted=True)
+        introspection.check(
+            claims, self._rules, self._clock.now(), audience_asked=self._audience_asked
+        )
 
     def still_good(self, verified: Verified) -> bool:
         """Whether a token that was verified before is: its key still counts, and its time.

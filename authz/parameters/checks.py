@@ -34,6 +34,14 @@ _RESERVED_HEADERS = frozenset(
         *header_names.IDENTITY,
     }
 )  # fmt: skip
+# Of a request to a provider.
+_WRITTEN_HERE = frozenset(
+    {
+        "accept", "accept-encoding", "authorization", "connection", "content-length",
+        "content-type", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade",
+        "user-agent",
+    }
+)  # fmt: skip
 # n of them make 2**n spellings of one name, all removed from every request.
 _SEPARATORS_MAX = 6
 _RESERVED_PREFIXES = ("x-envoy-", "x-consumer-", "x-authenticated-")
@@ -115,6 +123,20 @@ def token_header(text: str) -> str | None:
     if name in _RESERVED_HEADERS or name.startswith(_RESERVED_PREFIXES):
         return "names a header that belongs to Envoy or to authz; choose another"
     return None
+
+
+def header_name(text: str) -> str | None:
+    """Check the name of a header that a provider gets beside those that authz writes."""
+    if not re.fullmatch(header_names.TOKEN, text):
+        return "must be the name of a header"
+    if text.lower() in _WRITTEN_HERE:
+        return "names a header that authz itself writes; choose another"
+    return None
+
+
+def header_value(text: str) -> str | None:
+    """Check the value of such a header (RFC 9110 section 5.5); it may be a secret."""
+    return None if carried_by_header(text) else "must be visible ASCII, without blanks at its ends"
 
 
 def message(text: str) -> str | None:

@@ -87,12 +87,13 @@ class ClientParameters:
     )
     client_alg: tuple[str, ...] = param(
         choices(*ALGORITHMS),
-        becomes=ASKED_OTHERWISE,
-        about="the algorithms that our own clients sign with",
+        becomes=DONE,
+        used_by=OUR_CLIENT_METHODS | {"client_credentials"},
+        about="the algorithms that clients sign their assertions with",
     )
     client_jwk: tuple[ClientJwk, ...] = param(
         Array(Object(ClientJwk)),
-        becomes=ASKED_OTHERWISE,
+        becomes=DONE,
         used_by=OUR_CLIENT_METHODS,
         about="the keys that our own clients sign with",
     )

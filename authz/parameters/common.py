@@ -6,7 +6,7 @@ from authz.parameters import checks
 from authz.parameters.declaration import partly, refused
 from authz.parameters.kinds import Array, Boolean, Number, SecretText, Text, Whole
 
-METHODS_DONE = ("bearer", "client_credentials")
+METHODS_DONE = ("bearer", "introspection", "client_credentials")
 """The methods that are done here, in the order in which Kong looks for their credentials."""
 METHODS_BY_DEFAULT = ("bearer", "client_credentials")
 """Those that act where ``auth_methods`` is not set."""
@@ -28,6 +28,7 @@ LOCATIONS_BY_DEFAULT = ("header", "query")
 """Where credentials are looked for unless the file says otherwise; Kong reads the body too."""
 LOCATION_PARAMETERS = {
     "bearer": "bearer_token_param_type",
+    "introspection": "bearer_token_param_type",
     "client_credentials": "client_credentials_param_type",
     "password": "password_param_type",
 }
@@ -80,7 +81,8 @@ CLIENT_AUTH_DONE = partly(
     "client_secret_basic",
     "client_secret_post",
     "client_secret_jwt",
-    without="the provider must take the client's secret itself",
+    "private_key_jwt",
+    without="the provider must take the client's secret itself, or its key",
 )
 TURNS_AWAY = "callers whom it turns away would get in"
 FINDS_FEWER = "callers whom it lets in would be refused"

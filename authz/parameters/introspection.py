@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from authz.parameters import checks
 from authz.parameters.common import (
     ASKED_OTHERWISE,
     CLIENT_AUTH,
+    CLIENT_AUTH_DONE,
+    FILLED,
     FLAG,
-    OWN_MEMORY,
     SECRETS,
     TEXT,
     TEXTS,
-    UNSAFE,
     URL,
     choice,
 )
-from authz.parameters.declaration import param, refused
+from authz.parameters.declaration import DONE, param
+from authz.parameters.kinds import Array, SecretText, Text
 
 if TYPE_CHECKING:
     from authz.secret import Secret
@@ -31,14 +33,14 @@ class IntrospectionParameters:
 
     introspection_endpoint: str | None = param(
         URL,
-        becomes=ASKED_OTHERWISE,
+        becomes=DONE,
         referenceable=True,
         used_by=_METHOD,
         about="the introspection endpoint, instead of what is discovered",
     )
     introspection_endpoint_auth_method: str | None = param(
         CLIENT_AUTH,
-        becomes=ASKED_OTHERWISE,
+        becomes=CLIENT_AUTH_DONE,
         used_by=_METHOD,
         about="how our client proves itself there; before client_auth",
     )
@@ -52,27 +54,27 @@ class IntrospectionParameters:
     introspect_jwt_tokens: bool = param(
         FLAG,
         default=False,
-        becomes=refused("a token that was revoked would be accepted until it expires"),
+        becomes=DONE,
         about="whether JWTs are introspected too",
     )
     introspection_check_active: bool = param(
         FLAG,
         default=True,
-        becomes=UNSAFE,
+        becomes=DONE,
         used_by=_METHOD,
         about="whether the answer must say active: true",
     )
     introspection_hint: str = param(
-        TEXT,
+        Text(check=checks.filled),
         "access_token",
-        becomes=ASKED_OTHERWISE,
+        becomes=DONE,
         used_by=_METHOD,
         about="the token_type_hint that is sent",
     )
     introspection_token_param_name: str = param(
-        TEXT,
+        Text(check=checks.filled),
         "token",
-        becomes=ASKED_OTHERWISE,
+        becomes=DONE,
         used_by=_METHOD,
         about="the name of the argument that holds the token",
     )
@@ -84,12 +86,15 @@ class IntrospectionParameters:
         about="the kind of answer that is asked for",
     )
     introspection_headers_names: tuple[str, ...] = param(
-        TEXTS, becomes=ASKED_OTHERWISE, used_by=_METHOD, about="the names of further headers"
+        Array(Text(check=checks.header_name)),
+        becomes=DONE,
+        used_by=_METHOD,
+        about="the names of further headers",
     )
     # Values for the provider are API keys, as a rule.
     introspection_headers_values: tuple[Secret, ...] = param(
-        SECRETS,
-        becomes=ASKED_OTHERWISE,
+        Array(SecretText(check=checks.header_value)),
+        becomes=DONE,
         referenceable=True,
         used_by=_METHOD,
         about="their values",
@@ -101,10 +106,10 @@ class IntrospectionParameters:
         about="headers of the caller that are passed on",
     )
     introspection_post_args_names: tuple[str, ...] = param(
-        TEXTS, becomes=ASKED_OTHERWISE, used_by=_METHOD, about="the names of further arguments"
+        FILLED, becomes=DONE, used_by=_METHOD, about="the names of further arguments"
     )
     introspection_post_args_values: tuple[Secret, ...] = param(
-        SECRETS, becomes=ASKED_OTHERWISE, used_by=_METHOD, about="their values"
+        SECRETS, becomes=DONE, used_by=_METHOD, about="their values"
     )
     introspection_post_args_client: tuple[str, ...] = param(
         TEXTS,
@@ -121,7 +126,7 @@ class IntrospectionParameters:
     cache_introspection: bool = param(
         FLAG,
         default=True,
-        becomes=OWN_MEMORY,
+        becomes=DONE,
         used_by=_METHOD,
         about="whether answers are kept",
     )

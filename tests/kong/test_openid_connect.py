@@ -22,6 +22,7 @@ from authz.kong.openid_connect import _not_done
 from authz.kong.problems import Problems
 from authz.parameters import PARAMETERS
 from authz.parameters.browser import LEGACY
+from authz.parameters.common import METHODS_DONE
 from authz.parameters.declaration import Status
 from authz.parameters.kinds import Array, Object
 
@@ -435,9 +436,7 @@ def test_methods_of_browsers_are_noticed_even_when_named() -> None:
     assert notice.endswith("authorization_code, session: for browsers, not done here")
 
 
-@pytest.mark.parametrize(
-    "method", ["introspection", "password", "kong_oauth2", "userinfo", "refresh_token"]
-)
+@pytest.mark.parametrize("method", ["password", "kong_oauth2", "userinfo", "refresh_token"])
 def test_a_method_that_is_named_and_not_done_is_refused(method: str) -> None:
     text = with_parameters(f"auth_methods: [bearer, {method}]", instead_of="auth_methods")
     [found] = complaints(text)
@@ -449,7 +448,7 @@ def test_a_method_that_is_named_and_not_done_is_refused(method: str) -> None:
 
 def test_methods_that_let_nobody_in_are_refused() -> None:
     message = refused("auth_methods: []", instead_of="auth_methods")
-    assert message == "auth_methods: lets nobody in: name bearer or client_credentials"
+    assert message == "auth_methods: lets nobody in: name " + " or ".join(METHODS_DONE)
 
 
 def test_the_default_places_are_header_and_query_with_one_notice() -> None:
@@ -488,11 +487,149 @@ def test_no_place_at_all_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "method",
-    ["private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"],
+    ["tls_client_auth", "self_signed_tls_client_auth"],
 )
 @pytest.mark.parametrize("name", ["client_auth", "token_endpoint_auth_method"])
 def test_client_authentication_that_is_not_done_is_refused(name: str, method: str) -> None:
     assert refused(f"{name}: {method}").startswith(f"{name}: '{method}' is not done here")
+
+
+@pytest.mark.parametrize("name", ["client_auth", "token_endpoint_auth_method"])
+def test_a_key_of_ours_proves_no_caller(name: str) -> None:
+    assert "'private_key_jwt' proves our own client and no caller" in refused(
+        f"{name}: private_key_jwt"
+    )
+
+
+# --- Our own client ----------------------------------------------------------------------
+
+
+OURS = ("client_id: [ours]", "client_secret: [s3cr3t]")
+A_KEY = "client_jwk: [{kty: EC, crv: P-256, x: AA, y: AA, d: AA}]"
+
+
+def with_own_client(*lines: str, methods: str = "introspection") -> str:
+    return with_parameters(f"auth_methods: [{methods}]", *lines, instead_of="auth_methods")
+
+
+def own_client_refused(*lines: str, methods: str = "introspection") -> str:
+    [found] = complaints(with_own_client(*lines, methods=methods))
+    return found.partition(": ")[2]
+
+
+@pytest.mark.parametrize(
+    ("lines", "methods"),
+    [
+        (OURS, "bearer, introspection, client_credentials"),
+        (("client_id: [ours]", A_KEY), "bearer, introspection, client_credentials"),
+        (("client_id: [ours]",), "bearer, client_credentials"),
+        (("client_secret: [s]",), "bearer, client_credentials"),
+        (("client_id: [ours]", "client_secret: []"), "bearer, client_credentials"),
+        ((), "bearer, client_credentials"),
+    ],
+)
+def test_where_auth_methods_is_not_set_our_own_client_decides_which_act(
+    lines: tuple[str, ...], methods: str
+) -> None:
+    text = with_parameters(*lines, instead_of="auth_methods")
+
+    assert ", ".join(load(text).plugins[0].config.callers.auth_methods) == methods
+    assert any(
+        f"here it means {methods.replace(', ', ' and ')}" in notice for notice in notices(text)
+    )
+
+
+@pytest.mark.parametrize(
+    "lines", [(), ("client_id: [ours]",), ("client_secret: [s]",), (A_KEY,)], ids=str
+)
+def test_methods_that_ask_in_our_name_need_a_client_of_our_own(lines: tuple[str, ...]) -> None:
+    assert own_client_refused(*lines).startswith(
+        "client_id: is required with client_secret or client_jwk, for introspection"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            (*OURS, "client_auth: [private_key_jwt]"),
+            "client_auth: 'private_key_jwt' needs client_jwk",
+        ),
+        (
+            ("client_id: [a]", A_KEY, "client_auth: [client_secret_post]"),
+            "client_auth: 'client_secret_post' needs client_secret",
+        ),
+        (
+            (*OURS, "client_auth: [none]"),
+            "client_auth: none would let the provider answer anybody in our name: write",
+        ),
+        (
+            (*OURS, "introspection_endpoint_auth_method: tls_client_auth"),
+            "introspection_endpoint_auth_method: 'tls_client_auth' is not done here",
+        ),
+        (
+            (*OURS, "client_auth: [client_secret_jwt]", "client_alg: [RS256]"),
+            "client_alg: 'RS256' does not go with client_secret_jwt",
+        ),
+        (
+            (*OURS, A_KEY, "client_auth: [private_key_jwt]", "client_alg: [HS256]"),
+            "client_alg: 'HS256' does not go with private_key_jwt",
+        ),
+        ((*OURS, "client_arg: x"), "client_arg: is not done here"),
+    ],
+)
+def test_an_authentication_of_ours_that_cannot_be_is_refused(
+    lines: tuple[str, ...], said: str
+) -> None:
+    assert own_client_refused(*lines).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("introspection_check_active: false", "must stay true"),
+        ("introspection_accept: application/jwt", "is not done here"),
+        ("introspection_headers_client: [x]", "is not done here"),
+        ("introspection_post_args_client: [x]", "is not done here"),
+        ("introspection_post_args_client_headers: [x]", "is not done here"),
+        ("introspection_headers_names: [x-a]", "has 1 items, introspection_headers_values 0"),
+        ("introspection_post_args_values: [a]", "has 0 items, introspection_post_args_values 1"),
+        ("introspection_headers_names: [Authorization]", "names a header that authz itself writes"),
+        ("introspection_headers_names: ['a b']", "must be the name of a header"),
+        ("introspection_headers_values: ['a\u00e9']", "must be visible ASCII"),
+        ("introspection_token_param_name: ''", "must not be empty"),
+        ("introspection_endpoint: nowhere", "must be an absolute URL"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_is_refused(line: str, said: str) -> None:
+    found = complaints(with_own_client(*OURS, line))
+
+    assert len(found) == 1
+    assert said in found[0]
+
+
+@pytest.mark.parametrize("name", ["token", "token_type_hint", "client_id", "client_assertion"])
+def test_an_argument_that_authz_writes_is_not_written_twice(name: str) -> None:
+    found = own_client_refused(
+        *OURS,
+        f"introspection_post_args_names: [{name}]",
+        "introspection_post_args_values: [x]",
+    )
+    assert f"'{name}' is an argument that authz writes" in found
+
+
+def test_jwts_that_should_be_introspected_and_are_not_are_refused() -> None:
+    assert refused("introspect_jwt_tokens: true").startswith(
+        "introspect_jwt_tokens: needs introspection in auth_methods"
+    )
+
+
+def test_a_pseudo_issuer_needs_the_introspection_endpoint() -> None:
+    found = own_client_refused(
+        *OURS, "using_pseudo_issuer: true", "jwks_endpoint: https://idp.example/certs",
+        methods="introspection",
+    )  # fmt: skip
+    assert found == "using_pseudo_issuer: needs introspection_endpoint: nothing is discovered"
 
 
 @pytest.mark.parametrize("name", ["client_auth", "token_endpoint_auth_method"])

@@ -1,0 +1,90 @@
+"""What providers have said of tokens (RFC 7662): kept as long as it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from authz.cache.flight import SingleFlight
+from authz.cache.memory import BoundedCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from authz.model import Claims
+
+# A token that is not active may be so a moment later, where providers copy their data.
+INACTIVE_SECONDS_MAX: Final = 5.0
+INACTIVE_ENTRIES_MAX: Final = 10_000
+CALLS_MAX: Final = 4_096
+# Who brings a token that was good before goes before strangers at the provider.
+KNOWN_SECONDS_MAX: Final = 24 * 3_600.0
+KNOWN_ENTRIES_MAX: Final = 10_000
+
+_DIGEST_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Introspected:
+    """What a provider said of one token.
+
+    ``claims``: ``None`` for a token that is not active.  ``expires_at``: the token's end,
+    in seconds since 1970.  ``kept_until``: until when the answer holds, in monotonic
+    seconds.
+    """
+
+    claims: Claims | None
+    expires_at: float = 0.0
+    kept_until: float = 0.0
+
+
+_INACTIVE: Final = Introspected(None)
+
+
+class IntrospectedTokens:
+    """Answers by digest of the token and of everything else that they depend on.
+
+    Tokens that are not active have a cache of their own: a flood of them pushes out no
+    good one.  For the event loop only, but for ``len``.
+    """
+
+    def __init__(self, *, entries_max: int, bytes_max: int, timer: Callable[[], float]) -> None:
+        self.calls: Final[SingleFlight[Introspected]] = SingleFlight(calls_max=CALLS_MAX)
+        self._active: BoundedCache[Introspected] = BoundedCache(
+            entries_max=entries_max, bytes_max=bytes_max, timer=timer
+        )
+        self._inactive: BoundedCache[Introspected] = BoundedCache(
+            entries_max=INACTIVE_ENTRIES_MAX,
+            bytes_max=INACTIVE_ENTRIES_MAX * _DIGEST_BYTES,
+            timer=timer,
+        )
+
+        self._known: BoundedCache[bool] = BoundedCache(
+            entries_max=KNOWN_ENTRIES_MAX,
+            bytes_max=KNOWN_ENTRIES_MAX * _DIGEST_BYTES,
+            timer=timer,
+        )
+
+    def is_known(self, key: bytes) -> bool:
+        """Whether a token has been active, and not been found inactive since."""
+        return self._known.get(key) is not None
+
+    def get(self, key: bytes) -> Introspected | None:
+        """Return the answer that is kept, or ``None``."""
+        return self._active.get(key) or self._inactive.get(key)
+
+    def keep(self, key: bytes, answer: Introspected, *, lifetime_s: float) -> None:
+        """Keep what was said of a token that is active."""
+        self._known.put(key, value=True, lifetime_s=KNOWN_SECONDS_MAX, size_bytes=_DIGEST_BYTES)
+        size_bytes = _DIGEST_BYTES + len(repr(answer.claims))
+        self._active.put(key, answer, lifetime_s=lifetime_s, size_bytes=size_bytes)
+
+    def keep_inactive(self, key: bytes, *, lifetime_s: float) -> Introspected:
+        """Keep for a moment that a token is not active; return that answer."""
+        self._known.drop(key)
+        lifetime_s = min(lifetime_s, INACTIVE_SECONDS_MAX)
+        self._inactive.put(key, _INACTIVE, lifetime_s=lifetime_s, size_bytes=_DIGEST_BYTES)
+        return _INACTIVE
+
+    def __len__(self) -> int:
+        return len(self._active)

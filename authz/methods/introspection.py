@@ -1,0 +1,96 @@
+"""The caller brings a token that the provider is asked about (RFC 7662); Kong's ``introspection``.
+
+For opaque tokens, and for JWTs where their revocation matters (``introspect_jwt_tokens``).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+from authz.cache.introspected import Introspected
+from authz.errors import Reason, Unauthenticated
+from authz.methods.base import Method, client_id_of
+from authz.model import AccessToken, Identity
+from authz.oauth import client, introspection, jwt
+from authz.oauth.deadline import within
+from authz.oauth.places import Asker, Priority
+
+if TYPE_CHECKING:
+    from authz.errors import Refusal
+    from authz.methods.base import MethodContext
+    from authz.model import BearerCredential, Request
+    from authz.secret import Secret
+
+
+class Introspection(Method):
+    """The provider's word on a token, kept while it is good, and held to a token's rules."""
+
+    name: ClassVar[str] = "introspection"
+
+    def __init__(self, context: MethodContext) -> None:
+        config = context.config
+        own = client.own(
+            config.client, config.introspection.introspection_endpoint_auth_method, context.clock
+        )
+        self._endpoint = introspection.Introspection(config.introspection, context.provider, own)
+        self._provider = context.provider
+        self._verifier = context.verifier
+        self._clock = context.clock
+        self._telemetry = context.telemetry
+        self._answers = context.introspected
+        self._digest = context.digest.after(self.name, *config.introspection_key)
+        self._timeout_s = config.reach.timeout / 1000
+        memory = config.memory
+        self._keeps = config.introspection.cache_introspection
+        self._kept_s = min(
+            config.reach.cache_ttl,
+            math.inf if memory.cache_ttl_max is None else memory.cache_ttl_max,
+        )
+        self._inactive_s = math.inf if memory.cache_ttl_neg is None else memory.cache_ttl_neg
+
+    async def authenticate(self, credential: BearerCredential, request: Request) -> Identity:
+        """Ask what the token stands for, or take the answer that was kept."""
+        key = self._digest(credential.token.reveal())
+        kept = self._answers.get(key)
+        self._telemetry.cache("introspected", "miss" if kept is None else "hit")
+        if kept is None:
+            ask = partial(self._ask, key, credential.token, request.source_address)
+            kept = await self._answers.calls.run(key, ask)
+        if kept.claims is None:
+            raise self.unknown(credential)
+        await self._verifier.check_introspected(kept.claims)
+        return Identity(
+            method=self.name,
+            claims=kept.claims,
+            issuer=self._provider,
+            issuer_version=self._provider.version,
+            client=client_id_of(kept.claims),
+            token=AccessToken(credential.token),
+            expires_at=kept.expires_at,
+            reusable_until=kept.kept_until if self._keeps else 0.0,
+        )
+
+    async def _ask(self, key: bytes, token: Secret, source: str) -> Introspected:
+        """Ask, and keep the answer; this runs once for all who wait."""
+        priority = Priority.KNOWN if self._answers.is_known(key) else Priority.STRANGER
+        async with within(self._timeout_s):
+            claims = await self._endpoint.ask(token, Asker(priority, source))
+        now, kept_s = self._clock.now(), self._kept_s
+        if claims is None:
+            return self._answers.keep_inactive(key, lifetime_s=self._inactive_s)
+        # Its own end, without leeway: the provider says whether a token is good.
+        expires_at = jwt.expiry(claims) if "exp" in claims else now + kept_s
+        kept_s = min(kept_s, expires_at - now)
+        answer = Introspected(claims, expires_at, self._clock.monotonic() + kept_s)
+        if self._keeps:
+            self._answers.keep(key, answer, lifetime_s=kept_s)
+        return answer
+
+    def unknown(self, credential: BearerCredential) -> Refusal:
+        """Say that the token is not active."""
+        del credential
+        return Unauthenticated(
+            Reason.TOKEN_INACTIVE, "the provider says that the token is not active"
+        )
