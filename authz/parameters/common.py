@@ -88,10 +88,11 @@ TURNS_AWAY = "callers whom it turns away would get in"
 FINDS_FEWER = "callers whom it lets in would be refused"
 UNSAFE = refused("nothing gets weaker, for it only switches a check off")
 STOLEN_TOKENS = refused("whoever holds a stolen token could use it")
-ASKED_OTHERWISE = refused("the provider would not be asked the way it says")
+ASKED_OTHERWISE = refused("the provider would be asked without it, and may answer otherwise")
 UPSTREAM_MISSES = "the upstream would not get what it says"
 CALLER_MISSES = refused("the caller would not get what it says")
 OWN_MEMORY = refused("each instance would keep what it has fetched in its own memory")
+KEPT = refused("the provider's answers would be kept, and be used for as long as they are good")
 NO_PROXY = refused(
     "the provider would be reached without the proxy",
     "give the server a direct way to the provider",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from authz.parameters import checks
-from authz.parameters.common import FLAG, LIFETIME, OWN_MEMORY, SECONDS, choice, choices
+from authz.parameters.common import FLAG, KEPT, LIFETIME, OWN_MEMORY, SECONDS, choice, choices
 from authz.parameters.declaration import DONE, param
 from authz.parameters.kinds import Object, SecretText
 from authz.parameters.redis import Redis
@@ -46,7 +46,7 @@ class MemoryParameters:
         FLAG, default=False, becomes=DONE, about="scopes are always part of the key"
     )
     cache_token_exchange: bool = param(
-        FLAG, default=True, becomes=OWN_MEMORY, about="whether exchanged tokens are kept"
+        FLAG, default=True, becomes=KEPT, about="whether exchanged tokens are kept"
     )
     cluster_cache_strategy: str = param(
         choice("off", "redis"), "off", becomes=OWN_MEMORY, about="where instances share a memory"

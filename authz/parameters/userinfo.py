@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from authz.parameters.common import (
     ASKED_OTHERWISE,
     FLAG,
-    OWN_MEMORY,
+    KEPT,
     SECRETS,
     TEXT,
     TEXTS,
@@ -66,7 +66,7 @@ class UserinfoParameters:
     cache_user_info: bool = param(
         FLAG,
         default=True,
-        becomes=OWN_MEMORY,
+        becomes=KEPT,
         used_by=_METHOD,
         about="whether answers are kept",
     )
