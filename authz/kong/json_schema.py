@@ -67,7 +67,7 @@ def json_schema() -> Schema:
             "consumer": _mapping(entities.CONSUMER, plugins="plugin"),
             "consumer_group": _mapping(entities.CONSUMER_GROUP, plugins="plugin"),
             "plugin": _plugin(),
-            plugins.OPENID_CONNECT: _mapping(PARAMETERS),
+            plugins.OPENID_CONNECT: {**_mapping(PARAMETERS), "type": ["object", "null"]},
             **{kind.of.__name__: _mapping(kind.fields) for kind in _objects(_every_field())},
         },
     }
@@ -98,7 +98,8 @@ def _list_of(entity: str) -> Schema:
 
 
 def _plugin() -> Schema:
-    config = {"anyOf": [{"$ref": f"#/$defs/{plugins.OPENID_CONNECT}"}, {"type": "null"}]}
+    # Not among alternatives: an editor then names the line in it that is wrong.
+    config = {"$ref": f"#/$defs/{plugins.OPENID_CONNECT}"}
     return {
         **_mapping(plugin_entries.FIELDS),
         "required": ["name"],
