@@ -237,7 +237,7 @@ class Plugin:
 
     Both scopes ``None``: global.  The most specific plugin that applies to a
     request replaces the others whole: route and service > route > service >
-    global.
+    global.  ``positions`` gives the place of each parameter that the file has, for messages.
     """
 
     position: SourcePosition
@@ -245,6 +245,7 @@ class Plugin:
     service: Service | None = None
     route: Route | None = None
     instance_name: str | None = None
+    positions: Mapping[str, SourcePosition] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ PACKAGE = ROOT / "authz"
 ROOMS = (
     "__main__",
     "cli",
+    "explanation",
     "demo",
     "workers",
     "server",

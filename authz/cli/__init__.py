@@ -12,13 +12,27 @@ import os
 import click
 
 from authz import __version__
-from authz.cli import check, demo, envoy, health, idp, reload, schema, serve, validate, version
+from authz.cli import (
+    asked,
+    check,
+    demo,
+    envoy,
+    explain,
+    health,
+    idp,
+    reload,
+    schema,
+    serve,
+    validate,
+    version,
+)
 from authz.settings.environment import misspelt
 
 COMMANDS = (
     check.check,
     demo.demo,
     envoy.envoy,
+    explain.explain,
     health.health,
     idp.idp,
     reload.reload,
@@ -46,6 +60,6 @@ def main(context: click.Context) -> None:
 def known_variables() -> set[str]:
     """Return the name of every environment variable that a command reads."""
     options = {option.envvar for command in COMMANDS for option in command.params}
-    secrets = (check.SECRET_VARIABLE, check.BEARER_VARIABLE)
+    secrets = (asked.SECRET_VARIABLE, asked.BEARER_VARIABLE)
     files = (f"{secret}_FILE" for secret in secrets)
     return {*demo.PROGRAM_VARIABLES, *secrets, *files, *(o for o in options if isinstance(o, str))}

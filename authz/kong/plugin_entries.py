@@ -201,8 +201,9 @@ class PluginEntries:
         self, mapping: MappingNode, values: dict[str, object], scope: _Scope
     ) -> Plugin | None:
         enabled = bool(values.get("enabled", True))
+        parameters = self._config(mapping, values)
         config = openid_connect.read(
-            self._config(mapping, values),
+            parameters,
             mapping.position,
             self._vaults,
             self._problems,
@@ -222,6 +223,7 @@ class PluginEntries:
             scope.service,
             scope.route,
             None if instance_name is None else str(instance_name),
+            {name: parameters.key_position(name) for name in parameters.entries},
         )
 
     def _config(self, mapping: MappingNode, values: dict[str, object]) -> MappingNode:

@@ -92,6 +92,7 @@ def test_help_names_every_command() -> None:
         "validate",
         "check",
         "envoy",
+        "explain",
         "demo",
         "idp",
         "health",
