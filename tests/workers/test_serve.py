@@ -82,7 +82,7 @@ def test_a_cold_herd_costs_one_token_request_a_worker_and_is_counted_once(idp: R
         assert served.metric("authz_config_last_reload_successful") == 1
         assert served.page("/livez") == (200, "ok\n")
         status, body = served.page("/readyz?verbose")
-        assert (status, body.count(ISSUER), body.splitlines()[-1]) == (200, 1, "ready")
+        assert (status, body.count(f"{ISSUER}: "), body.splitlines()[-1]) == (200, 1, "ready")
         # Once by the supervisor, not by each.
         notices = [line["pid"] for line in served.lines if line["message"].startswith("notice")]
         assert set(notices) == {served.process.pid}
