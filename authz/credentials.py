@@ -22,6 +22,7 @@ from authz import strict_json
 from authz.errors import MalformedRequest, Reason, Refusal, Unauthenticated
 from authz.header_names import AUTHORIZATION
 from authz.model import BearerCredential, CredentialLocation, PairCredential, Secret
+from authz.net import B64TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -42,8 +43,6 @@ ARGUMENTS_MAX: Final = 1_000
 ARGUMENTS: Final = ("client_id", "client_secret", "access_token")
 """Every argument of a query or a body that some slot reads."""
 
-# RFC 6750 section 2.1: b64token.  Possessive, so that no text is looked at twice.
-_B64TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]++=*+", re.ASCII)
 # A list of RFC 9110 section 5.6.1 with at most one element that is not blank.
 _ONE_ELEMENT: Final = re.compile(r"[\s,]*+[^,]*+[\s,]*+")
 # RFC 7617 section 2: no control characters; a leading BOM is no part of an id.
@@ -210,7 +209,7 @@ def _encodable(text: str) -> bool:
 
 
 def _bearer(token: str, slot: Slot) -> BearerCredential:
-    if len(token) > AUTHORIZATION_BYTES_MAX or _B64TOKEN.fullmatch(token) is None:
+    if len(token) > AUTHORIZATION_BYTES_MAX or B64TOKEN.fullmatch(token) is None:
         raise Unauthenticated(Reason.TOKEN_MALFORMED, "not a bearer token (RFC 6750 section 2.1)")
     return BearerCredential(Secret(token), slot)
 

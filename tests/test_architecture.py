@@ -54,6 +54,7 @@ ROOMS = (
     "header_names",
     "secret",
     "clock",
+    "net",
     "strict_json",
     "yaml_writer",
     "__init__",

@@ -23,7 +23,7 @@ from authz.settings import (
     secret,
 )
 from authz.settings.declared import FILE, seconds, whole
-from authz.settings.environment import split_list
+from authz.settings.environment import split_list, unread_proxies
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,12 +137,27 @@ def test_GR_10_loopback_is_not_beyond_loopback(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", [EVERYWHERE, "::", "10.0.0.1", "::ffff:10.0.0.1", "fe80::1", "pod.test", "localhost"]
+    "host", [EVERYWHERE, "::", "10.0.0.1", "::ffff:10.0.0.1", "fe80::1", "pod.test"]
 )
 def test_GR_10_everything_else_is_names_included(host: str) -> None:
     address = TcpAddress(host, 1)
 
     assert beyond_loopback([UnixAddress("/a"), address]) == (address,)
+
+
+@pytest.mark.parametrize(
+    "environ", [{}, {"HTTPS_PROXY": ""}, {"NO_PROXY": "*"}, {"AUTHZ_LISTEN": "127.0.0.1:1"}]
+)
+def test_B4_an_environment_without_a_proxy_is_worth_no_word(environ: dict[str, str]) -> None:
+    assert list(unread_proxies(environ)) == []
+
+
+def test_B4_a_proxy_that_is_not_used_is_one_notice_without_its_address() -> None:
+    environ = {"HTTPS_PROXY": "http://user:secret@proxy.test", "all_proxy": "socks5://proxy.test"}
+
+    [notice] = unread_proxies(environ)
+    assert notice.startswith("HTTPS_PROXY, all_proxy in the environment: ")
+    assert "proxy.test" not in notice
 
 
 def test_names_are_resolved_to_what_is_judged_and_bound() -> None:

@@ -10,6 +10,7 @@ import click
 
 from authz.cli import options
 from authz.settings import Settings
+from authz.settings.environment import unread_proxies
 
 
 @click.command()
@@ -27,5 +28,5 @@ def serve(ctx: click.Context, /, **_settings: object) -> None:
     settings = Settings(**ctx.params)
     run = server.run if settings.workers == 1 else supervisor.run
     short = descriptors.allow_enough(settings)
-    warnings = (*ctx.obj, short) if short else ctx.obj
+    warnings = (*ctx.obj, *unread_proxies(os.environ), *([short] if short else ()))
     sys.exit(run(settings, os.environ, warnings))

@@ -19,7 +19,6 @@ import uuid
 from base64 import urlsafe_b64decode
 from collections import Counter, deque
 from contextlib import suppress
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import uvicorn
@@ -37,6 +36,7 @@ from authz.demo.token_request import (
     granted_scope,
     read_form,
 )
+from authz.net import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -408,7 +408,7 @@ def serve(
     ``port`` 0 takes a free one.  ``issuer``, like Keycloak's ``--hostname``, is what
     tokens and endpoints carry wherever the provider listens; by default its own address.
     """
-    if not _is_loopback(host):
+    if not is_loopback(host):
         print(f"authz idp is for development: it listens on loopback, not on {host}", file=out)
         return 2
     try:
@@ -424,13 +424,6 @@ def serve(
     with suppress(KeyboardInterrupt):  # uvicorn ends in order, then passes the signal on
         uvicorn.Server(config).run(sockets=[listener])
     return 0
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False  # another name: what it stands for can change
 
 
 def _family(host: str) -> socket.AddressFamily:

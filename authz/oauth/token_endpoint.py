@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from authz.errors import Reason, Unavailable
 from authz.model import AccessToken, Secret
+from authz.net import B64TOKEN
 from authz.oauth import endpoints, grants
 from authz.oauth.client import OwnClientWatch
 from authz.oauth.client_authentication import Endpoint
@@ -32,7 +33,6 @@ ACCESS_TOKEN_BYTES_MAX: Final = 16 * 1024
 # Of a token_type that is quoted in a message.
 _QUOTED_CHARS_MAX: Final = 40
 
-_B64TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*", re.ASCII)
 _NAME: Final = "token endpoint"
 
 
@@ -98,7 +98,7 @@ class TokenEndpoint:
         if (
             not isinstance(token, str)
             or len(token) > ACCESS_TOKEN_BYTES_MAX
-            or _B64TOKEN.fullmatch(token) is None
+            or B64TOKEN.fullmatch(token) is None
         ):
             raise Unavailable(
                 Reason.IDP_ANSWER_INVALID,

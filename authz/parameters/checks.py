@@ -11,6 +11,7 @@ import re
 from urllib.parse import SplitResult, urlsplit
 
 from authz import header_names
+from authz.net import is_loopback
 
 MESSAGE_CHARS_MAX = 1_000
 """Of ``unauthorized_error_message`` and ``forbidden_error_message``."""
@@ -85,16 +86,7 @@ def plain_http_host(text: str) -> str | None:
     """Return the host that ``text`` reaches in plain text over a network, if it does."""
     parts = urlsplit(text)
     name = parts.hostname or ""
-    return None if parts.scheme == "https" or _is_loopback(name) else name
-
-
-def _is_loopback(name: str) -> bool:
-    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761 section 6.3
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+    return None if parts.scheme == "https" or is_loopback(name) else name
 
 
 def host(text: str) -> str | None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
+from authz.net import is_loopback
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -143,7 +145,7 @@ def beyond_loopback(addresses: Iterable[Address]) -> tuple[TcpAddress, ...]:
     ``0.0.0.0`` and ``::`` are such; so is a name that was not resolved.
     """
     tcp = (address for address in addresses if isinstance(address, TcpAddress))
-    return tuple(address for address in tcp if not _is_loopback(address.host))
+    return tuple(address for address in tcp if not is_loopback(address.host))
 
 
 def _parse_unix(text: str) -> UnixAddress:
@@ -187,13 +189,3 @@ def _parse_port(text: str, *, least: int = 0) -> int:
     if len(text) > len(str(most)) or not least <= int(text) <= most:
         raise ValueError(f"port {text[:8]} is not between {least} and {most}")
     return int(text)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped.is_loopback
-    return address.is_loopback

@@ -61,3 +61,24 @@ def misspelt(environ: Iterable[str], known: Iterable[str]) -> Iterator[str]:
         nearest = get_close_matches(tail, known_tails, n=1)
         hint = f": did you mean {VARIABLE_PREFIX}{nearest[0]}?" if nearest else ""
         yield f"{name[:64]} is in the environment, and authz has no such variable{hint}"
+
+
+# In the spellings that curl and most clients know.
+PROXY_VARIABLES = (
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+)
+
+
+def unread_proxies(environ: Mapping[str, str]) -> Iterator[str]:
+    """Say that a proxy is named for calls which do not go through it; the value is not shown."""
+    found = [name for name in PROXY_VARIABLES if environ.get(name)]
+    if found:
+        yield (
+            f"{', '.join(found)} in the environment: calls to identity providers do not use a"
+            " proxy, they go there directly; --connect-to sends them elsewhere"
+        )

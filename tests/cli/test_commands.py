@@ -503,11 +503,12 @@ def test_C10_H10_serve_logs_a_misspelt_variable_and_a_low_limit_of_files_first(
 ) -> None:
     arguments = ("serve", "-c", WORKSHOP, "--connect-to", connect_to, "--listen", "127.0.0.1:0")
     limited = f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (200, 200)); {START}"
-    environ = {"AUTHZ_LSTEN": "127.0.0.1:1", "AUTHZ_ADMIN": "off"}
+    environ = {"AUTHZ_LSTEN": "127.0.0.1:1", "AUTHZ_ADMIN": "off", "HTTPS_PROXY": "http://x.test"}
     with python("-c", limited, *arguments, env=environ) as process:
-        spelling, files = (e for e in events(process, "serving") if e["level"] == "warning")
+        spelling, proxy, files = (e for e in events(process, "serving") if e["level"] == "warning")
 
     assert spelling["message"].endswith("did you mean AUTHZ_LISTEN?")
+    assert proxy["message"].startswith("HTTPS_PROXY in the environment: ")  # B4
     assert files["message"].startswith("the process may have 200 files open (ulimit -n), and its")
     assert "16384 connections of callers" in files["message"]
 

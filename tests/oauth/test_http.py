@@ -148,6 +148,23 @@ async def test_a_body_may_have_its_cap_and_not_a_byte_more(
                 await http.get(server.url, bytes_max=100)
 
 
+@pytest.mark.parametrize("encoding", ["", "identity", "Identity", ", identity ,", "identity,,"])
+async def test_A10_no_content_coding_is_spelt_in_several_ways(
+    scripted: Serve, encoding: str
+) -> None:
+    server = scripted([read_request, sends(b"{}", "200 OK", f"content-encoding: {encoding}")])
+    async with client() as http:
+        assert (await http.get(server.url, bytes_max=100)).body == b"{}"
+
+
+async def test_A10_a_coding_in_a_second_line_of_the_same_name_is_seen(scripted: Serve) -> None:
+    lines = ("content-encoding: identity", "content-encoding: gzip")
+    server = scripted([read_request, sends(b"{}", "200 OK", *lines)])
+    async with client() as http:
+        with pytest.raises(Unavailable, match="compressed"):
+            await http.get(server.url, bytes_max=100)
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "identity, gzip"])
 async def test_a_compressed_answer_is_refused_unread(scripted: Serve, encoding: str) -> None:
     body = gzip.compress(b"{}")
