@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from authz import credentials
-from authz.cache.memory import BoundedCache
 from authz.errors import IdpOutage, Reason, Unauthenticated, Unavailable
 from authz.model import PairCredential
+from authz.tokens.memory import BoundedCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from authz.cache.digest import Digester
     from authz.methods.base import Method
     from authz.model import Credential, Identity, Request, Slot
+    from authz.tokens.digest import Digester
 
 # Which of several methods a pair is for is learnt by asking the provider.
 PAIRS_MAX: Final = 10_000

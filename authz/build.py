@@ -159,12 +159,11 @@ def _context(plugin: Plugin, shared: Shared, lease: Lease) -> MethodContext:
         config=config,
         provider=provider,
         verifier=TokenVerifier(config, provider, clock=shared.clock),
-        store=shared.store,
+        keeper=shared.keeper,
         introspected=shared.introspected,
         digest=shared.digest,
         clock=shared.clock,
         telemetry=shared.telemetry,
-        renewal_patience_s=shared.settings.renewal_patience_seconds,
     )
 
 

@@ -18,11 +18,11 @@ from authz.model import CredentialLocation
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from authz.cache.digest import Digester
     from authz.clock import Clock
     from authz.envoy.check import RequestView
     from authz.model import Identity, Issuer, Request
     from authz.pipeline import Policy
+    from authz.tokens.digest import Digester
 
 NAMES_MAX: Final = 1_024
 NAME_CHARS_MAX: Final = 128

@@ -128,15 +128,10 @@ class AccessToken:
     """A token to verify and to hand on.
 
     ``expires_in`` is what the provider said beside it, in seconds, if it did.
-    ``fresh_until``, in monotonic seconds, is how long the credential behind it
-    need not be looked into again; ``good_until``, how long the token may be served
-    on while the provider is out.
     """
 
     value: Secret
     expires_in: float | None = None
-    fresh_until: float = 0.0
-    good_until: float = 0.0
 
 
 class Issuer(Protocol):

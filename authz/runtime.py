@@ -9,10 +9,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from authz.cache.digest import Digester
-from authz.cache.introspected import IntrospectedTokens
-from authz.cache.memory import BoundedCache
-from authz.cache.tokens import Acquaintance, TokenStore
 from authz.clock import SystemClock
 from authz.errors import ConfigurationError
 from authz.fast_path import CachedAnswers
@@ -20,6 +16,10 @@ from authz.model import Diagnostic, SourcePosition
 from authz.oauth.door import PROBES_MAX, Door
 from authz.oauth.http import HttpClient, tls_context
 from authz.oauth.provider import Provider
+from authz.tokens.digest import Digester
+from authz.tokens.introspected import IntrospectedTokens
+from authz.tokens.keeper import Keeper
+from authz.tokens.memory import BoundedCache, MemoryTier
 
 if TYPE_CHECKING:
     import ssl
@@ -95,8 +95,12 @@ class Shared:
         self.digest: Final = Digester()
         timer = self.clock.monotonic
         entries_max, bytes_max = settings.cache_entries, settings.cache_bytes
-        self.store: Final = TokenStore(
-            Acquaintance(timer=timer), entries_max=entries_max, bytes_max=bytes_max, timer=timer
+        self.keeper: Final = Keeper(
+            MemoryTier(entries_max=entries_max, bytes_max=bytes_max, clock=self.clock),
+            entries_max=entries_max,
+            life_min_s=settings.token_life_min_seconds,
+            clock=self.clock,
+            telemetry=telemetry,
         )
         self.introspected: Final = IntrospectedTokens(
             entries_max=entries_max, bytes_max=bytes_max, timer=timer
@@ -109,8 +113,8 @@ class Shared:
         self._leases: set[Lease] = set()
         self._closing: set[asyncio.Task[None]] = set()
         telemetry.watch_cache("signatures", self._signatures.__len__)
-        telemetry.watch_cache("tokens", self.store.tokens_held)
-        telemetry.watch_cache("refusals", self.store.refusals_held)
+        telemetry.watch_cache("tokens", self.keeper.tokens_held)
+        telemetry.watch_cache("refusals", self.keeper.refusals_held)
         telemetry.watch_cache("introspected", self.introspected.__len__)
         telemetry.watch_cache("answers", self._answers_held)
 
@@ -173,7 +177,8 @@ class Shared:
 
     async def _retire(self, provider: Provider) -> None:
         """Close a provider once the calls that are under way have ended."""
-        await self.store.settled()
+        self.keeper.release(provider)
+        await self.keeper.settled()
         await self.introspected.calls.settled()
         await self._close(provider)
 
@@ -185,7 +190,7 @@ class Shared:
 
     async def aclose(self) -> None:
         """End what is under way and close everything, in the reverse of the order of its making."""
-        await self.store.aclose()
+        await self.keeper.aclose()
         await self.introspected.calls.aclose()
         await asyncio.gather(*self._closing)
         while self._providers:

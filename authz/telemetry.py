@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 ReloadOutcome = Literal["ok", "failed", "would_open"]
 """``would_open``: valid, and kept out because it opens a route and does not say so."""
 
+WaitKind = Literal["first", "renewal"]
+"""``first``: the caller had no token.  ``renewal``: one that is about to end."""
+
+RenewalOutcome = Literal["ok", "failed", "refused"]
+"""``refused``: the provider's verdict on the caller; ``failed``: any other trouble."""
+
 ALLOWED: Final = "allowed"
 UNPROTECTED: Final = "unprotected"
 
@@ -118,6 +124,18 @@ class Telemetry:
         self._cache_entries = Gauge(
             "authz_cache_entries", "Entries held.", ["cache"], registry=self.registry
         )
+        self._token_waits = Counter(
+            "authz_token_waits",
+            "Callers that waited for a token, by what they had.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self._token_renewals = Counter(
+            "authz_token_renewals",
+            "Renewals of kept tokens that have ended, and how.",
+            ["outcome"],
+            registry=self.registry,
+        )
         self._keys = Gauge(
             "authz_jwks_keys", "Keys held.", ["issuer", "use"], registry=self.registry
         )
@@ -160,6 +178,10 @@ class Telemetry:
             self._mismatches.labels(differs)
         for outcome in get_args(ReloadOutcome):
             self._reloads.labels(outcome)
+        for kind in get_args(WaitKind):
+            self._token_waits.labels(kind)
+        for renewal in get_args(RenewalOutcome):
+            self._token_renewals.labels(renewal)
 
     def decided(self, verdict: str, reason: str, seconds: float) -> None:
         """Count a decision that was worked out."""
@@ -194,6 +216,14 @@ class Telemetry:
     def identity_mismatch(self, differs: str) -> None:
         """Count a token of another client: one by its ``case`` alone, or another ``client``."""
         self._mismatches.labels(differs).inc()
+
+    def token_waited(self, kind: WaitKind) -> None:
+        """Count a caller that waits for a token."""
+        self._token_waits.labels(kind).inc()
+
+    def token_renewed(self, outcome: RenewalOutcome) -> None:
+        """Count a renewal that has ended."""
+        self._token_renewals.labels(outcome).inc()
 
     def cache(self, name: str, event: str) -> None:
         """Count a look-up in a cache: ``hit``, ``miss`` or ``stale``."""

@@ -66,9 +66,8 @@ async def make_authz(
         settings: Any = None,
         **parameters: Any,
     ) -> RunningAuthz:
-        # A busy machine is no slow provider: renewals may take their time here.
-        chosen = {"renewal_patience_seconds": 10, **(settings or {})}
-        made.append(RunningAuthz(of or gateway(idp, **parameters), clock=clock, **chosen))
+        running = RunningAuthz(of or gateway(idp, **parameters), clock=clock, **(settings or {}))
+        made.append(running)
         return made[-1]
 
     yield build

@@ -43,7 +43,7 @@ ROOMS = (
     "kong",
     "policy",
     "credentials",
-    "cache",
+    "tokens",
     "decision",
     "logs",
     "telemetry",
@@ -64,7 +64,7 @@ ROOMS = (
 HOMES = {
     "authz_native": {"transport/native.py"},
     "betterproto2": {"envoy/bootstrap"},
-    "cachetools": {"cache/memory.py"},
+    "cachetools": {"tokens/memory.py"},
     "click": {"cli"},
     "envoy_data_plane": {"envoy/bootstrap"},
     "google": {

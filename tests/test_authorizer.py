@@ -11,13 +11,13 @@ import pytest
 from support.running import KONG_SECRET, basic, check_request, logged, read
 
 from authz.authorizer import DEADLINE_SECONDS_DEFAULT, Authorizer
-from authz.cache.digest import Digester
 from authz.clock import SystemClock
 from authz.decision import Allow
 from authz.fast_path import CachedAnswers, FastPath
 from authz.model import Request
 from authz.policy.headers import OPEN_ROUTE
 from authz.telemetry import Telemetry
+from authz.tokens.digest import Digester
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

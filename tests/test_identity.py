@@ -10,8 +10,8 @@ import pytest
 from support.running import KONG_ID, KONG_SECRET
 from support.scenes import OTHER_ID, verdict
 
-from authz.cache.guesses import GUESSES_MAX
-from authz.cache.tokens import REFUSED_SECONDS_MAX
+from authz.tokens.guesses import GUESSES_MAX
+from authz.tokens.keeper import REFUSED_SECONDS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -95,7 +95,7 @@ async def test_G_13_spellings_of_one_id_are_limited_together(
     assert idp.counters["token"] == GUESSES_MAX
 
 
-async def test_G_13_another_clients_token_is_asked_for_once_in_a_while(
+async def test_A13_another_clients_token_is_asked_for_once_in_a_while(
     idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     idp.now = clock.now
@@ -123,7 +123,7 @@ async def test_G_13_another_clients_token_is_asked_for_once_in_a_while(
         pytest.param(f"{GUID}a".upper(), f"{GUID}a", False, id="nearly a GUID"),
     ],
 )
-async def test_G_13_guids_are_compared_without_case(
+async def test_A13_guids_are_compared_without_case(
     idp: RunningIdp, make_authz: MakeAuthz, presented: str, owner: str, is_one: bool
 ) -> None:
     idp.clients[presented] = KONG_SECRET

@@ -26,7 +26,6 @@ from support.running import (
 
 from authz import logs
 from authz.authorizer import Authorizer
-from authz.cache.digest import Digester
 from authz.clock import SystemClock
 from authz.decision import Allow
 from authz.demo.script import Answer as Scripted
@@ -47,6 +46,7 @@ from authz.model import (
 from authz.pipeline import Pipeline, Trace
 from authz.settings import Settings
 from authz.telemetry import Telemetry
+from authz.tokens.digest import Digester
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -244,6 +244,7 @@ async def test_LG_05_labels_come_from_closed_sets(idp: RunningIdp, make_authz: M
         "endpoint",
         "event",
         "issuer",
+        "kind",
         "le",
         "outcome",
         "reason",

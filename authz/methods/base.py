@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from authz.cache.digest import Digester
-    from authz.cache.introspected import IntrospectedTokens
-    from authz.cache.tokens import TokenStore
     from authz.clock import Clock
     from authz.errors import Refusal
     from authz.model import Identity, OpenIDConnect, Request
     from authz.oauth.provider import Provider
     from authz.oauth.verifier import TokenVerifier
     from authz.telemetry import Telemetry
+    from authz.tokens.digest import Digester
+    from authz.tokens.introspected import IntrospectedTokens
+    from authz.tokens.keeper import Keeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,11 @@ class MethodContext:
     config: OpenIDConnect
     provider: Provider
     verifier: TokenVerifier
-    store: TokenStore
+    keeper: Keeper
     introspected: IntrospectedTokens
     digest: Digester
     clock: Clock
     telemetry: Telemetry
-    renewal_patience_s: float
 
 
 class Method(ABC):

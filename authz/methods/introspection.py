@@ -9,13 +9,14 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from authz.cache.introspected import Introspected
 from authz.errors import Reason, Unauthenticated
 from authz.methods.base import Method, client_id_of
 from authz.model import AccessToken, Identity
 from authz.oauth import client, introspection, jwt
 from authz.oauth.deadline import within
 from authz.oauth.places import Asker, Priority
+from authz.tokens.introspected import Introspected
+from authz.tokens.sources import source_of
 
 if TYPE_CHECKING:
     from authz.errors import Refusal
@@ -56,7 +57,7 @@ class Introspection(Method):
         kept = self._answers.get(key)
         self._telemetry.cache("introspected", "miss" if kept is None else "hit")
         if kept is None:
-            ask = partial(self._ask, key, credential.token, request.source_address)
+            ask = partial(self._ask, key, credential.token, source_of(request))
             kept = await self._answers.calls.run(key, ask)
         if kept.claims is None:
             raise self.unknown(credential)

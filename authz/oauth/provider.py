@@ -10,8 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from authz import strict_json
-from authz.cache.digest import Digester
-from authz.cache.flight import SingleFlight
 from authz.errors import IdpOutage, Overloaded, Reason, Retryable, Unauthenticated, Unavailable
 from authz.logs import log_internal_error
 from authz.oauth import discovery, endpoints, issuers, jwks, jwt
@@ -21,17 +19,19 @@ from authz.oauth.http import Request
 from authz.oauth.issuers import Issuer, Issuers, SignedToken
 from authz.oauth.key_source import FRESH_SECONDS, RETRY_SECONDS, KeySource
 from authz.oauth.looks import Looks
+from authz.tokens.digest import Digester
+from authz.tokens.single_flight import SingleFlight
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from authz.cache.memory import BoundedCache
     from authz.clock import Clock
     from authz.oauth.door import Door
     from authz.oauth.jwks import Key
     from authz.oauth.jwt import UnverifiedToken
     from authz.parameters.provider import ProviderParameters, ReachParameters
     from authz.telemetry import Telemetry
+    from authz.tokens.memory import BoundedCache
 
     Fits = Callable[[], tuple[Key, ...]]
 

@@ -181,8 +181,12 @@ class Settings:
         default=64 * 1024 * 1024,
         help="How large each cache may be, keys and values together.",
     )
-    renewal_patience_seconds: float = 0.1
-    """How long those who hold a good token wait for its renewal.  No flag: tests set it."""
+    token_life_min_seconds: float = setting(
+        "--token-life-min",
+        kind=seconds(most=WAIT_SECONDS_MAX),
+        default=2,
+        help="Life that a token handed on should have left; a tenth of its life, if that is less.",
+    )
     log_level: LogLevel = setting(
         "--log-level",
         kind=choice(*get_args(LogLevel)),

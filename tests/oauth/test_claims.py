@@ -13,13 +13,13 @@ from support.configuration import load
 from support.running import KONG_CONSUMER, KONG_ID, POSITION, gateway, logged
 from support.verdicts import ALLOWED, UNASKED, calls, each, verdicts
 
-from authz.cache.tokens import REFUSED_SECONDS_MAX
 from authz.demo.idp import ABSENT
 from authz.errors import ConfigurationError, Unauthenticated
 from authz.methods.base import client_of
 from authz.model import Claims, Consumer
 from authz.oauth import jwt
 from authz.oauth.issuers import Issuer, Issuers
+from authz.tokens.keeper import REFUSED_SECONDS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

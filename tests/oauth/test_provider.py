@@ -13,13 +13,13 @@ from support.scripted import answer as sends
 from support.scripted import read_request
 from support.tls import ca_file, server_context
 
-from authz.cache.memory import BoundedCache
 from authz.demo.idp import ABSENT
 from authz.oauth import jwt
 from authz.oauth.http import Response
 from authz.oauth.provider import Provider
 from authz.parameters.provider import ProviderParameters, ReachParameters
 from authz.telemetry import Telemetry
+from authz.tokens.memory import BoundedCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable

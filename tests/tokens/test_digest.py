@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.cache.digest import Digester
+from authz.tokens.digest import Digester
 
 PARTS = st.lists(st.text(st.characters(codec=None), max_size=8), max_size=4)
 DIGEST = Digester()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.clock import Clock
 
-from authz.cache.memory import BoundedCache
+from authz.tokens.memory import BoundedCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from authz.cache.flight import SingleFlight
 from authz.errors import Overloaded, Reason, Unauthenticated, Unavailable
+from authz.tokens.single_flight import SingleFlight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,15 +1,21 @@
-"""A bounded cache: entries, bytes and time.  The only home of cachetools."""
+"""The memory of this process: bounded in entries, bytes and time.  The only home of cachetools."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from cachetools import Cache, TLRUCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from authz.clock import Clock
+    from authz.tokens.tier import Kept
+
 V = TypeVar("V")
+
+# A kept token takes its text and its decoded claims, which are about three times as long.
+_SIZE_FACTOR: Final = 4
 
 
 class BoundedCache(Generic[V]):
@@ -59,3 +65,38 @@ class BoundedCache(Generic[V]):
         # Metrics are read in another thread, and TLRUCache.__len__ sweeps.  So what
         # has expired counts until the next put.
         return Cache.__len__(self._cache)
+
+
+class MemoryTier:
+    """Kept tokens in the memory of this process: a :class:`~authz.tokens.tier.Tier`."""
+
+    def __init__(self, *, entries_max: int, bytes_max: int, clock: Clock) -> None:
+        self._clock = clock
+        self._kept: BoundedCache[Kept] = BoundedCache(
+            entries_max=entries_max, bytes_max=bytes_max, timer=clock.monotonic
+        )
+
+    async def get(self, key: bytes) -> Kept | None:
+        """Return the token that is kept under a key, or ``None``.
+
+        It has ended when either clock says so: a step of the wall clock makes no token
+        live longer.
+        """
+        kept = self._kept.get(key)
+        return None if kept is None or kept.expires_at <= self._clock.now() else kept
+
+    async def put(self, key: bytes, kept: Kept) -> None:
+        """Keep a token until its end."""
+        self._kept.put(
+            key,
+            kept,
+            lifetime_s=kept.expires_at - self._clock.now(),
+            size_bytes=_SIZE_FACTOR * len(kept.token.reveal()),
+        )
+
+    async def drop(self, key: bytes) -> None:
+        """Forget a token, if it is there."""
+        self._kept.drop(key)
+
+    def __len__(self) -> int:
+        return len(self._kept)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from authz.cache.flight import SingleFlight
-from authz.cache.memory import BoundedCache
+from authz.tokens.memory import BoundedCache
+from authz.tokens.single_flight import SingleFlight
 
 if TYPE_CHECKING:
     from collections.abc import Callable

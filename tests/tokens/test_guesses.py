@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
@@ -12,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.clock import Clock
 
-from authz.cache.guesses import GUESSES_MAX, GuessLimiter, fold
 from authz.errors import IdpOutage, Reason, Throttled, Unauthenticated
+from authz.tokens.guesses import COUNTED_SECONDS_MAX, GUESSES_MAX, Guess, GuessLimiter, fold
+from authz.tokens.turns import SOURCES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,10 +26,29 @@ if TYPE_CHECKING:
     MakeAuthz = Callable[..., RunningAuthz]
 
 
-def guess(guesses: GuessLimiter, client: bytes = b"one") -> None:
+_numbers = itertools.count()
+
+
+def place(
+    guesses: GuessLimiter, client: bytes = b"one", source: str = ""
+) -> contextlib.AbstractContextManager[None]:
+    """A place for a pair that was never tried before."""
+    return guesses.place(Guess(client, b"%d" % next(_numbers), source))
+
+
+def guess(guesses: GuessLimiter, client: bytes = b"one", source: str = "") -> None:
     """An exchange that the provider refuses."""
-    with pytest.raises(Unauthenticated), guesses.place(client):
+    with pytest.raises(Unauthenticated), place(guesses, client, source):
         raise Unauthenticated(Reason.SECRET_REJECTED)
+
+
+def is_let_in(guesses: GuessLimiter, source: str) -> bool:
+    """Whether a guess from a source takes a place."""
+    try:
+        guess(guesses, source=source)
+    except Throttled:
+        return False
+    return True
 
 
 def test_a_full_bucket_throttles_one_client_until_it_has_leaked(clock: Clock) -> None:
@@ -35,7 +56,7 @@ def test_a_full_bucket_throttles_one_client_until_it_has_leaked(clock: Clock) ->
     for _ in range(GUESSES_MAX):
         guess(guesses)
 
-    with pytest.raises(Throttled) as refused, guesses.place(b"one"):
+    with pytest.raises(Throttled) as refused, place(guesses):
         pass
     assert refused.value.retry_after == 1
     guess(guesses, b"another")
@@ -58,7 +79,7 @@ def test_G_12_who_is_turned_away_is_not_kept_out_longer_for_it(clock: Clock) -> 
     for _ in range(GUESSES_MAX):
         guess(guesses)
     for _ in range(1_000):
-        with pytest.raises(Throttled) as refused, guesses.place(b"one"):
+        with pytest.raises(Throttled) as refused, place(guesses):
             pass
         assert refused.value.retry_after == 1
 
@@ -72,14 +93,102 @@ def test_G_12_a_place_is_given_back_unless_the_provider_refuses(
 ) -> None:
     guesses = GuessLimiter(timer=clock.monotonic)
     for _ in range(3 * GUESSES_MAX):
-        with contextlib.suppress(IdpOutage, KeyboardInterrupt), guesses.place(b"one"):
+        with contextlib.suppress(IdpOutage, KeyboardInterrupt), place(guesses):
             if end is not None:
                 raise end
 
     for _ in range(GUESSES_MAX):
         guess(guesses)
-    with pytest.raises(Throttled), guesses.place(b"one"):
+    with pytest.raises(Throttled), place(guesses):
         pass
+
+
+@pytest.mark.parametrize("attempts_a_second", [10, 100])
+async def test_G12_a_cold_caller_gets_its_turn_beside_an_attacker_elsewhere(
+    clock: Clock, attempts_a_second: int
+) -> None:
+    guesses = GuessLimiter(timer=clock.monotonic)
+    let_in: Counter[str] = Counter()
+    honest_at = clock.monotonic() + 3.05
+    for _ in range(30 * attempts_a_second):
+        let_in["attacker"] += is_let_in(guesses, "attacker")
+        if clock.monotonic() >= honest_at:
+            try:
+                with place(guesses, source="honest"):
+                    let_in["honest"] += 1
+            except Throttled as told:  # it comes when it is told to, as clients do
+                honest_at = clock.monotonic() + told.retry_after
+            else:
+                honest_at = clock.monotonic() + 5
+        clock.advance(1 / attempts_a_second)
+
+    assert let_in["honest"] >= 3
+    assert let_in["attacker"] <= GUESSES_MAX + 31
+
+
+async def test_G12_the_places_of_an_attacked_id_go_in_turn_to_the_sources_that_ask(
+    clock: Clock,
+) -> None:
+    guesses = GuessLimiter(timer=clock.monotonic)
+    for _ in range(GUESSES_MAX):
+        guess(guesses, source="a")
+    let_in: Counter[str] = Counter()
+    for _ in range(40):
+        for source in ("a", "a", "a", "b", "a", "c", "a", "a"):
+            let_in[source] += is_let_in(guesses, source)
+        clock.advance(1)
+
+    # One place a second; each source has its turn before another one has its next but one.
+    assert let_in.total() == 39
+    assert min(let_in["b"], let_in["c"]) >= 39 // 4
+
+
+async def test_G12_a_source_that_does_not_come_back_holds_no_place_for_long(clock: Clock) -> None:
+    guesses = GuessLimiter(timer=clock.monotonic)
+    for _ in range(GUESSES_MAX):
+        guess(guesses, source="a")
+    for ghost in range(5_000):
+        assert not is_let_in(guesses, f"ghost {ghost}")
+    waits = []
+    for _ in range(100):
+        try:
+            guess(guesses, source="honest")
+            break
+        except Throttled as told:
+            waits.append(told.retry_after)
+            clock.advance(told.retry_after)
+
+    assert waits
+    assert sum(waits) <= SOURCES_MAX + GUESSES_MAX
+
+
+async def test_G12_two_methods_that_ask_about_one_pair_make_one_guess(clock: Clock) -> None:
+    guesses = GuessLimiter(timer=clock.monotonic)
+    for number in range(GUESSES_MAX):
+        for _ in range(2):
+            with (
+                pytest.raises(Unauthenticated),
+                guesses.place(Guess(b"one", b"pair %d" % number)),
+            ):
+                raise Unauthenticated(Reason.SECRET_REJECTED)
+
+    with pytest.raises(Throttled), place(guesses):
+        pass
+    clock.advance(COUNTED_SECONDS_MAX)
+    for _ in range(int(COUNTED_SECONDS_MAX)):
+        guess(guesses)
+    with pytest.raises(Throttled), guesses.place(Guess(b"one", b"pair 0")):
+        pass
+
+
+async def test_G12_the_debt_is_never_more_than_thirty_seconds(clock: Clock) -> None:
+    guesses = GuessLimiter(timer=clock.monotonic)
+    for _ in range(10_000):
+        is_let_in(guesses, "a")
+    clock.advance(30)
+
+    for _ in range(GUESSES_MAX):
+        guess(guesses)
 
 
 STEPS: Final = st.lists(st.sampled_from(["begin", "refused", "accepted", "second"]), max_size=120)
@@ -95,9 +204,9 @@ def test_G_12_no_more_guesses_are_made_than_time_allows(steps: list[str]) -> Non
         if step == "second":
             clock.advance(1)
         elif step == "begin":
-            with contextlib.suppress(Throttled), contextlib.ExitStack() as place:
-                place.enter_context(guesses.place(b"one"))
-                begun.append(place.pop_all())
+            with contextlib.suppress(Throttled), contextlib.ExitStack() as stack:
+                stack.enter_context(place(guesses))
+                begun.append(stack.pop_all())
         elif begun and step == "accepted":
             begun.pop().close()
         elif begun:

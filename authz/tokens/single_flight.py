@@ -65,7 +65,7 @@ class SingleFlight(Generic[V]):
         return len(self._tasks)
 
     async def settled(self) -> None:
-        """Return once the calls that are under way now have ended, however they do."""
+        """Return once the calls that are under way now have ended, however they end."""
         if self._tasks:
             await asyncio.wait(tuple(self._tasks.values()))
 

@@ -1,1 +1,0 @@
-"""What is remembered: bounded, keyed by digests, changed on the event loop only."""

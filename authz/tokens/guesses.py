@@ -1,0 +1,144 @@
+"""How often a client's secret has been guessed wrong of late."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from authz.errors import Reason, Throttled, Unauthenticated
+from authz.tokens.memory import BoundedCache
+from authz.tokens.turns import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from authz.model import Secret
+    from authz.tokens.digest import Digester
+
+V = TypeVar("V")
+
+# So many different wrong secrets at once, then one in so many seconds.  So a bucket is
+# never fuller than 20 s, and a client that nobody guesses at any more is let in by then.
+GUESSES_MAX: Final = 20
+SECONDS_PER_GUESS: Final = 1.0
+CLIENTS_MAX: Final = 10_000
+# For how long a guess that was counted is not counted again: several methods may ask
+# about one pair.
+COUNTED_SECONDS_MAX: Final = 5.0
+COUNTED_ENTRIES_MAX: Final = 10_000
+ATTACKED_CLIENTS_MAX: Final = 1_000
+
+_ENTRY_BYTES: Final = 64
+_TURNS_BYTES: Final = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """Whom a refused credential counts against: digests of the folded id and of the pair.
+
+    ``source``: where the request comes from.
+    """
+
+    client: bytes
+    pair: bytes
+    source: str = ""
+
+    @classmethod
+    def of(cls, digest: Digester, issuer: str, pair: tuple[str, Secret], source: str) -> Guess:
+        """Return the guess that an id and its secret are, whichever method presents them."""
+        name, secret = pair
+        return cls(digest(issuer, fold(name)), digest(issuer, name, secret.reveal()), source)
+
+
+class GuessLimiter:
+    """A leaking bucket per client: an exchange that may be a guess adds to it, time empties it.
+
+    What an exchange adds is taken back unless the provider refuses it: the place is
+    taken before it begins, for a thousand that begin at once have all been let in
+    before the first is refused.
+
+    While a bucket is full its free places go in turn to the sources that ask for one, so
+    that an attacker keeps no other source out.  ``timer`` returns monotonic seconds.
+    """
+
+    def __init__(self, *, timer: Callable[[], float]) -> None:
+        self._timer = timer
+        # Per client, the time at which its bucket will be empty.
+        self._empty_at: BoundedCache[float] = _cache(CLIENTS_MAX, _ENTRY_BYTES, timer)
+        self._turns: BoundedCache[Turns] = _cache(ATTACKED_CLIENTS_MAX, _TURNS_BYTES, timer)
+        self._counted: BoundedCache[bool] = _cache(COUNTED_ENTRIES_MAX, _ENTRY_BYTES, timer)
+
+    @contextlib.contextmanager
+    def place(self, guess: Guess) -> Iterator[None]:
+        """Hold a place during an exchange; it stays taken if that was refused.
+
+        Raises :class:`~authz.errors.Throttled`, and adds nothing, if the bucket is full.
+        """
+        if self._counted.get(guess.pair):
+            yield
+            return
+        self._take(guess.client, guess.source)
+        try:
+            yield
+        except Unauthenticated:
+            self._counted.put(
+                guess.pair, value=True, lifetime_s=COUNTED_SECONDS_MAX, size_bytes=_ENTRY_BYTES
+            )
+            raise
+        except BaseException:
+            self._give_back(guess.client)
+            raise
+        self._give_back(guess.client)
+
+    def _take(self, client: bytes, source: str) -> None:
+        fill_s, turns = self._fill_s(client), self._turns.get(client)
+        ahead = turns.ahead(source) if turns else 0
+        over_s = fill_s - (GUESSES_MAX - 1 - ahead) * SECONDS_PER_GUESS
+        if over_s > 0:
+            self._turn_away(client, source, over_s)
+        if turns is not None:
+            turns.take(source)
+        self._put(client, fill_s + SECONDS_PER_GUESS)
+
+    def _turn_away(self, client: bytes, source: str, over_s: float) -> None:
+        turns = self._turns.get(client) or Turns(self._timer)
+        turns.wait(source, over_s)
+        self._turns.put(client, turns, lifetime_s=over_s + GUESSES_MAX, size_bytes=_TURNS_BYTES)
+        raise Throttled(
+            Reason.GUESSING_THROTTLED,
+            f"{GUESSES_MAX} wrong secrets for this client of late, wanted fewer: somebody guesses "
+            "at it; a pair that was good within a day passes",
+            retry_after=math.ceil(over_s),
+        )
+
+    def _give_back(self, client: bytes) -> None:
+        self._put(client, self._fill_s(client) - SECONDS_PER_GUESS)
+
+    def _put(self, client: bytes, fill_s: float) -> None:
+        if fill_s <= 0:
+            self._empty_at.drop(client)
+        else:
+            self._empty_at.put(
+                client, self._timer() + fill_s, lifetime_s=fill_s, size_bytes=_ENTRY_BYTES
+            )
+
+    def _fill_s(self, client: bytes) -> float:
+        return max(0.0, (self._empty_at.get(client) or 0.0) - self._timer())
+
+
+def _cache(entries_max: int, entry_bytes: int, timer: Callable[[], float]) -> BoundedCache[V]:
+    return BoundedCache(entries_max=entries_max, bytes_max=entries_max * entry_bytes, timer=timer)
+
+
+def fold(client_id: str) -> str:
+    """Return what ids have in common that a provider may take for one.
+
+    Providers look ids up in databases that ignore case, width, accents, or spaces at
+    the end; a guesser must not have a bucket for each spelling.  Two clients whose ids
+    fold to one share a bucket, and nothing else.
+    """
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", client_id).casefold())
+    return "".join(c for c in folded if not unicodedata.combining(c)).strip()

@@ -1,0 +1,30 @@
+"""Where a request comes from, as far as turns between strangers are concerned."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address, ip_address
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from authz.model import Request
+
+# One subscriber has at least so much of IPv6 (RFC 6177).
+_HOST_BITS: Final = 64
+
+
+def source_of(request: Request) -> str:
+    """Return the source of a request: its peer's address, of IPv6 the /64; ``""``: untold."""
+    return source(request.source_address)
+
+
+def source(address: str) -> str:
+    """Return an address without what one host may choose of it; no address: ``""``."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return ""
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(IPv6Address(int(parsed) >> _HOST_BITS << _HOST_BITS))
+    return str(parsed)
