@@ -76,7 +76,8 @@ class Places:
             async with asyncio.timeout(wait_s):
                 await turn
         except BaseException as error:
-            if not queue.remove(asker, turn):
+            queue.remove(asker, turn)
+            if turn.done() and not turn.cancelled():
                 self.give_back()  # its turn had come in the same moment
             if isinstance(error, TimeoutError):
                 raise Overloaded(
@@ -89,6 +90,8 @@ class Places:
         self._free += 1
         for queue, left_alone in zip(self._queues, self._left_alone, strict=True):
             while self._free > left_alone and (turn := queue.next()) is not None:
+                if turn.cancelled():
+                    continue  # it waits no more, and has not said so yet
                 self._free -= 1
                 turn.set_result(None)
 

@@ -119,3 +119,22 @@ async def test_a_turn_that_comes_as_its_waiter_leaves_goes_to_the_next() -> None
 
     await asyncio.wait_for(staying, 5)
     assert leaving.cancelled()
+
+
+async def test_a_turn_of_one_that_has_just_given_up_goes_to_the_next() -> None:
+    places = await full()
+    leaving, staying = (asyncio.create_task(places.take(KNOWN)) for _ in range(2))
+    await asyncio.sleep(0)
+    leaving.cancel()  # it stands in the queue until it runs again
+    places.give_back()
+
+    await staying
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert leaving.cancelled()
+    places.give_back()
+    async with asyncio.timeout(5):
+        await places.take(KNOWN)  # no place was lost, and none was made
+    late = asyncio.create_task(places.take(KNOWN))
+    await asyncio.sleep(0)
+    assert not late.done()
+    late.cancel()
