@@ -40,7 +40,7 @@ ESCAPES_MAX: Final = CLIENT_SECRET_BYTES_MAX
 # As many as common servers read of a query or a form.
 ARGUMENTS_MAX: Final = 1_000
 
-ARGUMENTS: Final = ("client_id", "client_secret", "access_token")
+ARGUMENTS: Final = ("client_id", "client_secret", "username", "password", "access_token")
 """Every argument of a query or a body that some slot reads."""
 
 # A list of RFC 9110 section 5.6.1 with at most one element that is not blank.

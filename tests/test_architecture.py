@@ -135,7 +135,7 @@ def test_every_room_is_in_the_order() -> None:
 
 
 def test_every_method_file_is_on_the_list() -> None:
-    files = {p.stem for p in (PACKAGE / "methods").glob("*.py")} - {"__init__", "base"}
+    files = {p.stem for p in (PACKAGE / "methods").glob("*.py")} - {"__init__", "base", "exchange"}
 
     assert {method.name for method in METHODS} == files
 

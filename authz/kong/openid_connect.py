@@ -40,9 +40,12 @@ _CLIENT_NAMES = ("client_id", "client_secret", "client_jwk")
 _WITH_SECRET = frozenset({"client_secret_basic", "client_secret_post", "client_secret_jwt"})
 _WITH_KEY = frozenset({"private_key_jwt"})
 # The methods that ask in our own client's name, and what says how it proves itself there.
-_OWN_AUTHENTICATION = {"introspection": "introspection_endpoint_auth_method"}
+_OWN_AUTHENTICATION = {
+    "introspection": "introspection_endpoint_auth_method",
+    "password": "token_endpoint_auth_method",
+}
 _ENDPOINTS = {
-    "token_endpoint": frozenset({"client_credentials"}),
+    "token_endpoint": frozenset({"client_credentials", "password"}),
     "introspection_endpoint": frozenset({"introspection"}),
 }
 # What authz itself writes into an introspection request.

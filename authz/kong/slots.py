@@ -39,6 +39,11 @@ _READINGS: Final[Mapping[str, _Reading]] = {
     "introspection": _Reading(
         BearerCredential, ("access_token",), lambda config: config.callers.bearer_token_param_type
     ),
+    "password": _Reading(
+        PairCredential,
+        ("username", "password"),
+        lambda config: config.callers.password_param_type,
+    ),
     "client_credentials": _Reading(
         PairCredential,
         ("client_id", "client_secret"),

@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING, Final
 from authz.methods.bearer import Bearer
 from authz.methods.client_credentials import ClientCredentials
 from authz.methods.introspection import Introspection
+from authz.methods.password import Password
 
 if TYPE_CHECKING:
     from authz.methods.base import Method
 
 # In Kong's order.  A new method is a file, a name here and a test file.
-METHODS: Final[tuple[type[Method], ...]] = (Bearer, Introspection, ClientCredentials)
+METHODS: Final[tuple[type[Method], ...]] = (
+    Bearer,
+    Introspection,
+    Password,
+    ClientCredentials,
+)

@@ -49,7 +49,7 @@ class CallerParameters:
         LOCATIONS,
         CREDENTIAL_LOCATIONS,
         here=LOCATIONS_BY_DEFAULT,
-        becomes=refused(FINDS_FEWER),
+        becomes=DONE,
         used_by=frozenset({"password"}),
         about="where a user's name and password may stand",
     )

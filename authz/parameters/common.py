@@ -6,7 +6,7 @@ from authz.parameters import checks
 from authz.parameters.declaration import partly, refused
 from authz.parameters.kinds import Array, Boolean, Number, SecretText, Text, Whole
 
-METHODS_DONE = ("bearer", "introspection", "client_credentials")
+METHODS_DONE = ("bearer", "introspection", "password", "client_credentials")
 """The methods that are done here, in the order in which Kong looks for their credentials."""
 METHODS_BY_DEFAULT = ("bearer", "client_credentials")
 """Those that act where ``auth_methods`` is not set."""

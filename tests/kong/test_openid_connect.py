@@ -436,7 +436,7 @@ def test_methods_of_browsers_are_noticed_even_when_named() -> None:
     assert notice.endswith("authorization_code, session: for browsers, not done here")
 
 
-@pytest.mark.parametrize("method", ["password", "kong_oauth2", "userinfo", "refresh_token"])
+@pytest.mark.parametrize("method", ["kong_oauth2", "userinfo", "refresh_token"])
 def test_a_method_that_is_named_and_not_done_is_refused(method: str) -> None:
     text = with_parameters(f"auth_methods: [bearer, {method}]", instead_of="auth_methods")
     [found] = complaints(text)
@@ -508,11 +508,11 @@ OURS = ("client_id: [ours]", "client_secret: [s3cr3t]")
 A_KEY = "client_jwk: [{kty: EC, crv: P-256, x: AA, y: AA, d: AA}]"
 
 
-def with_own_client(*lines: str, methods: str = "introspection") -> str:
+def with_own_client(*lines: str, methods: str = "introspection, password") -> str:
     return with_parameters(f"auth_methods: [{methods}]", *lines, instead_of="auth_methods")
 
 
-def own_client_refused(*lines: str, methods: str = "introspection") -> str:
+def own_client_refused(*lines: str, methods: str = "introspection, password") -> str:
     [found] = complaints(with_own_client(*lines, methods=methods))
     return found.partition(": ")[2]
 
@@ -520,8 +520,8 @@ def own_client_refused(*lines: str, methods: str = "introspection") -> str:
 @pytest.mark.parametrize(
     ("lines", "methods"),
     [
-        (OURS, "bearer, introspection, client_credentials"),
-        (("client_id: [ours]", A_KEY), "bearer, introspection, client_credentials"),
+        (OURS, "bearer, introspection, password, client_credentials"),
+        (("client_id: [ours]", A_KEY), "bearer, introspection, password, client_credentials"),
         (("client_id: [ours]",), "bearer, client_credentials"),
         (("client_secret: [s]",), "bearer, client_credentials"),
         (("client_id: [ours]", "client_secret: []"), "bearer, client_credentials"),
@@ -544,7 +544,7 @@ def test_where_auth_methods_is_not_set_our_own_client_decides_which_act(
 )
 def test_methods_that_ask_in_our_name_need_a_client_of_our_own(lines: tuple[str, ...]) -> None:
     assert own_client_refused(*lines).startswith(
-        "client_id: is required with client_secret or client_jwk, for introspection"
+        "client_id: is required with client_secret or client_jwk, for introspection and password"
     )
 
 
