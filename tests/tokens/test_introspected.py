@@ -1,0 +1,80 @@
+"""What was said of tokens is kept within bounds, and a flood of bad ones pushes out no good one."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from authz.model import Claims
+from authz.tokens.introspected import (
+    INACTIVE_ENTRIES_MAX,
+    INACTIVE_SECONDS_MAX,
+    KNOWN_SECONDS_MAX,
+    Introspected,
+    IntrospectedTokens,
+)
+
+if TYPE_CHECKING:
+    from support.clock import Clock
+
+ACTIVE = Introspected(Claims({"client_id": "kong_id"}))
+
+
+def tokens(clock: Clock, entries_max: int = 100) -> IntrospectedTokens:
+    return IntrospectedTokens(
+        entries_max=entries_max, bytes_max=entries_max * 1_000, timer=clock.monotonic
+    )
+
+
+def test_an_answer_is_kept_for_its_life(clock: Clock) -> None:
+    kept = tokens(clock)
+    kept.keep(b"key", ACTIVE, lifetime_s=60)
+
+    clock.advance(59)
+    assert kept.get(b"key") is ACTIVE
+    clock.advance(1)
+    assert kept.get(b"key") is None
+    assert kept.get(b"another") is None
+
+
+def test_no_more_answers_are_kept_than_the_bound(clock: Clock) -> None:
+    kept = tokens(clock, entries_max=10)
+    for number in range(20):
+        kept.keep(b"%d" % number, ACTIVE, lifetime_s=60)
+
+    assert len(kept) == 10
+    assert kept.get(b"19") is ACTIVE
+
+
+def test_one_that_is_not_active_is_kept_for_a_moment_however_long_the_file_says(
+    clock: Clock,
+) -> None:
+    kept = tokens(clock)
+    answer = kept.keep_inactive(b"key", lifetime_s=math.inf)
+
+    assert answer.claims is None
+    clock.advance(INACTIVE_SECONDS_MAX - 0.1)
+    assert kept.get(b"key") is answer
+    clock.advance(0.1)
+    assert kept.get(b"key") is None
+
+
+def test_a_flood_of_bad_tokens_pushes_out_no_good_one(clock: Clock) -> None:
+    kept = tokens(clock, entries_max=2)
+    kept.keep(b"good", ACTIVE, lifetime_s=60)
+    for number in range(INACTIVE_ENTRIES_MAX + 1):
+        kept.keep_inactive(b"%d" % number, lifetime_s=5)
+
+    assert kept.get(b"good") is ACTIVE
+    assert kept.get(b"0") is None
+
+
+def test_a_token_is_known_from_when_it_was_active_until_it_is_found_inactive(clock: Clock) -> None:
+    kept = tokens(clock)
+    assert not kept.is_known(b"key")
+    kept.keep(b"key", ACTIVE, lifetime_s=1)
+    clock.advance(KNOWN_SECONDS_MAX - 1)
+    assert kept.is_known(b"key")
+
+    kept.keep_inactive(b"key", lifetime_s=5)
+    assert not kept.is_known(b"key")
