@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.idp import key
+from support.methods import Headers, Subject
 from support.running import KONG_ID, logged
 from support.scenes import OTHER_ID, OTHER_SECRET, says, verdict
 
@@ -30,6 +31,22 @@ if TYPE_CHECKING:
 TOKEN = "opaque-7f3a"
 """A token that says nothing of itself; the development provider knows what it stands for."""
 OUR_CLIENT = {"client_id": (OTHER_ID,), "client_secret": (Secret(OTHER_SECRET),)}
+
+
+def known_to(idp: RunningIdp) -> Headers:
+    """A token that the provider knows from now on."""
+    idp.opaque[TOKEN] = {"client_id": KONG_ID, "exp": int(idp.now()) + idp.token_lifetime_s}
+    return {"authorization": f"Bearer {TOKEN}"}
+
+
+SUBJECT = Subject(
+    good=known_to,
+    bad=lambda _idp: {"authorization": "Bearer nobodys-0c4e"},
+    refused="token_inactive",
+    elsewhere=lambda _idp: {"headers": {"x-access-token": TOKEN}},
+    endpoint="introspection",
+    parameters=OUR_CLIENT,
+)
 
 
 def client_jwk(own: Key) -> ClientJwk:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
 import pytest
-from support.running import KONG_ID, KONG_SECRET, POSITION, logged
+from support.methods import Subject
+from support.running import KONG_ID, KONG_SECRET, POSITION, basic, logged
 from support.scenes import JSON, OTHER_ID, OTHER_SECRET, claims, says, verdict
 
 from authz.demo.idp import USERS
@@ -25,6 +26,20 @@ if TYPE_CHECKING:
 USER, PASSWORD = next(iter(USERS.items()))
 OUR_CLIENT = {"client_id": (OTHER_ID,), "client_secret": (Secret(OTHER_SECRET),)}
 BOTH = ("password", "client_credentials")
+
+SUBJECT = Subject(
+    good=lambda _idp: {"authorization": basic(USER, PASSWORD)},
+    bad=lambda _idp: {"authorization": basic(USER, "another password")},
+    refused="secret_rejected",
+    elsewhere=lambda _idp: {"path": f"/get?username={USER}&password={quote_plus(PASSWORD)}"},
+    endpoint="token",
+    parameters={
+        "password_param_type": ("header", "query"),
+        "consumer_claims": (("azp",),),
+        "client_id": (KONG_ID,),
+        "client_secret": (Secret(KONG_SECRET),),
+    },
+)
 
 
 @pytest.fixture
