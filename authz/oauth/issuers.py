@@ -38,8 +38,11 @@ class Issuer:
 
     def fitting(self, kid: str | None, algorithm: str) -> tuple[Key, ...]:
         """Return the keys that may have signed a token with this header, in order."""
-        sets = (source.keys for source in self.sources)
-        return tuple(key for keys in sets if keys for key in keys.fitting(kid, algorithm))
+        fitting: tuple[Key, ...] = ()
+        for source in self.sources:
+            if (keys := source.keys) is not None:
+                fitting += keys.fitting(kid, algorithm)
+        return fitting
 
     def has(self, key: Key, kid: str | None, algorithm: str) -> bool:
         """Whether a key that has signed a token with this header is still the issuer's."""

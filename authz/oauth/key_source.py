@@ -23,14 +23,13 @@ class KeySource:
     """The keys behind one URL.  All times are monotonic, in seconds.
 
     ``url`` is ``None`` for the set that discovery names.  ``fresh_s``: how long a set is
-    fresh if the answer does not say.  ``version`` counts how often a key has gone.
-    ``refresh_at``: when the set is due, which it serves on after.  ``expires_at``: when
-    it counts no more.  ``retry_at``: until when a failed call is not repeated.
+    fresh if the answer does not say.  ``refresh_at``: when the set is due; it serves on
+    then.  ``expires_at``: when it counts no more.  ``retry_at``: until when a failed call
+    is not repeated.
     """
 
     def __init__(self, url: str | None, clock: Clock, *, fresh_s: float) -> None:
         self.url = url
-        self.version = 0
         self.fetched_at = 0.0
         self.refresh_at = 0.0
         self.expires_at = 0.0
@@ -38,6 +37,7 @@ class KeySource:
         self._clock = clock
         self._fresh_s_default = fresh_s
         self._keys: KeySet | None = None
+        self._cause: str | None = None
 
     @property
     def keys(self) -> KeySet | None:
@@ -74,9 +74,14 @@ class KeySource:
         """How long ago the set was fetched, in seconds."""
         return self._clock.monotonic() - self.fetched_at
 
-    def failed(self) -> None:
-        """Note that a call failed: the set stays, and the next call waits a little."""
+    def failed(self, cause: str) -> bool:
+        """Note that a call failed: the set stays, and the next call waits a little.
+
+        Return whether the last call did not fail for this cause.
+        """
         self.retry_at = self._clock.monotonic() + RETRY_SECONDS
+        is_new, self._cause = cause != self._cause, cause
+        return is_new
 
     def replace(self, keys: KeySet, cache_control: str) -> bool:
         """Take a new set as a whole; return whether a key of the old one has gone."""
@@ -85,8 +90,7 @@ class KeySource:
         self._keys, self.fetched_at = keys, now
         self.refresh_at = now + self._fresh_s(cache_control)
         self.expires_at = now + STALE_SECONDS_MAX
-        self.retry_at = 0.0
-        self.version += lost
+        self.retry_at, self._cause = 0.0, None
         return lost
 
     def _fresh_s(self, cache_control: str) -> float:

@@ -59,8 +59,8 @@ class ProviderStatus:
 class Provider:
     """A provider's metadata and keys, fetched once for everybody and kept.
 
-    ``version`` counts how often a key has gone: what was verified before has to be looked
-    into again.
+    ``version`` counts how often a key has gone, or discovery has named another issuer:
+    what was verified before has to be looked into again.
 
 
     Raises :class:`~authz.oauth.issuers.UndecidedKeysError` if the configuration does not
@@ -80,6 +80,7 @@ class Provider:
         self.config = config
         self._reach = reach
         self.door = door
+        self.version = 0
         self.seen_keys = asyncio.Event()
         self._clock = clock
         # A key of its own: providers may share an issuer and not the keys they trust,
@@ -131,42 +132,46 @@ class Provider:
         return self._issuers or self._take(await self.metadata())
 
     @property
-    def version(self) -> int:
-        """How often a key of any set has gone."""
-        return sum(source.version for source in self._sources)
-
-    @property
     def expires_at(self) -> float:
         """Until when a verdict by the keys that are held stands, in monotonic seconds."""
         return min((one.expires_at for one in self._sources if one.keys), default=0.0)
 
-    def remembered(self, text: str) -> SignedToken | None:
+    def digest(self, text: str) -> bytes:
+        """Return what a token is remembered by."""
+        return self._digest(text)
+
+    def remembered(self, digest: bytes) -> SignedToken | None:
         """Return a token whose signature was verified before, if its key is still there."""
         self._ask_for_due_keys()
-        signed = self._signatures.get(self._digest(text))
+        signed = self._signatures.get(digest)
         if signed is None or self._issuers is None or not signed.is_vouched_for:
             return None
         # Discovery may name another issuer by now.
         return signed if self._issuers.find(signed.issuer.name) is signed.issuer else None
 
+    def remember(self, digest: bytes, signed: SignedToken, *, size_bytes: int) -> None:
+        """Remember that a signature is good, until the token's own end."""
+        life_s = jwt.expiry(signed.claims) - self._clock.now()
+        self._signatures.put(digest, signed, lifetime_s=life_s, size_bytes=size_bytes)
+
     async def verify(
-        self, token: UnverifiedToken, text: str, issuer: Issuer, *, from_exchange: bool = False
+        self, token: UnverifiedToken, issuer: Issuer, *, from_exchange: bool = False
     ) -> SignedToken:
-        """Verify the signature of a token of this issuer, and remember that it is good.
+        """Verify the signature of a token of this issuer.
 
         Raises :class:`~authz.errors.Unauthenticated` if no key of the issuer has made it
         and :class:`~authz.errors.Unavailable` if there are no keys.
         """
-        key = await self._signer(token, issuer, from_exchange=from_exchange)
-        signed = SignedToken(token.claims, token.marked, token.kid, token.algorithm, issuer, key)
-        life_s = jwt.expiry(token.claims) - self._clock.now()
-        self._signatures.put(
-            self._digest(text), signed, lifetime_s=life_s, size_bytes=4 * len(text)
-        )
-        return signed
+        fitting = issuer.fitting(token.kid, token.algorithm)
+        # A token without a key id never has an unknown one: its key may be new.
+        if fitting and token.kid is not None and not from_exchange:
+            key = token.verify(fitting)
+        else:
+            key = await self._signer(token, issuer, from_exchange=from_exchange)
+        return SignedToken(token.claims, token.marked, token.kid, token.algorithm, issuer, key)
 
     async def _signer(self, token: UnverifiedToken, issuer: Issuer, *, from_exchange: bool) -> Key:
-        """Return the key that has signed a token: one that is held, else after a look."""
+        """Return the key that has signed a token, asking for keys where that may help."""
         fits = partial(issuer.fitting, token.kid, token.algorithm)
         refusal = None
         asked = () if fits() else await self._ask_for_missing_keys(issuer, fits)
@@ -174,7 +179,6 @@ class Provider:
             try:
                 return token.verify(fits())
             except Unauthenticated as error:
-                # A token without a key id never has an unknown one: its key may be new.
                 if token.kid is not None and not from_exchange:
                     raise
                 refusal = error
@@ -300,9 +304,10 @@ class Provider:
             self._failed(source, Unavailable(Reason.INTERNAL_ERROR, detail))
 
     def _failed(self, source: KeySource, error: Retryable) -> None:
-        source.failed()
         if source is self._primary:
             self._failure = error
+        if not source.failed(error.detail):
+            return  # it is said already, and tried every few seconds
         _log.warning(
             "the provider's metadata or keys could not be fetched",
             extra={
@@ -330,6 +335,7 @@ class Provider:
         self._metadata = metadata
         known, by_file = self._issuers, bool(self.config.issuers_allowed)
         if known is None or not (by_file or known.find(metadata.issuer)):
+            self.version += known is not None
             known = self._issuers = self._accepted((metadata.issuer,))
         return known
 
@@ -350,7 +356,7 @@ class Provider:
                 response.headers.get("cache-control", ""),
             ),
         )
-        source.replace(keys, cache_control)
+        self.version += source.replace(keys, cache_control)
         held = [one.keys for one in self._sources if one.keys]
         self._telemetry.keys_fetched(
             self.config.issuer,

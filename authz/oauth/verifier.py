@@ -51,9 +51,11 @@ class TokenVerifier:
         Raises :class:`~authz.errors.Unauthenticated` for a token that is not
         good, :class:`~authz.errors.Unavailable` while that cannot be known.
         """
-        signed = self._provider.remembered(text)
+        digest = self._provider.digest(text)
+        signed = self._provider.remembered(digest)
         if signed is None:
             signed = await self._signed(text, from_exchange=from_exchange)
+            self._provider.remember(digest, signed, size_bytes=4 * len(text))
         ahead_s_max = jwt.AHEAD_SECONDS_MAX if from_exchange else 0
         claims = signed.claims
         ahead_s = self._rules.check(claims, self._clock.now(), ahead_s_max=ahead_s_max)
@@ -73,7 +75,7 @@ class TokenVerifier:
         issuer = issuers.find(token.claims.get("iss"))
         if issuer is None:
             raise issuers.refusal(token.claims, trusted=from_exchange)
-        return await self._provider.verify(token, text, issuer, from_exchange=from_exchange)
+        return await self._provider.verify(token, issuer, from_exchange=from_exchange)
 
     async def check_introspected(self, claims: Claims) -> None:
         """Hold what the provider said of a token to a token's rules; see ``introspection``.

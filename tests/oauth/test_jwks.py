@@ -279,6 +279,22 @@ async def test_H5_the_timer_asks_for_keys_while_all_answers_come_from_memory(
         assert idp.counters["certs"] == calls
 
 
+async def test_C3_a_failure_of_the_keys_is_said_once_per_cause(
+    idp: RunningIdp, warm: Any, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    authz = await warm()
+    clock.advance(HOUR)
+    for status, times in ((500, 3), (404, 3), (200, 1), (404, 2)):
+        for _ in range(times):
+            body = {"keys": [one.jwk for one in idp.keys]}
+            idp.certs_answers.append(says(body, status))
+            clock.advance(HOUR)
+            await landed(authz)
+
+    said = [r for r in caplog.records if "could not be fetched" in r.getMessage()]
+    assert [r.levelname for r in said] == ["WARNING"] * 3
+
+
 async def test_JK_03_after_a_failed_call_the_next_one_waits_5_s(
     idp: RunningIdp, warm: Any, clock: Clock
 ) -> None:

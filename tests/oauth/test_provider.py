@@ -180,6 +180,21 @@ async def test_JK_16_the_notice_comes_once(
     assert notices(caplog) == 1
 
 
+async def test_JK_16_an_issuer_that_discovery_names_no_more_vouches_for_nothing(
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock
+) -> None:
+    idp.now, idp.token_lifetime_s = clock.now, int(DAY)
+    authz = make_authz(clock=clock)
+    token = idp.issue()
+    assert (await authz.bearer(token)).allowed
+    idp.metadata["issuer"] = f"{idp.issuer}/other"
+    clock.advance(HOUR)
+    await landed(authz)
+
+    assert verdict(await authz.bearer(token)) == "401 token_issuer_refused"
+    assert (await authz.bearer(idp.issue(iss=f"{idp.issuer}/other"))).allowed
+
+
 @pytest.mark.parametrize(
     "scripted",
     [
@@ -481,11 +496,11 @@ async def test_JK_20_a_fault_in_the_background_is_heard_and_waits_like_a_failure
     token = jwt.parse(idp.issue())
     issuer = (await faulty.issuers()).find(idp.issuer)
     assert issuer is not None
-    await faulty.verify(token, "one", issuer)
+    await faulty.verify(token, issuer)
     door._faults = 100
     clock.advance(HOUR)
-    for text in ("two", "three", "four"):
-        assert faulty.remembered(text) is None
+    for digest in (b"two", b"three", b"four"):
+        assert faulty.remembered(digest) is None
         await asyncio.gather(*faulty._single_flight._tasks.values())
 
     assert door.calls == 3
