@@ -116,21 +116,25 @@ def _bare(name: str) -> str:
 
 
 def owners(
-    issuer: str, accepted: Sequence[str], extra_jwks_uris: Sequence[str]
+    issuer: str,
+    accepted: Sequence[str],
+    extra_jwks_uris: Sequence[str],
+    jwks_endpoint: str | None = None,
 ) -> Mapping[str, tuple[int, ...]]:
     """Return which key sets vouch for which accepted issuer, by their places.
 
-    ``issuer`` is the configured URL, which the primary set is discovered from.
+    ``issuer`` is the configured URL, which the primary set is discovered from, if it does
+    not have the URL ``jwks_endpoint``.
 
     One issuer, or no extra set: every set vouches for every name, for they are names of
     one provider.  Else an extra set belongs to the issuer whose URL it is nearest to: of
     the same scheme, host and port, with most segments of the path in common.  One that
     is near to none belongs to the only issuer that would have no keys without it.  The
     primary set belongs to the issuer nearest to the configured URL, and to those that
-    no extra set belongs to.
+    no extra set belongs to; one that is an extra set too belongs to whom that belongs.
 
     Raises :class:`UndecidedKeysError` where two issuers are equally near, or several
-    could have a set that is near to none.
+    could have a set that is near to none, or an issuer has no keys.
     """
     names = tuple({_bare(name): name for name in accepted}.values())
     places = range(1 + len(extra_jwks_uris))
@@ -139,9 +143,15 @@ def owners(
     configured = _nearest(issuer, names)
     own = configured[0] if len(configured) == 1 else None
     owner = _owners_of_extra(names, own, extra_jwks_uris)
+    if jwks_endpoint in extra_jwks_uris:
+        of_primary = {owner[extra_jwks_uris.index(jwks_endpoint)]}
+        if not set(names) <= {*owner}:
+            raise UndecidedKeysError(jwks_endpoint)
+    else:
+        of_primary = {name for name in names if name == own or name not in owner}
     return {
         name: (
-            *((PRIMARY,) if name == own or name not in owner else ()),
+            *((PRIMARY,) if name in of_primary else ()),
             *(place for place in places[1:] if owner[place - 1] == name),
         )
         for name in names

@@ -109,7 +109,8 @@ class Provider:
 
     def _accepted(self, names: Sequence[str]) -> Issuers:
         """Return the issuers of these names with their keys."""
-        owners = issuers.owners(self.config.issuer, names, self.config.extra_jwks_uris)
+        config = self.config
+        owners = issuers.owners(config.issuer, names, config.extra_jwks_uris, config.jwks_endpoint)
         return Issuers(
             [
                 Issuer(name, tuple(self._sources[place] for place in places))

@@ -72,6 +72,17 @@ def test_JK_18_each_key_set_belongs_to_the_issuer_that_it_is_near_to(case: str) 
     assert owners(KC, accepted, extra) == expected
 
 
+def test_JK_18_a_primary_set_that_is_an_extra_one_too_has_one_owner() -> None:
+    accepted, extra = (KC, PARTNER), (KC_KEYS, PARTNER_KEYS)
+
+    assert owners("https://pseudo.test", accepted, extra, PARTNER_KEYS) == {
+        KC: (1,),
+        PARTNER: (0, 2),
+    }
+    with pytest.raises(UndecidedKeysError):
+        owners(KC, (KC, SSO), (KC_KEYS,), KC_KEYS)  # else these keys would be SSO's as well
+
+
 @pytest.mark.parametrize(
     ("accepted", "extra"),
     [
