@@ -9,7 +9,7 @@ nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from authz import credentials
 from authz.envoy.check import peek
@@ -154,13 +154,6 @@ class _Path:
         return "%" in query or any(name in query for name in self._arguments)
 
 
-class Found(NamedTuple):
-    """A cached answer and the request that it is for."""
-
-    answer: CachedAnswer
-    view: RequestView
-
-
 class FastPath:
     """The cached answers of one configuration."""
 
@@ -183,8 +176,8 @@ class FastPath:
         self._answers = answers
         self._clock = clock
 
-    def find(self, wire: bytes) -> Found | None:
-        """Return the cached answer to a CheckRequest; any thread may ask."""
+    def find(self, wire: bytes) -> tuple[CachedAnswer, RequestView] | None:
+        """Return the cached answer to a CheckRequest, and the request; any thread may ask."""
         seen = peek(wire)
         if seen is None:
             return None
@@ -202,7 +195,7 @@ class FastPath:
             or answer.issuer.version != answer.issuer_version
         ):
             return None
-        return Found(answer, view)
+        return answer, view
 
     def remember(
         self, request: Request, identity: Identity, wire: bytes, log_fields: Mapping[str, Any]

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 PAIRS = 9
 TURNS = 4
 RATIO_MAX = 1.03
-_TURN = Path(__file__).with_name("turn.py")
 
 
 class Side:
@@ -54,7 +53,8 @@ def running(checkout: Path) -> Iterator[Side]:
     """Run the side of a checkout, under its own interpreter."""
     python = checkout / ".venv" / "bin" / "python"
     process = subprocess.Popen(  # noqa: S603 - a list, and no shell
-        [str(python) if python.exists() else sys.executable, str(_TURN)],
+        # Each its own program: what it has to build is that checkout's.
+        [str(python) if python.exists() else sys.executable, str(checkout / "bench" / "turn.py")],
         cwd=checkout,
         env={**os.environ, "PYTHONPATH": str(checkout), "PYTHONHASHSEED": "0"},
         stdin=subprocess.PIPE,

@@ -80,6 +80,7 @@ class Provider:
         self.config = config
         self._reach = reach
         self.door = door
+        # A plain attribute: every cached answer reads it.
         self.version = 0
         self.seen_keys = asyncio.Event()
         self._clock = clock
