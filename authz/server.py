@@ -243,5 +243,9 @@ async def _serve(settings: Settings, environ: Mapping[str, str]) -> int:
 
 
 def _reasons(configuration: Configuration) -> str:
-    reasons = [f"{one.issuer}: {one.detail}" for one in configuration.status() if not one.ready]
+    # The first line of a detail is the state; the others are for /readyz?verbose.
+    states = [
+        (one.issuer, one.detail.partition("\n")[0], one.ready) for one in configuration.status()
+    ]
+    reasons = [f"{issuer}: {state}" for issuer, state, ready in states if not ready]
     return "; ".join(reasons) or "no identity provider is ready"

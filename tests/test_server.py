@@ -54,7 +54,7 @@ class StubProvider:
 
     def status(self) -> ProviderStatus:
         ready = self.seen_keys.is_set()
-        return ProviderStatus("http://keycloak.test", ready, "connection refused")
+        return ProviderStatus("http://keycloak.test", ready, "connection refused\naccepts iss: any")
 
 
 class EchoConfiguration(Configuration):
