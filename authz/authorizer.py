@@ -15,7 +15,7 @@ from authz.decision import Deny, Wording, for_error
 from authz.envoy import check as wire_format
 from authz.errors import Reason, Refusal, Unavailable
 from authz.logs import DECISIONS, log_internal_error
-from authz.model import Request
+from authz.model import PairCredential, Request
 from authz.pipeline import Trace
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Authorizer:
         elif self._log_denied:
             status = outcome.decision.status if isinstance(outcome.decision, Deny) else None
             said = {"reason": reason, "detail": refusal.detail, **refusal.log_fields}
-            fields = {**said, "status": status}
+            fields = {**said, "status": status, **_asked(outcome.trace)}
             self._log_decision("denied", {**fields, **_log_fields(outcome.trace)}, header, seconds)
 
     def _log_decision(
@@ -223,6 +223,19 @@ def _log_fields(trace: Trace) -> Mapping[str, Any]:
         "client": identity and identity.client,
         "consumer": consumer and (consumer.username or consumer.custom_id or consumer.id),
     }
+
+
+def _asked(trace: Trace) -> Mapping[str, str]:
+    """Return what a refused request asked for, and the id that it presented, if it has one.
+
+    Nobody has verified either.  The query may hold a secret, so it is left out.
+    """
+    request = trace.request
+    path = request.path.partition("?")[0]
+    asked = {"request": f"{request.method} {request.host}{path}"}
+    if isinstance(trace.presented, PairCredential):
+        asked["presented_client"] = trace.presented.id
+    return asked
 
 
 def _methods(trace: Trace) -> str | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from support.running import KONG_SECRET, basic, check_request, logged, read
+from support.scenes import routes
 
 from authz.authorizer import DEADLINE_SECONDS_DEFAULT, Authorizer
 from authz.clock import SystemClock
@@ -22,6 +23,7 @@ from authz.tokens.digest import Digester
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from support.idp import RunningIdp
     from support.running import RunningAuthz
 
     from authz.pipeline import Pipeline, Trace
@@ -219,3 +221,30 @@ async def test_DS_02_more_decisions_than_the_bound_are_turned_away_at_once() -> 
     assert read(await asked.check(check_request(), None)).reason == "overloaded"
     go_on.set()
     assert read(await first).allowed
+
+
+async def test_C4_a_denial_names_the_request_and_the_id_that_was_presented(
+    make_authz: Callable[..., RunningAuthz], caplog: pytest.LogCaptureFixture
+) -> None:
+    authz = make_authz()
+    await authz.basic("stranger", "wrong", method="POST", host="a.test", path="/x?client_secret=s")
+
+    [fields] = [
+        vars(record)["fields"] for record in caplog.records if record.getMessage() == "denied"
+    ]
+    assert fields["request"] == "POST a.test/x"
+    assert (fields["presented_client"], fields["client"]) == ("stranger", None)
+
+
+async def test_C4_a_request_that_no_route_fits_is_named(
+    idp: RunningIdp, make_authz: Callable[..., RunningAuthz], caplog: pytest.LogCaptureFixture
+) -> None:
+    authz = make_authz(routes(known=(idp, {})))
+    answer = await authz.ask(path="/elsewhere?token=s", host="a.test")
+
+    [fields] = [
+        vars(record)["fields"] for record in caplog.records if record.getMessage() == "denied"
+    ]
+    assert answer.reason == "route_unmatched"
+    assert fields["request"] == "GET a.test/elsewhere"
+    assert "presented_client" not in fields
