@@ -1,0 +1,62 @@
+"""A token is verified once; afterwards it is asked only whether that still counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from support.scenes import landed
+
+from authz.oauth.verifier import TokenVerifier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from support.clock import Clock
+    from support.idp import RunningIdp
+    from support.running import RunningAuthz
+
+    MakeAuthz = Callable[..., RunningAuthz]
+
+HOUR = 3_600.0
+DAY = 24 * HOUR
+
+
+@pytest.fixture
+def authz(idp: RunningIdp, make_authz: MakeAuthz, clock: Clock) -> RunningAuthz:
+    idp.now, idp.token_lifetime_s = clock.now, int(2 * DAY)
+    return make_authz(clock=clock)
+
+
+def verifier_of(authz: RunningAuthz, clock: Clock) -> TokenVerifier:
+    [provider] = authz.configuration.providers
+    return TokenVerifier(authz.configuration.gateway.plugins[0].config, provider, clock=clock)
+
+
+async def test_a_verified_token_is_still_good_until_its_key_has_gone(
+    idp: RunningIdp, authz: RunningAuthz, clock: Clock
+) -> None:
+    verifier = verifier_of(authz, clock)
+    verified = await verifier.verify(idp.issue())
+    assert (verified.issuer, verified.expires_at) == (idp.issuer, clock.now() + 2 * DAY)
+
+    idp.rotate()
+    clock.advance(HOUR)
+    await landed(authz)
+    assert verifier.still_good(verified)  # there is another key beside its own
+    idp.rotate(retire=True)
+    clock.advance(HOUR)
+    await landed(authz)
+    assert not verifier.still_good(verified)
+
+
+async def test_a_verified_token_is_good_no_longer_than_itself(
+    idp: RunningIdp, authz: RunningAuthz, clock: Clock
+) -> None:
+    verifier = verifier_of(authz, clock)
+    verified = await verifier.verify(idp.issue(exp=clock.now() + 10))
+
+    clock.advance(9)
+    assert verifier.still_good(verified)
+    clock.advance(1)
+    assert not verifier.still_good(verified)
