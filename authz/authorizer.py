@@ -16,6 +16,7 @@ from authz.envoy import check as wire_format
 from authz.errors import Reason, Refusal, Unavailable
 from authz.logs import DECISIONS, log_internal_error
 from authz.model import PairCredential, Request
+from authz.oauth.deadline import watched
 from authz.pipeline import Trace
 
 if TYPE_CHECKING:
@@ -144,16 +145,18 @@ class Authorizer:
     async def judge(self, request: Request, deadline: float | None = None) -> Outcome:
         """Decide a request; a fault of ours is a refusal like any other."""
         trace = Trace(request)
-        try:
-            async with asyncio.timeout_at(_our_deadline(deadline)):
-                return Outcome(await self._pipeline.decide(trace), trace)
-        except Refusal as error:
-            return self._refuse(trace, error)
-        except TimeoutError:
-            slow = Unavailable(Reason.DEADLINE_EXCEEDED, "no answer before Envoy's deadline")
-            return self._refuse(trace, slow)
-        except Exception as error:  # noqa: BLE001 - nothing escapes: Envoy would see its text
-            return self._refuse(trace, _internal(error))
+        started = self._clock.monotonic()
+        with watched() as waiting:
+            try:
+                async with asyncio.timeout_at(_our_deadline(deadline)):
+                    return Outcome(await self._pipeline.decide(trace), trace)
+            except Refusal as error:
+                return self._refuse(trace, error)
+            except TimeoutError:
+                waited_s = self._clock.monotonic() - started
+                return self._refuse(trace, _too_late(waiting.what, waited_s))
+            except Exception as error:  # noqa: BLE001 - nothing escapes: Envoy would see its text
+                return self._refuse(trace, _internal(error))
 
     def _refuse(self, trace: Trace, error: Refusal) -> Outcome:
         wording = trace.policy.wording if trace.policy else Wording()
@@ -204,6 +207,15 @@ def _our_deadline(theirs: float | None) -> float:
     if theirs is None:
         return now + DEADLINE_SECONDS_DEFAULT
     return theirs - min(MARGIN_SECONDS_MAX, MARGIN_SHARE * max(0.0, theirs - now))
+
+
+def _too_late(waited_for: str, seconds: float) -> Unavailable:
+    """Return the refusal for a request that Envoy will not wait for any longer."""
+    what = waited_for or "a call that another request has begun, or a place"
+    return Unavailable(
+        Reason.DEADLINE_EXCEEDED,
+        f"no answer within {seconds:.3g} s, when Envoy stops waiting; waited for: {what}",
+    )
 
 
 def _internal(error: Exception) -> Unavailable:

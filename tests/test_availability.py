@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections import Counter
 from itertools import cycle, islice
@@ -148,3 +149,22 @@ async def test_RL_09_no_upstream_gets_a_token_that_is_about_to_end(
         authz.shared.keeper.renew_due()  # as its timer does
         await landed(authz)
     assert 'authz_token_waits_total{kind="renewal"} 0.0' in authz.metrics()
+
+
+async def test_C2_a_provider_that_hangs_is_named_with_the_time_that_was_waited(
+    idp: RunningIdp, make_authz: MakeAuthz, caplog: pytest.LogCaptureFixture
+) -> None:
+    idp.token_answers.append(NEVER_ANSWERS)
+    authz = make_authz()
+
+    answer = await authz.basic(seconds=0.4)
+
+    [fields] = [
+        vars(record)["fields"] for record in caplog.records if record.getMessage() == "denied"
+    ]
+    assert answer.reason == "deadline_exceeded"
+    assert re.fullmatch(
+        r"no answer within 0\.\d+ s, when Envoy stops waiting; "
+        rf"waited for: token endpoint at 127\.0\.0\.1:{idp.port}",
+        fields["detail"],
+    )

@@ -56,8 +56,33 @@ async def within(seconds: float) -> AsyncIterator[Deadline]:
         _innermost.reset(token)
 
 
+class Waiting:
+    """What a request waits for; empty: nothing, or a call that another request has begun."""
+
+    __slots__ = ("what",)
+
+    def __init__(self) -> None:
+        self.what = ""
+
+
+_waiting: Final[ContextVar[Waiting | None]] = ContextVar("waiting", default=None)
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[Waiting]:
+    """Note what is waited for inside, also in tasks that begin inside."""
+    waiting = Waiting()
+    token = _waiting.set(waiting)
+    try:
+        yield waiting
+    finally:
+        _waiting.reset(token)
+
+
 def waits_for(what: str) -> None:
     """Say what is waited for from now on, for the message of a deadline that passes."""
+    if (waiting := _waiting.get()) is not None:
+        waiting.what = what
     innermost = _innermost.get()
     for deadline in innermost.chain() if innermost else ():
         deadline.waits_for = what
