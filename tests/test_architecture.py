@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,12 @@ HOMES = {
     "betterproto2": {"envoy/bootstrap"},
     "cachetools": {"tokens/memory.py"},
     "click": {"cli"},
+    "cryptography": {
+        "oauth/jwks.py",
+        "oauth/assertion.py",
+        "demo/keys.py",
+        "demo/token_request.py",
+    },
     "envoy_data_plane": {"envoy/bootstrap"},
     "google": {
         "envoy/check.py",
@@ -81,8 +88,30 @@ HOMES = {
     "jwt": {"oauth/jwks.py", "oauth/assertion.py", "demo/keys.py"},
     "prometheus_client": {"telemetry.py", "admin.py", "workers/metrics.py"},
     "re2": {"kong/regexes.py"},
+    "starlette": {"admin.py", "demo"},
+    "uvicorn": {"admin.py", "demo"},
     "uvloop": {"lifecycle.py"},
     "yaml": {"kong/document.py", "yaml_writer.py"},
+}
+
+# Rooms that may name a method of Kong's.  Everywhere else the slots and the methods say it.
+NAMERS = {"methods", "kong", "parameters", "demo"}
+
+# The same words where they are others': an HTTP scheme, a token type, a grant, an option.
+OTHER_WORDS = {
+    "bearer": {
+        "cli/asked.py",  # the option --bearer
+        "credentials.py",  # the scheme (RFC 6750 section 2.1)
+        "oauth/introspection.py",  # the type of a token (RFC 7662 section 2.2)
+        "oauth/token_endpoint.py",  # the type of a token (RFC 6749 section 7.1)
+        "oauth/token_kind.py",  # the claim typ of Keycloak's access tokens
+    },
+    "client_credentials": {"oauth/grants.py"},  # a grant (RFC 6749 section 4.4)
+    "introspection": {"oauth/grants.py", "oauth/endpoints.py"},  # an endpoint (RFC 7662)
+    "password": {
+        "credentials.py",  # the argument of a query or a form
+        "oauth/grants.py",  # a grant (RFC 6749 section 4.3)
+    },
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -121,17 +150,62 @@ def test_imports_point_down(path: Path) -> None:
             )
 
 
+def third_parties(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)} - sys.stdlib_module_names - {"authz"}
+
+
+def within(path: Path) -> set[str]:
+    """Return the file and the directories in which it stands, as ``HOMES`` writes them."""
+    where = path.relative_to(PACKAGE)
+    return {where.as_posix(), *(parent.as_posix() for parent in where.parents)}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_each_third_party_has_one_home(path: Path) -> None:
-    where = path.relative_to(PACKAGE)
-    around = {where.as_posix(), *(parent.as_posix() for parent in where.parents)}
-    for name in imports(path):
-        home = HOMES.get(name.split(".")[0])
-        assert home is None or home & around, f"{where} imports {name}; its home is {home}"
+    strays = {name for name in third_parties(path) if not HOMES.get(name, set()) & within(path)}
+    assert not strays, f"these have another home, or none in HOMES: {strays}"
+
+
+def test_every_home_uses_what_lives_there() -> None:
+    used = {(name, home) for path in FILES for name in third_parties(path) for home in within(path)}
+    assert {(name, home) for name, homes in HOMES.items() for home in homes} <= used
+
+
+def test_a_methods_name_is_spelled_only_where_methods_are_made_read_and_declared() -> None:
+    spelled = {
+        (node.value, path.relative_to(PACKAGE).as_posix())
+        for path in FILES
+        if room_of(path) not in NAMERS
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and node.value in tuple(OTHER_WORDS)
+    }
+    assert spelled == {(word, where) for word, places in OTHER_WORDS.items() for where in places}
+
+
+def test_every_method_is_looked_for_by_its_name() -> None:
+    assert {method.name for method in METHODS} <= OTHER_WORDS.keys()
 
 
 def test_every_room_is_in_the_order() -> None:
-    assert {room_of(path) for path in FILES} <= set(ROOMS)
+    assert {room_of(path) for path in FILES} == set(ROOMS)
+
+
+def test_the_page_of_the_architecture_has_each_room_once() -> None:
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    table = page.partition("| room |")[2].partition("\n\n")[0]
+    rooms = [
+        name.removesuffix("/").removesuffix(".py")
+        for row in table.splitlines()[2:]
+        for name in re.findall(r"`([^`]+)`", row.split("|")[1])
+    ]
+    assert sorted(rooms) == sorted(set(ROOMS) - {"__init__", "__main__"})
+
+
+def test_the_page_of_the_architecture_names_files_that_there_are() -> None:
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    named = set(re.findall(r"\b([a-z_]+/[a-z_/]+\.(?:py|md|rs))\b", page))
+    assert named
+    assert not {name for name in named if not any((r / name).exists() for r in (ROOT, PACKAGE))}
 
 
 def test_every_method_file_is_on_the_list() -> None:
