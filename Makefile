@@ -9,7 +9,7 @@ CARGO_AUDIT := cargo-audit@0.22.2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test later check format lint types e2e packaging wheel audit bench native nativecheck \
-	lock derived protos clean keycloak $(VENV) .runtime $(PARTS) .native .audit
+	lock derived protos clean keycloak oidc-provider $(VENV) .runtime $(PARTS) .native .audit
 help: ## what there is
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -21,6 +21,9 @@ $(VENV):
 
 keycloak: $(VENV) $(PARTS)
 	@PYTHONPATH=tests $(BIN)/python -m support.keycloak
+
+oidc-provider: $(VENV) $(PARTS)
+	@PYTHONPATH=tests $(BIN)/python -m support.oidc_provider
 
 demo: .runtime $(PARTS) ## the seed's request through a real Envoy, on embedded parts
 	@.runtime/bin/python -m authz demo $(DEMO)
@@ -45,7 +48,7 @@ lint: $(VENV)
 types: $(VENV)
 	@$(BIN)/mypy
 
-e2e: keycloak ## a real Envoy, a real Keycloak, httpbin, grpcurl
+e2e: keycloak oidc-provider ## a real Envoy, a real Keycloak, oidc-provider, httpbin, grpcurl
 	@$(BIN)/pytest -v --durations=10 tests/e2e $(TEST)
 
 packaging: $(VENV) .runtime $(PARTS) .native .audit ## each lock alone, the wheel, other users; makes environments

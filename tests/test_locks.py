@@ -5,6 +5,7 @@ What needs an environment of its own is held by ``tests/packaging``.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -40,6 +41,16 @@ def test_a_lock_pins_each_version_by_hash_and_names_no_address(name: str) -> Non
 
 def test_F_every_lock_is_known_here() -> None:
     assert {path.stem for path in locks.lock("dev").parent.glob("*.txt")} == set(locks.LOCKS)
+
+
+def test_npms_lock_has_a_hash_for_each_package_and_names_no_address() -> None:
+    lock = locks.ROOT / "tests" / "e2e" / "oidc-provider" / "package-lock.json"
+    packages = json.loads(lock.read_text())["packages"]
+    locked = {name: each for name, each in packages.items() if name}
+
+    assert "node_modules/oidc-provider" in locked
+    assert all(each["integrity"].startswith("sha512-") for each in locked.values())
+    assert "://" not in lock.read_text()
 
 
 @pytest.mark.parametrize("where", locks.environments(), ids=where_id)
