@@ -125,8 +125,8 @@ def _authorizer(gateway: Gateway, shared: Shared, lease: Lease) -> Authorizer:
         fast_path=FastPath(_certain(gateway, router), lease.answers, shared.digest, shared.clock),
         clock=shared.clock,
         telemetry=shared.telemetry,
-        log_allowed=shared.settings.log_decisions == "all",
-        log_denied=shared.settings.log_decisions != "none",
+        log_allowed=shared.settings.log.decisions == "all",
+        log_denied=shared.settings.log.decisions != "none",
     )
 
 

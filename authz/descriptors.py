@@ -21,7 +21,7 @@ def allow_enough(settings: Settings) -> str | None:
     Workers inherit it.
     """
     callers, operators = transport.LIMITS.connections, admin.LIMITS.connections
-    needed = callers + operators + settings.idp_concurrency + SPARE
+    needed = callers + operators + settings.idp.concurrency + SPARE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if _reaches(soft, needed):
         return None
@@ -32,7 +32,7 @@ def allow_enough(settings: Settings) -> str | None:
     return (
         f"the process may have {allowed} files open (ulimit -n), and its bounds need {needed}: "
         f"{callers} connections of callers, {operators} of operators, "
-        f"{settings.idp_concurrency} to each identity provider, {SPARE} others; "
+        f"{settings.idp.concurrency} to each identity provider, {SPARE} others; "
         f"when it has none left, new connections fail: raise the limit (LimitNOFILE= in systemd)"
     )
 

@@ -48,7 +48,7 @@ def run_logged(
 
     ``warnings`` are logged first, a line each.  With ``pid`` each line carries the process id.
     """
-    log = logs.setup(settings.log_level, settings.log_format, sys.stderr, pid=pid)
+    log = logs.setup(settings.log.level, settings.log.format, sys.stderr, pid=pid)
     for warning in warnings:
         _logger.warning("%s", warning)
     try:

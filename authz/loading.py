@@ -72,7 +72,7 @@ class Loader:
         """
         if in_force is not None and (once := self._read_once()):
             raise ConfigurationError(once)
-        reading = Reading(self._settings.config)
+        reading = Reading(self._settings.gateway.files)
         # In threads: a large file must not hold up the calls of a server that reloads.
         while (sources := await asyncio.to_thread(reading.look)) is None:
             await self._pause(LOOK_PAUSE_SECONDS)
@@ -88,7 +88,7 @@ class Loader:
         self, sources: Sources, in_force: Gateway | None, may_open: Collection[str]
     ) -> Gateway:
         gateway = state.parse(sources, self._environ)
-        if self._settings.require_plugin:
+        if self._settings.gateway.require_plugin:
             require_plugins(gateway)
         if in_force is not None:
             refuse_openings(in_force, gateway, may_open)
@@ -99,6 +99,6 @@ class Loader:
         message = "was read at the start and is gone: use a file to reload"
         return [
             Diagnostic(SourcePosition(path, 1, 1), "configuration", message)
-            for path in self._settings.config
+            for path in self._settings.gateway.files
             if not is_rereadable([path])
         ]

@@ -94,11 +94,11 @@ class Shared:
         self.clock: Final = clock or SystemClock()
         self.digest: Final = Digester()
         timer = self.clock.monotonic
-        entries_max, bytes_max = settings.cache_entries, settings.cache_bytes
+        entries_max, bytes_max = settings.cache.entries, settings.cache.bytes
         self.keeper: Final = Keeper(
             MemoryTier(entries_max=entries_max, bytes_max=bytes_max, clock=self.clock),
             entries_max=entries_max,
-            life_min_s=settings.token_life_min_seconds,
+            life_min_s=settings.cache.token_life_min_seconds,
             clock=self.clock,
             telemetry=telemetry,
         )
@@ -108,7 +108,7 @@ class Shared:
         self._signatures: BoundedCache[SignedToken] = BoundedCache(
             entries_max=entries_max, bytes_max=bytes_max, timer=timer
         )
-        self._tls = {True: _tls_context(settings.idp_ca_file, verify=True)}
+        self._tls = {True: _tls_context(settings.idp.ca_file, verify=True)}
         self._providers: dict[ProviderKey, Provider] = {}
         self._leases: set[Lease] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -121,7 +121,7 @@ class Shared:
     def lease(self) -> Lease:
         """Return the means for one more configuration."""
         answers = CachedAnswers(
-            entries_max=self.settings.cache_entries, bytes_max=self.settings.cache_bytes
+            entries_max=self.settings.cache.entries, bytes_max=self.settings.cache.bytes
         )
         lease = Lease(answers, self._provider, self._release)
         self._leases.add(lease)
@@ -140,12 +140,12 @@ class Shared:
 
     def _door(self, wanted: ProviderKey) -> Door:
         provider, reach = wanted
-        verify, places_max = provider.ssl_verify, self.settings.idp_concurrency
+        verify, places_max = provider.ssl_verify, self.settings.idp.concurrency
         if verify not in self._tls:
-            self._tls[verify] = _tls_context(self.settings.idp_ca_file, verify=verify)
+            self._tls[verify] = _tls_context(self.settings.idp.ca_file, verify=verify)
         http = HttpClient(
             self._tls[verify],
-            connect_to=self.settings.connect_to,
+            connect_to=self.settings.idp.connect_to,
             connections_max=places_max + PROBES_MAX,
             timer=self.clock.monotonic,
         )

@@ -82,21 +82,22 @@ class Server:
         self._patience_seconds = patience_seconds
         self._in_force = _InForce(configuration)
         self._certificates = certificates(settings)
-        self._transport: Transport = transport_class(settings.transport)(
+        self._transport: Transport = transport_class(settings.listener.transport)(
             self._in_force,
             listeners(settings),
-            pool=POOL if settings.reflection else None,
+            pool=POOL if settings.listener.reflection else None,
             certificates=self._certificates,
-            limits=Limits(connection_age_seconds=settings.max_connection_age_seconds),
-            reuse_port=settings.workers > 1,
+            limits=Limits(connection_age_seconds=settings.listener.connection_age_seconds),
+            reuse_port=settings.operation.workers > 1,
         )
-        self._admin = Admin(settings.admin, self, telemetry.registry) if settings.admin else None
+        operation = settings.operation
+        self._admin = Admin(operation.admin, self, telemetry.registry) if operation.admin else None
         self.listening = asyncio.Event()
         """Set once calls can reach it, ready or not."""
         self._serving = False
         self._announcing: asyncio.Task[None] | None = None
         self._reloads = Reloads(self._reload, telemetry)
-        self._control = Control(settings.control, self._reloads.ask) if settings.control else None
+        self._control = Control(operation.control, self._reloads.ask) if operation.control else None
 
     @property
     def ready(self) -> bool:
@@ -136,7 +137,7 @@ class Server:
 
     def _begin(self, configuration: Configuration) -> None:
         """Have a configuration fetch what it needs, and tell health when it is ready."""
-        if self._settings.workers == 1:  # else the supervisor has logged them, once
+        if self._settings.operation.workers == 1:  # else the supervisor has logged them, once
             for notice in configuration.gateway.notices:
                 _logger.info("notice: %s", notice)
         configuration.start()
@@ -190,8 +191,8 @@ class Server:
         self._stop_announcing()
         await self._set_serving(serving=False)
         # Clients poll health, so calls still come for a while.
-        await asyncio.sleep(self._settings.drain_delay_seconds)
-        await self._transport.stop(self._settings.grace_seconds)
+        await asyncio.sleep(self._settings.operation.drain_delay_seconds)
+        await self._transport.stop(self._settings.operation.grace_seconds)
         _logger.info("stopped")
 
     async def _close(self) -> None:

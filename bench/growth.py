@@ -45,7 +45,7 @@ AT_ONCE = 16
 STARTS = 3
 START_SECONDS_MAX = 3
 
-_ROOMY = Settings(cache_entries=2 * CREDENTIALS[-1], cache_bytes=2**30)
+_ROOMY = Settings.of(cache_entries=2 * CREDENTIALS[-1], cache_bytes=2**30)
 
 
 @dataclass(frozen=True, slots=True)

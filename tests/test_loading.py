@@ -149,7 +149,7 @@ def loader(path: Path, pause: Callable[[float], object] | None = None, **setting
         if pause is not None:
             pause(seconds)
 
-    shared = Shared(Settings(config=(str(path),), **settings), Telemetry())
+    shared = Shared(Settings.of(config=(str(path),), **settings), Telemetry())
     return Loader(shared, {}, paused)
 
 
@@ -333,4 +333,4 @@ async def test_what_only_the_router_refuses_is_refused_wherever_a_file_is_judged
         await loader(file).accepted(sources)
     # As authz validate and authz envoy ask, with a loop of their own.
     with pytest.raises(ConfigurationError, match=refused):
-        await asyncio.to_thread(load_gateway, Settings(config=(str(file),)), {})
+        await asyncio.to_thread(load_gateway, Settings.of(config=(str(file),)), {})

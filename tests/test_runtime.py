@@ -151,7 +151,7 @@ async def test_who_waits_is_told_that_authz_closes_and_no_task_is_left(
 
 async def test_authorities_that_cannot_be_read_are_refused_before_any_file_is() -> None:
     with pytest.raises(ConfigurationError, match=r"--idp-ca-file: cannot be read"):
-        Shared(Settings(idp_ca_file="/nowhere/ca.pem"), Telemetry())
+        Shared(Settings.of(idp_ca_file="/nowhere/ca.pem"), Telemetry())
 
 
 # --- Metrics ----------------------------------------------------------------------------

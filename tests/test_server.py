@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - the case is that it is refused, or asked for
 LOOPBACK = TcpAddress("127.0.0.1", 0)
-SETTINGS = Settings(listen=(LOOPBACK,), admin=None, reflection=False)
+SETTINGS = Settings.of(listen=(LOOPBACK,), admin=None, reflection=False)
 HERE = SourcePosition("kong.yaml", 4, 2)
 NOTICE = Diagnostic(HERE, "audience", "tokens for any audience are accepted")
 GATEWAY = Gateway(routes=(Route("1", "orders", HERE, None),), notices=(NOTICE,))
@@ -225,7 +225,7 @@ async def test_a_signal_to_stop_ends_with_zero(lines: Lines, number: signal.Sign
 
 
 async def test_RL_10_a_drain_says_not_serving_before_it_refuses_calls(lines: Lines) -> None:
-    settings = replace(SETTINGS, drain_delay_seconds=3600)
+    settings = SETTINGS.replace(drain_delay=3600)
     async with running(lines, stub(), settings) as run, aclosing(watch(run.address)) as statuses:
         assert await anext(statuses) == "SERVING"
         run.send(signal.SIGTERM)
@@ -252,7 +252,7 @@ async def test_RL_10_calls_in_flight_end_before_the_server_does(lines: Lines) ->
 async def test_RL_10_a_second_signal_ends_the_drain_at_once(lines: Lines) -> None:
     first = stub()
     first.authorizer.hold()
-    settings = replace(SETTINGS, grace_seconds=3600)
+    settings = SETTINGS.replace(grace=3600)
     async with running(lines, first, settings) as run, channel(run.address) as opened:
         call = unary(opened, CHECK)(b"call")
         await first.authorizer.arrived.wait()
@@ -385,7 +385,7 @@ async def test_a_command_reloads_with_its_names_and_waits_for_the_outcome(
     lines: Lines, tmp_path: Path
 ) -> None:
     control = UnixAddress(str(tmp_path / "control.sock"))
-    async with running(lines, stub(b"old "), replace(SETTINGS, control=control)) as run:
+    async with running(lines, stub(b"old "), SETTINGS.replace(control=control)) as run:
 
         async def command(*may_open: str) -> tuple[str, ...]:
             return await asyncio.to_thread(ask_for_reload, control, may_open, seconds=20)
@@ -409,7 +409,7 @@ async def test_reloads_wait_for_each_other_and_not_without_bound(
     lines: Lines, tmp_path: Path
 ) -> None:
     control = UnixAddress(str(tmp_path / "control.sock"))
-    async with running(lines, stub(), replace(SETTINGS, control=control)) as run:
+    async with running(lines, stub(), SETTINGS.replace(control=control)) as run:
         reloads = run.server._reloads
         first = asyncio.create_task(reloads.ask(frozenset({"0"})))
         await run.making.wait()
@@ -433,7 +433,7 @@ async def test_who_waits_for_a_reload_is_told_that_the_server_stops(
     lines: Lines, tmp_path: Path
 ) -> None:
     control = UnixAddress(str(tmp_path / "control.sock"))
-    async with running(lines, stub(), replace(SETTINGS, control=control)) as run:
+    async with running(lines, stub(), SETTINGS.replace(control=control)) as run:
         asking = [
             asyncio.create_task(asyncio.to_thread(ask_for_reload, control, [], seconds=20))
             for _ in range(2)
@@ -471,13 +471,13 @@ async def test_a_reload_to_a_provider_that_is_away_is_said_by_health_too(lines: 
 
 @pytest.mark.parametrize("host", [EVERYWHERE, "::", "192.0.2.1"])
 async def test_GR_10_plaintext_beyond_loopback_is_refused(host: str) -> None:
-    settings = replace(SETTINGS, listen=(LOOPBACK, TcpAddress(host, 0)))
+    settings = SETTINGS.replace(listen=(LOOPBACK, TcpAddress(host, 0)))
     with pytest.raises(ListenError, match="--allow-plaintext"):
         Run(settings, stub(), 0)
 
 
 async def test_GR_10_plaintext_beyond_loopback_can_be_meant(lines: Lines) -> None:
-    settings = replace(SETTINGS, listen=(TcpAddress(EVERYWHERE, 0),), allow_plaintext=True)
+    settings = SETTINGS.replace(listen=(TcpAddress(EVERYWHERE, 0),), allow_plaintext=True)
     async with running(lines, stub(), settings) as run:
         assert await health(run.address) == "SERVING"
 
@@ -485,8 +485,7 @@ async def test_GR_10_plaintext_beyond_loopback_can_be_meant(lines: Lines) -> Non
 async def test_GR_10_with_tls_it_may_listen_beyond_loopback(lines: Lines, tmp_path: Path) -> None:
     files = tls.Files(tmp_path)
     files.write()
-    settings = replace(
-        SETTINGS,
+    settings = SETTINGS.replace(
         listen=(TcpAddress(EVERYWHERE, 0),),
         tls_cert=files.chain,
         tls_key=files.key,
@@ -504,12 +503,12 @@ async def test_GR_10_with_tls_it_may_listen_beyond_loopback(lines: Lines, tmp_pa
 )
 async def test_CF_09_half_of_what_tls_needs_is_refused(given: dict[str, str]) -> None:
     with pytest.raises(ListenError, match="--tls-cert and --tls-key, both"):
-        Run(replace(SETTINGS, **given), stub(), 0)  # type: ignore[arg-type] # only texts
+        Run(SETTINGS.replace(**given), stub(), 0)
 
 
 async def test_CF_09_a_certificate_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing.pem")
-    settings = replace(SETTINGS, tls_cert=missing, tls_key=missing)
+    settings = SETTINGS.replace(tls_cert=missing, tls_key=missing)
     with pytest.raises(ListenError, match=r"missing\.pem: No such file"):
         Run(settings, stub(), 0)
 
@@ -519,7 +518,7 @@ async def test_a_reload_says_at_once_what_is_wrong_with_a_new_certificate(
 ) -> None:
     files = tls.Files(tmp_path)
     files.write()
-    settings = replace(SETTINGS, tls_cert=files.chain, tls_key=files.key)
+    settings = SETTINGS.replace(tls_cert=files.chain, tls_key=files.key)
     async with running(lines, stub(b"old "), settings) as run:
         files.empty()
         run.reload(stub(b"new "))
@@ -530,27 +529,27 @@ async def test_a_reload_says_at_once_what_is_wrong_with_a_new_certificate(
 
 
 async def test_a_name_that_means_loopback_is_loopback(lines: Lines) -> None:
-    settings = replace(SETTINGS, listen=(TcpAddress("localhost", 0),))
+    settings = SETTINGS.replace(listen=(TcpAddress("localhost", 0),))
     async with running(lines, stub(), settings) as run:
         assert await health(run.address) == "SERVING"
 
 
 async def test_a_name_that_means_nothing_is_refused() -> None:
     unresolvable = "a" * 64  # longer than a label may be: no resolver is asked
-    settings = replace(SETTINGS, listen=(TcpAddress(unresolvable, 0),))
+    settings = SETTINGS.replace(listen=(TcpAddress(unresolvable, 0),))
     with pytest.raises(ListenError, match=f"cannot resolve '{unresolvable}'"):
         Run(settings, stub(), 0)
 
 
 async def test_a_port_in_use_ends_the_run(lines: Lines) -> None:
     async with running(lines, stub()) as run:
-        twin = Run(replace(SETTINGS, listen=(run.address,)), stub(), 0)
+        twin = Run(SETTINGS.replace(listen=(run.address,)), stub(), 0)
         with pytest.raises(ListenError, match="Address already in use"):
             await twin.ended
 
 
 async def test_the_operators_pages_are_served_and_end_with_the_server(lines: Lines) -> None:
-    settings = replace(SETTINGS, admin=LOOPBACK)
+    settings = SETTINGS.replace(admin=LOOPBACK)
     async with running(lines, stub(), settings) as run:
         admin = run.server._admin
         assert admin is not None

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from authz.model import Secret
 from authz.settings import (
+    DECLARED,
     ConnectTo,
     Settings,
     TcpAddress,
@@ -210,9 +211,9 @@ def test_LG_06_a_secret_file_that_cannot_be_read_names_the_variable_and_not_the_
 def test_GR_10_the_default_is_loopback() -> None:
     settings = Settings()
 
-    assert settings.admin is not None
-    assert beyond_loopback([*settings.listen, settings.admin]) == ()
-    assert not settings.allow_plaintext
+    assert settings.operation.admin is not None
+    assert beyond_loopback([*settings.listener.addresses, settings.operation.admin]) == ()
+    assert not settings.listener.allow_plaintext
 
 
 @pytest.mark.parametrize("text", ["", "0", "257", "1.5", "x", "\u0663", "1e2", "9" * 5000])
@@ -239,3 +240,13 @@ def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
     assert FILE.parse(str(tmp_path / "ca.pem")) == str(tmp_path / "ca.pem")
     with pytest.raises(ValueError, match="is no file"):
         FILE.parse(str(tmp_path))
+
+
+def test_settings_are_named_as_their_flags_and_stand_in_groups() -> None:
+    settings = Settings.of(idp_ca_file="ca.pem", grace=3, listen=())
+
+    assert (settings.idp.ca_file, settings.operation.grace_seconds) == ("ca.pem", 3)
+    assert settings.replace(grace=4).replace(grace=3) == settings
+    assert Settings.of(**{name: one.default for name, one in DECLARED.items()}) == Settings()
+    with pytest.raises(TypeError, match="no setting 'grase'"):
+        Settings.of(grase=3)

@@ -86,7 +86,7 @@ def decide(asked: Asked) -> tuple[Outcome, list[Step]]:
         asked["headers"],
         _authorization(asked["user"], asked["bearer"]),
     )
-    settings = Settings(
+    settings = Settings.of(
         config=asked["config"], connect_to=asked["connect_to"], idp_ca_file=asked["idp_ca_file"]
     )
     try:

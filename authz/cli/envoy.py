@@ -11,7 +11,7 @@ import click
 from authz.cli import options
 from authz.cli.output import INVALID, echo_problems, load
 from authz.errors import ConfigurationError
-from authz.settings import UnixAddress
+from authz.settings import DECLARED, UnixAddress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     "--authz",
     variable="ENVOY_AUTHZ",
     kind=options.ADDRESS,
-    default=options.DECLARED["listen"].default_texts[0],
+    default=DECLARED["listen"].default_texts[0],
     help="Where authz listens: HOST:PORT or unix:/PATH.",
 )
 @options.option(

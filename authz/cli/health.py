@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from authz.cli import options
+from authz.settings import DECLARED
 from authz.settings.declared import FILE, Kind
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     variable="LISTEN",
     kind=options.ADDRESS,
     multiple=True,
-    default=options.DECLARED["listen"].default_texts,
+    default=DECLARED["listen"].default_texts,
     help="Where authz listens.  Repeatable.",
 )
 @options.option(

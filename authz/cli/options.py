@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from authz.settings import Settings
+from authz.settings import DECLARED
 from authz.settings.addresses import parse_address, parse_connect_to, parse_tcp_address
-from authz.settings.declared import SWITCH, VARIABLE_PREFIX, Kind, Setting, settings_of
+from authz.settings.declared import SWITCH, VARIABLE_PREFIX, Kind, Setting
 from authz.settings.environment import split_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     F = TypeVar("F", bound=Callable[..., Any])
-
-DECLARED = settings_of(Settings)
-"""The settings of ``serve``, by the name of the field."""
 
 
 class Parsed(click.ParamType[object]):
@@ -75,9 +72,9 @@ def option(
     return click.option(*names, **(shown | of_kind(kind) | attributes))
 
 
-def setting(field: str, **changes: Any) -> Callable[[F], F]:  # noqa: ANN401 - click's attributes
+def setting(name: str, **changes: Any) -> Callable[[F], F]:  # noqa: ANN401 - click's attributes
     """Make the option of one setting of ``serve``; ``changes`` are attributes that differ."""
-    declared = DECLARED[field]
+    declared = DECLARED[name]
     *short, long = declared.flags
     if declared.default is True:
         long = f"{long}/--no-{long.removeprefix('--')}"
@@ -91,13 +88,13 @@ def setting(field: str, **changes: Any) -> Callable[[F], F]:  # noqa: ANN401 - c
     if attributes["required"]:
         attributes["show_default"] = False
     variable = declared.variable.removeprefix(VARIABLE_PREFIX)
-    return option(*short, long, field, kind=declared.kind, variable=variable, **attributes)
+    return option(*short, long, kind=declared.kind, variable=variable, **attributes)
 
 
 def settings(function: F) -> F:
     """Make an option of every setting of ``serve``, in the order of their declaration."""
-    for field in reversed(DECLARED):  # the decorator that is applied last comes first
-        function = setting(field)(function)
+    for name in reversed(DECLARED):  # the decorator that is applied last comes first
+        function = setting(name)(function)
     return function
 
 

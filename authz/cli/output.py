@@ -31,7 +31,7 @@ def load(config: tuple[str, ...]) -> Gateway:
     from authz.loading import load_gateway  # noqa: PLC0415 - loads everything
 
     try:
-        return load_gateway(Settings(config=config), os.environ)
+        return load_gateway(Settings.of(config=config), os.environ)
     except ConfigurationError as error:
         echo_problems(error.problems)
         sys.exit(INVALID)

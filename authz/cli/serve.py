@@ -25,8 +25,8 @@ def serve(ctx: click.Context, /, **_settings: object) -> None:
     from authz import descriptors, server
     from authz.workers import supervisor
 
-    settings = Settings(**ctx.params)
-    run = server.run if settings.workers == 1 else supervisor.run
+    settings = Settings.of(**ctx.params)
+    run = server.run if settings.operation.workers == 1 else supervisor.run
     short = descriptors.allow_enough(settings)
     warnings = (*ctx.obj, *unread_proxies(os.environ), *([short] if short else ()))
     sys.exit(run(settings, os.environ, warnings))

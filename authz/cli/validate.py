@@ -34,7 +34,7 @@ def validate(*, config: tuple[str, ...], require_plugin: bool, output: str) -> N
     gateway: Gateway | None = None
     problems: tuple[Diagnostic, ...] = ()
     try:
-        settings = Settings(config=config, require_plugin=require_plugin)
+        settings = Settings.of(config=config, require_plugin=require_plugin)
         gateway = load_gateway(settings, os.environ)
     except ConfigurationError as error:
         problems = error.problems

@@ -6,8 +6,8 @@ does the looking.  Everything about a setting is declared here, once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from authz.settings.addresses import (
     Address,
@@ -22,10 +22,24 @@ from authz.settings.addresses import (
     parse_tcp_address,
     resolve,
 )
-from authz.settings.declared import FILE, PATH, SWITCH, Kind, choice, seconds, setting, whole
+from authz.settings.declared import (
+    FILE,
+    PATH,
+    SWITCH,
+    Kind,
+    choice,
+    seconds,
+    setting,
+    settings_of,
+    whole,
+)
 from authz.settings.environment import secret
 
+if TYPE_CHECKING:
+    from typing import Self
+
 __all__ = [
+    "DECLARED",
     "STDIN",
     "Address",
     "ConnectTo",
@@ -57,10 +71,10 @@ CONNECTION_AGE_SECONDS_MAX = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How the server runs.  Frozen: what changes at run time is the gateway, by a reload."""
+class GatewaySettings:
+    """Which decK files the gateway is read from."""
 
-    config: tuple[str, ...] = setting(
+    files: tuple[str, ...] = setting(
         "-c",
         "--config",
         kind=PATH,
@@ -74,7 +88,13 @@ class Settings:
         default=False,
         help="Refuse routes without openid-connect that do not say that they are open.",
     )
-    listen: tuple[Address, ...] = setting(
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerSettings:
+    """Where and how Envoy reaches the server."""
+
+    addresses: tuple[Address, ...] = setting(
         "--listen",
         kind=Kind("ADDRESS", parse_address),
         default=(TcpAddress("127.0.0.1", 9191),),
@@ -110,7 +130,7 @@ class Settings:
         default=False,
         help="Listen beyond loopback without TLS: only on a network that encrypts by itself.",
     )
-    max_connection_age_seconds: float = setting(
+    connection_age_seconds: float = setting(
         "--max-connection-age",
         kind=seconds(most=CONNECTION_AGE_SECONDS_MAX),
         default=1800,
@@ -119,6 +139,12 @@ class Settings:
     reflection: bool = setting(
         "--reflection", kind=SWITCH, default=True, help="Describe the services to grpcurl."
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationSettings:
+    """How the server is watched, controlled and stopped."""
+
     admin: TcpAddress | None = setting(
         "--admin",
         kind=Kind("HOST:PORT", parse_admin),
@@ -150,32 +176,44 @@ class Settings:
         default=10,
         help="How long calls in flight get to end, once no new ones are taken.",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdpConnectionSettings:
+    """How identity providers are reached."""
+
     connect_to: tuple[ConnectTo, ...] = setting(
         "--connect-to",
         kind=Kind("HOST:PORT:HOST2:PORT2", parse_connect_to),
         default=(),
         help="Connect to HOST2:PORT2 for HOST:PORT, as curl does; the first that fits decides.",
     )
-    idp_ca_file: str | None = setting(
+    ca_file: str | None = setting(
         "--idp-ca-file",
         kind=FILE,
         default=None,
         unset="the system's",
         help="PEM certificates to trust for the identity provider.",
     )
-    idp_concurrency: int = setting(
+    concurrency: int = setting(
         "--idp-concurrency",
         kind=whole("requests", least=1),
         default=64,
         help="How many requests may be under way to one identity provider.",
     )
-    cache_entries: int = setting(
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
+    """How much is remembered."""
+
+    entries: int = setting(
         "--cache-entries",
         kind=whole("entries", least=1),
         default=10_000,
         help="How many entries each cache may have.",
     )
-    cache_bytes: int = setting(
+    bytes: int = setting(
         "--cache-bytes",
         kind=whole("bytes", least=1),
         default=64 * 1024 * 1024,
@@ -187,21 +225,77 @@ class Settings:
         default=2,
         help="Life that a token handed on should have left; a tenth of its life, if that is less.",
     )
-    log_level: LogLevel = setting(
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """What is logged, and how."""
+
+    level: LogLevel = setting(
         "--log-level",
         kind=choice(*get_args(LogLevel)),
         default="info",
         help="The lowest level that is logged.",
     )
-    log_format: LogFormat = setting(
+    format: LogFormat = setting(
         "--log-format",
         kind=choice(*get_args(LogFormat)),
         default="auto",
         help="Form of a log line; auto is text on a terminal, else json.",
     )
-    log_decisions: LogDecisions = setting(
+    decisions: LogDecisions = setting(
         "--log-decisions",
         kind=choice(*get_args(LogDecisions)),
         default="denied",
         help="Which decisions are logged.",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How the server runs.  Frozen: what changes at run time is the gateway, by a reload."""
+
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    listener: ListenerSettings = field(default_factory=ListenerSettings)
+    operation: OperationSettings = field(default_factory=OperationSettings)
+    idp: IdpConnectionSettings = field(default_factory=IdpConnectionSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:  # noqa: ANN401 - each has the type of its field
+        """Return the settings with these values, named as their flags: ``idp_ca_file``.
+
+        Raises TypeError for a name that no setting has.
+        """
+        return cls().replace(**values)
+
+    def replace(self, **values: Any) -> Self:  # noqa: ANN401 - as in ``of``
+        """Return a copy in which these settings, named as in ``of``, have other values."""
+        changed: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            if name not in _PLACES:
+                raise TypeError(f"there is no setting {name!r}")
+            group, attribute = _PLACES[name]
+            changed.setdefault(group, {})[attribute] = value
+        groups = {name: replace(getattr(self, name), **new) for name, new in changed.items()}
+        return replace(self, **groups)
+
+
+_GROUPS: dict[str, type] = {
+    "gateway": GatewaySettings,
+    "listener": ListenerSettings,
+    "operation": OperationSettings,
+    "idp": IdpConnectionSettings,
+    "cache": CacheSettings,
+    "log": LogSettings,
+}
+DECLARED = {one.name: one for group in _GROUPS.values() for one in settings_of(group).values()}
+"""Every setting by the name of its flag, in the order of their declaration."""
+
+_PLACES = {
+    one.name: (name, attribute)
+    for name, group in _GROUPS.items()
+    for attribute, one in settings_of(group).items()
+}
+"""The group and the attribute of each setting, by the name of its flag."""

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 def listeners(settings: Settings) -> tuple[Address, ...]:
     """Return what to bind, names resolved; raises ``ListenError`` for what plaintext may not."""
     try:
-        addresses = tuple(resolved for address in settings.listen for resolved in _ips(address))
+        wanted = settings.listener.addresses
+        addresses = tuple(resolved for address in wanted for resolved in _ips(address))
     except ValueError as error:
         raise ListenError(f"cannot listen: {error}") from error
     exposed = beyond_loopback(addresses)
-    if exposed and settings.tls_cert is None and not settings.allow_plaintext:
+    if exposed and settings.listener.tls_cert is None and not settings.listener.allow_plaintext:
         raise ListenError(
             f"cannot listen on {exposed[0]}: other machines reach it, and calls carry secrets in"
             " plaintext; give --tls-cert and --tls-key, listen on loopback or a Unix socket, or say"
@@ -30,7 +31,8 @@ def listeners(settings: Settings) -> tuple[Address, ...]:
 
 def certificates(settings: Settings) -> CertificateFiles | None:
     """Return what the listeners' TLS needs, if it is asked for; raises ``ListenError``."""
-    cert, key, client_ca = settings.tls_cert, settings.tls_key, settings.tls_client_ca
+    listener = settings.listener
+    cert, key, client_ca = listener.tls_cert, listener.tls_key, listener.tls_client_ca
     if cert is not None and key is not None:
         return CertificateFiles(cert, key, client_ca)
     if cert is None and key is None and client_ca is None:

@@ -111,4 +111,5 @@ class Report:
 
 def stop_seconds(settings: Settings) -> float:
     """Return how long a worker may take from ``Stop`` to its end."""
-    return settings.drain_delay_seconds + settings.grace_seconds + _HANDOVER_SECONDS
+    operation = settings.operation
+    return operation.drain_delay_seconds + operation.grace_seconds + _HANDOVER_SECONDS

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import signal
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from authz.admin import Admin
@@ -61,7 +60,7 @@ async def _supervise(settings: Settings, environ: Mapping[str, str]) -> int:
             address, holder = reserve(wanted)
             ports.enter_context(holder)
             addresses.append(address)
-        settings = replace(settings, listen=tuple(addresses))
+        settings = settings.replace(listen=tuple(addresses))
         # With metrics that nobody reads: what is built here answers no call.
         async with Shared(settings, Telemetry()) as shared:
             loader = Loader(shared, environ)
@@ -85,7 +84,7 @@ class Supervisor:
         loaded: Loaded,
     ) -> None:
         self._settings = settings
-        self._workers_settings = replace(settings, admin=None, control=None)
+        self._workers_settings = settings.replace(admin=None, control=None)
         self._environ = environ
         self._signals = signals
         self._telemetry = Telemetry()
@@ -99,7 +98,8 @@ class Supervisor:
         self._workers: set[WorkerProcess] = set()
         self._ended_metrics: Metrics = []
         self._reloads = Reloads(self._reload, self._telemetry)
-        self._control = Control(settings.control, self._reload_all) if settings.control else None
+        control = settings.operation.control
+        self._control = Control(control, self._reload_all) if control else None
         self._stopping = asyncio.Event()
         self._complete = False
         self._code = 0
@@ -114,15 +114,15 @@ class Supervisor:
         self._log_notices()
         admin = self._admin()
         fields = {
-            "workers": self._settings.workers,
-            "listen": [str(address) for address in self._settings.listen],
+            "workers": self._settings.operation.workers,
+            "listen": [str(address) for address in self._settings.listener.addresses],
             "admin": str(admin.address) if admin else "off",
         }
         _logger.info("supervising", extra={"fields": fields})
         try:
             if self._control is not None:
                 await self._control.start()
-            places = range(self._settings.workers)
+            places = range(self._settings.operation.workers)
             tasks = [asyncio.create_task(self._supervise_one()) for _ in places]
             while await self._signals.get() == signal.SIGHUP:
                 self._reloads.want()
@@ -134,9 +134,9 @@ class Supervisor:
                 await asyncio.to_thread(admin.stop)
 
     def _admin(self) -> Admin | None:
-        if self._settings.admin is None:
+        if self._settings.operation.admin is None:
             return None
-        admin = Admin(self._settings.admin, self, registry_of(self._metrics))
+        admin = Admin(self._settings.operation.admin, self, registry_of(self._metrics))
         admin.start()
         return admin
 
@@ -304,7 +304,7 @@ class Supervisor:
     async def _asked_workers(self) -> list[tuple[WorkerProcess, Report | None]]:
         """Ask every worker that listens how it is."""
         workers = [worker for worker in self._workers if worker.listens]
-        self._complete |= len(workers) == self._settings.workers
+        self._complete |= len(workers) == self._settings.operation.workers
         reports = await asyncio.gather(*(worker.report() for worker in workers))
         return list(zip(workers, reports, strict=True))
 

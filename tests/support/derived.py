@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from authz.cli import main
-from authz.settings import Settings
-from authz.settings.declared import SWITCH, settings_of
+from authz.settings import DECLARED
+from authz.settings.declared import SWITCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ TABLE = re.compile(r"(?<=<!-- settings: make derived -->\n).*?(?=<!-- end -->)",
 
 def readme(text: str) -> str:
     """Return the README with the table of the settings that the server has."""
-    rows = "".join(map(_row, settings_of(Settings).values()))
+    rows = "".join(map(_row, DECLARED.values()))
     table = f"\n| flag | default | |\n|---|---|---|\n{rows}\n"
     derived, tables = TABLE.subn(lambda _: table, text)
     assert tables == 1

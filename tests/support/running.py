@@ -145,7 +145,7 @@ class RunningAuthz:
 
     def __init__(self, gateway: Gateway, *, clock: Clock | None = None, **settings: Any) -> None:
         self.telemetry = Telemetry()
-        self.shared = Shared(Settings(**settings), self.telemetry, clock)
+        self.shared = Shared(Settings.of(**settings), self.telemetry, clock)
         self.configuration = build(gateway, self.shared)
         self.canaries: set[str] = {KONG_SECRET}
         self.answers: list[Answer] = []

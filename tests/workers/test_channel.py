@@ -31,7 +31,7 @@ SOURCES = Sources((("kong.yaml", b"_format_version: '3.0'\n\xff"),))
 
 def test_orders_arrive_as_they_were_given_and_then_the_end() -> None:
     orders: list[Order] = [
-        Start(Settings(workers=2), SOURCES),
+        Start(Settings.of(workers=2), SOURCES),
         ReportRequest(),
         ReloadCertificates(),
         Reload(SOURCES),
