@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 from support.clock import Clock
 from support.idp import RunningIdp
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from authz.model import Gateway
+
+
+# A busy machine is no failure: no test asserts a time.
+hypothesis.settings.register_profile("authz", deadline=None)
+hypothesis.settings.load_profile("authz")
 
 
 def pytest_report_header() -> str:
