@@ -35,6 +35,7 @@ SERVICE = "envoy.service.auth.v3.Authorization"
 # The names that we write come from the configuration, so they are few; those that we
 # remove may be a caller's own.
 NAMES_CHECKED_MAX = 1024
+REMOVALS_MAX = 256
 
 
 def _load_pool() -> DescriptorPool:
@@ -56,6 +57,9 @@ def _message(name: str) -> Message:
 
 _CheckRequest = _message("envoy.service.auth.v3.CheckRequest")
 _CheckResponse = _message("envoy.service.auth.v3.CheckResponse")
+_OkHttpResponse = _message("envoy.service.auth.v3.OkHttpResponse")
+# Field 3, length-delimited.
+_OK_RESPONSE_TAG = bytes([_CheckResponse.DESCRIPTOR.fields_by_name["ok_response"].number << 3 | 2])
 _read_request = _CheckRequest.FromString
 _HeaderValueOption = _message("envoy.config.core.v3.HeaderValueOption")
 
@@ -196,34 +200,54 @@ def render(decision: Decision) -> bytes:
     that is both set and removed, a name or value outside the grammar.
     """
     response = _CheckResponse()
-    if isinstance(decision, Allow):
-        _allow(response, decision)
-    else:
-        _deny(response, decision)
     _put_metadata(response, {**decision.metadata, "reason": decision.reason})
+    if isinstance(decision, Allow):
+        response.status.code = 0
+        return _wire(response) + _ok_response(decision)
+    _deny(response, decision)
+    return _wire(response)
+
+
+def _wire(message: Message) -> bytes:
     # "Deterministic" settles the order of map entries: those of the metadata's Struct.
-    wire: bytes = response.SerializeToString(deterministic=True)
+    wire: bytes = message.SerializeToString(deterministic=True)
     return wire
 
 
-def _allow(response: Message, decision: Allow) -> None:
-    _refuse_overlap(decision)
-    response.status.code = 0
-    ok = response.ok_response
-    ok.SetInParent()  # an Allow that changes nothing is still an ok_response
+def _ok_response(decision: Allow) -> bytes:
+    """Return the field ``ok_response``; fields may come in any order."""
+    removed, wire = _removals(decision.headers_to_remove)
+    # Envoy removes after it sets: a name in both would reach the upstream in neither form.
+    if not removed.isdisjoint(decision.headers):
+        both = removed.intersection(decision.headers)
+        raise ValueError(f"set and removed at once: {', '.join(sorted(both))}")
+    ok = _OkHttpResponse()
     for name, value in decision.headers.items():
         _put_header(ok.headers, name, value, _OVERWRITE)
-    for name in decision.headers_to_remove:
-        _check_name(name)
-    ok.headers_to_remove.extend(decision.headers_to_remove)
     ok.query_parameters_to_remove.extend(decision.query_parameters_to_remove)
+    whole = _wire(ok) + wire
+    return _OK_RESPONSE_TAG + _varint(len(whole)) + whole
 
 
-def _refuse_overlap(decision: Allow) -> None:
-    """Envoy removes after it sets: a name in both would reach the upstream in neither form."""
-    both = decision.headers.keys() & set(decision.headers_to_remove)
-    if both:
-        raise ValueError(f"set and removed at once: {', '.join(sorted(both))}")
+@lru_cache(maxsize=REMOVALS_MAX)
+def _removals(names: tuple[str, ...]) -> tuple[frozenset[str], bytes]:
+    """Return the names, checked, and the part of an OkHttpResponse that removes them.
+
+    Each policy has a few such lists, of some 80 names.
+    """
+    for name in names:
+        _check_name(name)
+    return frozenset(names), _wire(_OkHttpResponse(headers_to_remove=names))
+
+
+def _varint(number: int) -> bytes:
+    """Return a length as protobuf writes it: seven bits a byte, the lowest first."""
+    wire = bytearray()
+    while number > 0x7F:  # noqa: PLR2004 - as said
+        wire.append(number & 0x7F | 0x80)
+        number >>= 7
+    wire.append(number)
+    return bytes(wire)
 
 
 def _deny(response: Message, decision: Deny) -> None:

@@ -41,6 +41,8 @@ class Firewall:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._managed = Managed(names)
+        # A policy writes or leaves few sets of names: what it removes is put together once.
+        self._removed_beside: dict[frozenset[str], tuple[str, ...]] = {}
 
     def examine(self, request: Request) -> None:
         """Refuse a request whose headers would reach the upstream otherwise than we say.
@@ -82,9 +84,13 @@ class Firewall:
 
     def _removed(self, request: Request, left: Iterable[str]) -> tuple[str, ...]:
         """Return the names to remove: all that are ours, but those that are set or left."""
-        ours = (*self._managed.spellings, *self._managed.twins(request.headers))
         left = frozenset(left)
-        return tuple(name for name in ours if name not in left)
+        removed = self._removed_beside.get(left)
+        if removed is None:
+            removed = tuple(name for name in self._managed.spellings if name not in left)
+            self._removed_beside[left] = removed
+        twins = self._managed.twins(request.headers)
+        return (*removed, *(name for name in twins if name not in left)) if twins else removed
 
 
 OPEN_ROUTE: Final = Firewall(header_names.IDENTITY)
