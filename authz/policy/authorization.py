@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from authz.errors import Forbidden, Reason
 from authz.policy.claims import walk, words
+from authz.strict_json import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,27 +30,37 @@ class Requirement:
 
     def check(self, claims: Claims) -> None:
         """Raise :class:`~authz.errors.Forbidden` unless the claim is sufficient."""
-        held = words(walk(claims, self.path)) or frozenset()
+        found = walk(claims, self.path)
+        held = words(found) or frozenset()
         if not any(needed <= held for needed in self.alternatives):
-            claim = ".".join(self.path)
-            raise Forbidden(self.reason, f"the token's {claim} lacks what is required")
+            wanted = " or ".join(" ".join(sorted(needed)) for needed in self.alternatives)
+            raise Forbidden(
+                self.reason,
+                f"the token's {'.'.join(self.path)} is {quoted(found)}, "
+                f"{self.parameter} wants {quoted(wanted)}",
+            )
+
+
+# In Kong's order.  Each stands for the parameters ``*_claim`` and ``*_required``.
+_REASONS: Final = {
+    "audience": Reason.AUDIENCE_MISSING,
+    "scopes": Reason.SCOPE_MISSING,
+}
 
 
 class Authorization:
     """Everything that one plugin requires of a token."""
 
     def __init__(self, config: OpenIDConnect) -> None:
-        access = config.access
-        audience = access.audience_claim, access.audience_required
-        scopes = access.scopes_claim, access.scopes_required
-        declared = (
-            ("audience_required", Reason.AUDIENCE_MISSING, *audience),
-            ("scopes_required", Reason.SCOPE_MISSING, *scopes),
-        )
         self.requirements: Final = tuple(
-            Requirement(parameter, reason, path, _alternatives(required))
-            for parameter, reason, path, required in declared
-            if required
+            Requirement(
+                f"{what}_required",
+                reason,
+                getattr(config.access, f"{what}_claim"),
+                _alternatives(required),
+            )
+            for what, reason in _REASONS.items()
+            if (required := getattr(config.access, f"{what}_required"))
         )
 
     def check(self, claims: Claims) -> None:
