@@ -67,6 +67,7 @@ class Reason(StrEnum):
     CLIENT_NOT_ALLOWED = "client_not_allowed"
     AUDIENCE_MISSING = "audience_missing"
     SCOPE_MISSING = "scope_missing"
+    GROUP_MISSING = "group_missing"
     CONSUMER_CLAIM_MISSING = "consumer_claim_missing"
     CONSUMER_UNKNOWN = "consumer_unknown"
     HEADER_VALUE_REFUSED = "header_value_refused"

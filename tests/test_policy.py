@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -434,6 +435,26 @@ def test_HS_14_every_managed_name_is_set_or_removed_and_never_both(
     assert removed.isdisjoint(written)
     assert removed | written >= spellings((*IDENTITY, AUTHORIZATION, *TOKENS)) - set(kept)
     assert len(removed) == len(allow.headers_to_remove)
+
+
+@pytest.mark.parametrize(
+    ("required", "claims", "passes"),
+    [
+        (("admins", "ops staff"), {"groups": ["admins"]}, True),
+        (("admins", "ops staff"), {"groups": ["staff", "ops"]}, True),
+        (("admins", "ops staff"), {"groups": ["staff"]}, False),
+        (("admins",), {"groups": "admins"}, True),
+        (("admins",), {"groups": [["admins"]]}, False),
+        (("admins",), {}, False),
+    ],
+)
+def test_groups_are_required_as_scopes_are(
+    required: tuple[str, ...], claims: dict[str, Any], passes: bool
+) -> None:
+    authorization = Authorization(config(groups_required=required))
+
+    with contextlib.nullcontext() if passes else pytest.raises(Forbidden, match="group_missing"):
+        authorization.check(Claims(claims))
 
 
 def test_a_blank_requirement_is_met_by_nobody() -> None:

@@ -7,10 +7,6 @@ from dataclasses import dataclass
 from authz.parameters.common import CLAIM, FILLED, TEXTS, TURNS_AWAY
 from authz.parameters.declaration import DONE, param, refused
 
-_GROUPS = refused(
-    TURNS_AWAY,
-    "if scopes_required is free, name the claim in scopes_claim and the groups in scopes_required",
-)
 _ROLES = refused(
     TURNS_AWAY,
     "if scopes_required is free, name the claim in scopes_claim and the roles in scopes_required",
@@ -37,10 +33,10 @@ class AccessParameters:
         FILLED, becomes=DONE, about="the scopes of which a token must hold one"
     )
     groups_claim: tuple[str, ...] = param(
-        TEXTS, ("groups",), becomes=_GROUPS, about="the path to the groups"
+        CLAIM, ("groups",), becomes=DONE, about="the path to the groups"
     )
     groups_required: tuple[str, ...] = param(
-        TEXTS, becomes=_GROUPS, about="the groups of which a token must hold one"
+        FILLED, becomes=DONE, about="the groups of which a token must hold one"
     )
     roles_claim: tuple[str, ...] = param(
         TEXTS, ("roles",), becomes=_ROLES, about="the path to the roles"

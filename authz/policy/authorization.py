@@ -45,6 +45,7 @@ class Requirement:
 _REASONS: Final = {
     "audience": Reason.AUDIENCE_MISSING,
     "scopes": Reason.SCOPE_MISSING,
+    "groups": Reason.GROUP_MISSING,
 }
 
 

@@ -126,7 +126,6 @@ def test_C_07_each_refusal_says_what_it_means_to_do_without_the_parameter() -> N
 CHECKS = (
     "claims_forbidden",
     "domains",
-    "groups_required",
     "max_age",
     "principals",
     "roles_required",
