@@ -68,6 +68,7 @@ class Reason(StrEnum):
     AUDIENCE_MISSING = "audience_missing"
     SCOPE_MISSING = "scope_missing"
     GROUP_MISSING = "group_missing"
+    ROLE_MISSING = "role_missing"
     CONSUMER_CLAIM_MISSING = "consumer_claim_missing"
     CONSUMER_UNKNOWN = "consumer_unknown"
     HEADER_VALUE_REFUSED = "header_value_refused"

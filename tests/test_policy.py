@@ -457,6 +457,16 @@ def test_groups_are_required_as_scopes_are(
         authorization.check(Claims(claims))
 
 
+def test_roles_are_required_where_keycloak_has_them() -> None:
+    authorization = Authorization(
+        config(roles_claim=("realm_access", "roles"), roles_required=("admin",))
+    )
+
+    authorization.check(Claims({"realm_access": {"roles": ["user", "admin"]}}))
+    with pytest.raises(Forbidden, match="role_missing"):
+        authorization.check(Claims({"realm_access": {"roles": ["user"]}, "roles": ["admin"]}))
+
+
 def test_a_blank_requirement_is_met_by_nobody() -> None:
     authorization = Authorization(config(scopes_required=(" ",)))
 

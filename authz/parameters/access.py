@@ -7,11 +7,6 @@ from dataclasses import dataclass
 from authz.parameters.common import CLAIM, FILLED, TEXTS, TURNS_AWAY
 from authz.parameters.declaration import DONE, param, refused
 
-_ROLES = refused(
-    TURNS_AWAY,
-    "if scopes_required is free, name the claim in scopes_claim and the roles in scopes_required",
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessParameters:
@@ -39,10 +34,10 @@ class AccessParameters:
         FILLED, becomes=DONE, about="the groups of which a token must hold one"
     )
     roles_claim: tuple[str, ...] = param(
-        TEXTS, ("roles",), becomes=_ROLES, about="the path to the roles"
+        CLAIM, ("roles",), becomes=DONE, about="the path to the roles"
     )
     roles_required: tuple[str, ...] = param(
-        TEXTS, becomes=_ROLES, about="the roles of which a token must hold one"
+        FILLED, becomes=DONE, about="the roles of which a token must hold one"
     )
     claims_forbidden: tuple[str, ...] = param(
         TEXTS, becomes=refused(TURNS_AWAY), about="claims that a token must not hold"

@@ -46,6 +46,7 @@ _REASONS: Final = {
     "audience": Reason.AUDIENCE_MISSING,
     "scopes": Reason.SCOPE_MISSING,
     "groups": Reason.GROUP_MISSING,
+    "roles": Reason.ROLE_MISSING,
 }
 
 

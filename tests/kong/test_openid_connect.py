@@ -128,7 +128,6 @@ CHECKS = (
     "domains",
     "max_age",
     "principals",
-    "roles_required",
 )
 
 
