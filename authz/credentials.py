@@ -225,7 +225,7 @@ def _from_arguments(slot: Slot, found: Mapping[str, str]) -> Credential | None:
     return _pair(first, rest[0], slot) if slot.kind is PairCredential else _bearer(first, slot)
 
 
-def _any_spelling(name: str) -> str:
+def any_spelling(name: str) -> str:
     """Return a pattern for a name with any of its characters percent-encoded."""
     return "".join(f"(?:{re.escape(char)}|%(?i:{ord(char):02x}))" for char in name)
 
@@ -233,7 +233,7 @@ def _any_spelling(name: str) -> str:
 # One group a name, in the order of ARGUMENTS.  All that decodes to a name is matched as
 # it stands, so nothing is decoded to find one.
 _NAME: Final = re.compile(
-    f"&(?:{'|'.join(f'({_any_spelling(name)})' for name in ARGUMENTS)})(?=[=&])"
+    f"&(?:{'|'.join(f'({any_spelling(name)})' for name in ARGUMENTS)})(?=[=&])"
 )
 
 

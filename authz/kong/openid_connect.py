@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from authz import header_names
 from authz.errors import Reason
 from authz.kong import environment, schema
 from authz.kong.document import ListNode, MappingNode, Node, Scalar, Unresolved
@@ -29,11 +30,12 @@ from authz.parameters.declaration import Status
 from authz.parameters.kinds import Array, Object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from authz.kong.problems import Problems
     from authz.model import SourcePosition
     from authz.parameters.declaration import Parameter
+    from authz.parameters.introspection import IntrospectionParameters
     from authz.parameters.kinds import Field
 
 _CLIENT_NAMES = ("client_id", "client_secret", "client_jwk")
@@ -55,6 +57,15 @@ _OWN_ARGUMENTS = frozenset(
         "client_assertion_type",
     }
 )  # fmt: skip
+# What no caller may write into one, whatever the file calls the token there.
+_NO_CALLERS_ARGUMENTS = _OWN_ARGUMENTS | {"token", "grant_type"}
+_FORWARDED = (
+    "introspection_headers_client",
+    "introspection_post_args_client",
+    "introspection_post_args_client_headers",
+)
+# Of these three together.
+FORWARDED_NAMES_MAX = 16
 _URLS = tuple(
     name
     for name, parameter in PARAMETERS.items()
@@ -497,6 +508,36 @@ class _Reading:
                 self._error(
                     "introspection_post_args_names", f"'{name}' is an argument that authz writes"
                 )
+
+        self._check_forwarded(said)
+
+    def _check_forwarded(self, said: IntrospectionParameters) -> None:
+        """Refuse what would let a caller write what authz or the file writes."""
+        count = sum(len(getattr(said, name)) for name in _FORWARDED)
+        if count > FORWARDED_NAMES_MAX:
+            given = next(name for name in _FORWARDED if getattr(said, name))
+            self._error(
+                given,
+                f"{' and '.join(_FORWARDED)} name {count} in all; at most {FORWARDED_NAMES_MAX}",
+            )
+        headers, *arguments = _FORWARDED
+        self._check_written_once((headers,), said.introspection_headers_names)
+        written = (said.introspection_token_param_name, *said.introspection_post_args_names)
+        self._check_written_once(arguments, (*_NO_CALLERS_ARGUMENTS, *written))
+
+    def _check_written_once(self, parameters: Iterable[str], written: Iterable[str]) -> None:
+        """Refuse a name that is written already: some providers take one spelling for another."""
+        seen = {header_names.folded(name.lower()) for name in written}
+        for parameter in parameters:
+            for name in getattr(self._said.introspection, parameter):
+                folded = header_names.folded(name.lower())
+                if folded in seen:
+                    self._error(
+                        parameter,
+                        f"'{name}' is written already, by authz or by the file: a caller must not "
+                        "write it, too; choose another",
+                    )
+                seen.add(folded)
 
     def _notice_client(self) -> None:
         if OUR_CLIENT_METHODS.intersection(self._methods):

@@ -14,6 +14,7 @@ from authz.methods.base import Method, client_id_of
 from authz.model import AccessToken, Identity
 from authz.oauth import client, introspection, jwt
 from authz.oauth.deadline import within
+from authz.oauth.forwarded import Forwarding
 from authz.oauth.places import Asker, Priority
 from authz.tokens.introspected import Introspected
 from authz.tokens.sources import source_of
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from authz.errors import Refusal
     from authz.methods.base import MethodContext
     from authz.model import BearerCredential, Request
+    from authz.oauth.forwarded import Forwarded
     from authz.secret import Secret
 
 
@@ -44,7 +46,12 @@ class Introspection(Method):
         self._digest = context.digest.after(self.name, *config.introspection_key)
         self._timeout_s = config.reach.timeout / 1000
         memory = config.memory
+        self._forwarding = Forwarding(
+            config.introspection, reads_body="body" in config.callers.bearer_token_param_type
+        )
         self._keeps = config.introspection.cache_introspection
+        # What is forwarded would be missed by who finds an answer by Authorization alone.
+        self._is_reusable = self._keeps and self._forwarding.is_empty
         self._kept_s = min(
             config.reach.cache_ttl,
             math.inf if memory.cache_ttl_max is None else memory.cache_ttl_max,
@@ -53,11 +60,12 @@ class Introspection(Method):
 
     async def authenticate(self, credential: BearerCredential, request: Request) -> Identity:
         """Ask what the token stands for, or take the answer that was kept."""
-        key = self._digest(credential.token.reveal())
+        forwarded = self._forwarding.of(request)
+        key = self._digest(credential.token.reveal(), *forwarded.key)
         kept = self._answers.get(key)
         self._telemetry.cache("introspected", "miss" if kept is None else "hit")
         if kept is None:
-            ask = partial(self._ask, key, credential.token, source_of(request))
+            ask = partial(self._ask, key, credential.token, forwarded, source_of(request))
             kept = await self._answers.calls.run(key, ask)
         if kept.claims is None:
             raise self.unknown(credential)
@@ -70,14 +78,16 @@ class Introspection(Method):
             client=client_id_of(kept.claims),
             token=AccessToken(credential.token),
             expires_at=kept.expires_at,
-            reusable_until=kept.kept_until if self._keeps else 0.0,
+            reusable_until=kept.kept_until if self._is_reusable else 0.0,
         )
 
-    async def _ask(self, key: bytes, token: Secret, source: str) -> Introspected:
+    async def _ask(
+        self, key: bytes, token: Secret, forwarded: Forwarded, source: str
+    ) -> Introspected:
         """Ask, and keep the answer; this runs once for all who wait."""
         priority = Priority.KNOWN if self._answers.is_known(key) else Priority.STRANGER
         async with within(self._timeout_s):
-            claims = await self._endpoint.ask(token, Asker(priority, source))
+            claims = await self._endpoint.ask(token, forwarded, Asker(priority, source))
         now, kept_s = self._clock.now(), self._kept_s
         if claims is None:
             return self._answers.keep_inactive(key, lifetime_s=self._inactive_s)

@@ -13,6 +13,7 @@ from authz.oauth.client_authentication import Endpoint, FormRequest
 
 if TYPE_CHECKING:
     from authz.oauth.client import Client
+    from authz.oauth.forwarded import Forwarded
     from authz.oauth.grants import ProviderAnswer
     from authz.oauth.http import Response
     from authz.oauth.jwt import ClaimRules
@@ -38,10 +39,11 @@ class Introspection:
         self._client = client
         self._own_client = OwnClientWatch(provider.config.issuer)
 
-    async def ask(self, token: Secret, asker: Asker) -> Claims | None:
+    async def ask(self, token: Secret, forwarded: Forwarded, asker: Asker) -> Claims | None:
         """Return what the provider says of a token; ``None``: it is not active.
 
-        It is the provider's word, held to no rule yet: see :func:`check`.
+        ``forwarded``: what of the caller's request goes with the question.  The answer is
+        the provider's word, held to no rule yet: see :func:`check`.
 
         Raises :class:`~authz.errors.IdpOutage` when the provider is unreachable or
         overwhelmed, :class:`~authz.errors.Unavailable` when it refuses our client or its
@@ -50,7 +52,7 @@ class Introspection:
         endpoint = await self._endpoint()
 
         def signed() -> FormRequest:
-            return self._client.authentication.sign(self._question(token), endpoint)
+            return self._client.authentication.sign(self._question(token, forwarded), endpoint)
 
         asked = signed()
 
@@ -66,8 +68,11 @@ class Introspection:
         request = grants.posted(endpoint.url, asked, signed)
         return await self._provider.door.ask(endpoints.INTROSPECTION, request, read, asker)
 
-    def _question(self, token: Secret) -> FormRequest:
-        """Return the request without our client's authentication (RFC 7662 section 2.1)."""
+    def _question(self, token: Secret, forwarded: Forwarded) -> FormRequest:
+        """Return the request without our client's authentication (RFC 7662 section 2.1).
+
+        No name is there twice: the file is refused otherwise.
+        """
         parameters, text = self._parameters, token.reveal()
         values = [value.reveal() for value in parameters.introspection_post_args_values]
         headers = zip(
@@ -80,9 +85,13 @@ class Introspection:
                 (parameters.introspection_token_param_name, text),
                 ("token_type_hint", parameters.introspection_hint),
                 *zip(parameters.introspection_post_args_names, values, strict=True),
+                *forwarded.arguments,
             ),
-            headers={name.lower(): value.reveal() for name, value in headers},
-            secrets=(text, *values),
+            headers={
+                **{name.lower(): value.reveal() for name, value in headers},
+                **dict(forwarded.headers),
+            },
+            secrets=(text, *values, *forwarded.values),
         )
 
     async def _endpoint(self) -> Endpoint:

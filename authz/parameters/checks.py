@@ -43,6 +43,14 @@ _WRITTEN_HERE = frozenset(
         "user-agent",
     }
 )  # fmt: skip
+# What concerns one connection alone (RFC 9110 section 7.6.1), or the other request's body.
+_NEVER_FORWARDED = frozenset(
+    {"expect", "http2-settings", "keep-alive", "proxy-authenticate", "proxy-authorization",
+     "proxy-connection"}
+)  # fmt: skip
+_NEVER_FORWARDED_PREFIX = "content-"
+# In no need of an escape (RFC 3986 section 2.3), so that a name has few other spellings.
+_ARGUMENT_NAME = re.compile(r"[A-Za-z0-9._~-]+")
 # n of them make 2**n spellings of one name, all removed from every request.
 _SEPARATORS_MAX = 6
 _RESERVED_PREFIXES = ("x-envoy-", "x-consumer-", "x-authenticated-")
@@ -124,6 +132,26 @@ def header_name(text: str) -> str | None:
     if text.lower() in _WRITTEN_HERE:
         return "names a header that authz itself writes; choose another"
     return None
+
+
+def forwarded_header(text: str) -> str | None:
+    """Check the name of a header that a provider gets as the caller sent it."""
+    name = header_names.folded(text.lower())
+    if name in _NEVER_FORWARDED | _WRITTEN_HERE or name.startswith(_NEVER_FORWARDED_PREFIX):
+        return "names a header of the connection, the body or the credential: never passed on"
+    return header_name(text)
+
+
+def argument_name(text: str) -> str | None:
+    """Check the name of an argument that a provider gets as the caller sent it."""
+    if _ARGUMENT_NAME.fullmatch(text):
+        return None
+    return "must be letters, digits and -._~ alone"
+
+
+def header_as_argument(text: str) -> str | None:
+    """Check the name of a caller's header that a provider gets as an argument."""
+    return forwarded_header(text) or argument_name(text)
 
 
 def header_value(text: str) -> str | None:

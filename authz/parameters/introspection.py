@@ -14,7 +14,6 @@ from authz.parameters.common import (
     FLAG,
     SECRETS,
     TEXT,
-    TEXTS,
     URL,
     choice,
 )
@@ -100,8 +99,8 @@ class IntrospectionParameters:
         about="their values",
     )
     introspection_headers_client: tuple[str, ...] = param(
-        TEXTS,
-        becomes=ASKED_OTHERWISE,
+        Array(Text(check=checks.forwarded_header)),
+        becomes=DONE,
         used_by=_METHOD,
         about="headers of the caller that are passed on",
     )
@@ -112,14 +111,14 @@ class IntrospectionParameters:
         SECRETS, becomes=DONE, used_by=_METHOD, about="their values"
     )
     introspection_post_args_client: tuple[str, ...] = param(
-        TEXTS,
-        becomes=ASKED_OTHERWISE,
+        Array(Text(check=checks.argument_name)),
+        becomes=DONE,
         used_by=_METHOD,
         about="arguments of the caller that are passed on",
     )
     introspection_post_args_client_headers: tuple[str, ...] = param(
-        TEXTS,
-        becomes=ASKED_OTHERWISE,
+        Array(Text(check=checks.header_as_argument)),
+        becomes=DONE,
         used_by=_METHOD,
         about="headers of the caller that are passed on as arguments",
     )

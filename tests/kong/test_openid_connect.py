@@ -18,7 +18,7 @@ from support.configuration import (
 
 from authz.kong import document, schema
 from authz.kong.document import MappingNode, Node
-from authz.kong.openid_connect import _not_done
+from authz.kong.openid_connect import FORWARDED_NAMES_MAX, _not_done
 from authz.kong.problems import Problems
 from authz.parameters import PARAMETERS
 from authz.parameters.browser import LEGACY
@@ -587,9 +587,6 @@ def test_an_authentication_of_ours_that_cannot_be_is_refused(
     [
         ("introspection_check_active: false", "must stay true"),
         ("introspection_accept: application/jwt", "is not done here"),
-        ("introspection_headers_client: [x]", "is not done here"),
-        ("introspection_post_args_client: [x]", "is not done here"),
-        ("introspection_post_args_client_headers: [x]", "is not done here"),
         ("introspection_headers_names: [x-a]", "has 1 items, introspection_headers_values 0"),
         ("introspection_post_args_values: [a]", "has 0 items, introspection_post_args_values 1"),
         ("introspection_headers_names: [Authorization]", "names a header that authz itself writes"),
@@ -614,6 +611,84 @@ def test_an_argument_that_authz_writes_is_not_written_twice(name: str) -> None:
         "introspection_post_args_values: [x]",
     )
     assert f"'{name}' is an argument that authz writes" in found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Authorization", "Host", "Content-Type", "Content_Length", "Content-Whatever", "Connection",
+        "Proxy-Connection", "Proxy-Authorization", "Keep-Alive", "TE", "Trailer",
+        "Transfer-Encoding", "Upgrade", "Expect", "User-Agent",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "parameter", ["introspection_headers_client", "introspection_post_args_client_headers"]
+)
+def test_a_header_of_the_connection_the_body_or_the_credential_is_not_passed_on(
+    parameter: str, name: str
+) -> None:
+    found = own_client_refused(*OURS, f"{parameter}: [{name}]")
+
+    assert found.startswith(f"{parameter}: ")
+    assert "never passed on" in found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "token", "access_token", "token_type_hint", "grant_type", "client_id", "client_secret",
+        "client_assertion", "client_assertion_type", "Client_ID", "client.id", "realm",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "parameter", ["introspection_post_args_client", "introspection_post_args_client_headers"]
+)
+def test_a_caller_writes_no_argument_that_authz_or_the_file_writes(
+    parameter: str, name: str
+) -> None:
+    found = own_client_refused(
+        *OURS,
+        "introspection_token_param_name: access_token",
+        "introspection_post_args_names: [realm]",
+        "introspection_post_args_values: [x]",
+        f"{parameter}: [{name}]",
+    )
+
+    assert found.startswith(f"{parameter}: '{name}' is written already")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            ("introspection_headers_names: [X-A]", "introspection_headers_values: [x]",
+             "introspection_headers_client: [x_a]"),
+            "introspection_headers_client: 'x_a' is written already",
+        ),
+        (
+            ("introspection_post_args_client: [a]", "introspection_post_args_client_headers: [A]"),
+            "introspection_post_args_client_headers: 'A' is written already",
+        ),
+        (("introspection_post_args_client: ['a b']",), "letters, digits and -._~ alone"),
+        (("introspection_post_args_client: ['a[b]']",), "letters, digits and -._~ alone"),
+        (("introspection_post_args_client_headers: ['a!']",), "letters, digits and -._~ alone"),
+        (("introspection_headers_client: ['a b']",), "must be the name of a header"),
+    ],
+)  # fmt: skip
+def test_what_a_caller_adds_to_a_question_has_one_plain_name(
+    lines: tuple[str, ...], said: str
+) -> None:
+    assert said in own_client_refused(*OURS, *lines)
+
+
+def test_no_more_than_so_many_names_are_passed_on() -> None:
+    def lines(count: int) -> tuple[str, ...]:
+        names = ", ".join(f"a{number}" for number in range(count))
+        return ("introspection_headers_client: [x-a]", f"introspection_post_args_client: [{names}]")
+
+    assert complaints(with_own_client(*OURS, *lines(FORWARDED_NAMES_MAX - 1))) == []
+    found = own_client_refused(*OURS, *lines(FORWARDED_NAMES_MAX))
+    assert f"name {FORWARDED_NAMES_MAX + 1} in all; at most {FORWARDED_NAMES_MAX}" in found
 
 
 def test_jwts_that_should_be_introspected_and_are_not_are_refused() -> None:

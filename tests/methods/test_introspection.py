@@ -157,6 +157,163 @@ async def test_our_own_client_proves_itself_with_an_assertion(
     assert OTHER_SECRET.encode() not in asked(idp).body
 
 
+# --- What of the caller's request goes with it ---------------------------------------------
+
+
+def fields(request: Recorded) -> dict[str, str]:
+    """What a question has beside the token."""
+    return {n: v for n, v in request.form.items() if n not in {"token", "token_type_hint"}}
+
+
+async def test_the_named_headers_and_arguments_of_the_caller_go_with_the_question(
+    idp: RunningIdp, ask: MakeAuthz
+) -> None:
+    authz = ask(
+        introspection_headers_client=("X-Tenant", "x-absent"),
+        introspection_post_args_client=("region", "zone", "empty"),
+        introspection_post_args_client_headers=("X-Device", "X-Nobody"),
+    )
+    answer = await authz.ask(
+        {"authorization": f"Bearer {TOKEN}", "x-tenant": "t, 1", "x-device": "d&token=x"},
+        path="/oidc-route/get?other=1&region=eu+w%26est%0d%0a&empty=",
+    )
+    request = asked(idp)
+
+    assert answer.allowed
+    assert request.header("x-tenant") == "t, 1"
+    assert request.header("x-absent") is None
+    assert request.header("x-device") is None
+    assert request.form["token"] == TOKEN
+    # Escaped: a value cannot bring a field of its own.
+    assert fields(request) == {"region": "eu w&est\r\n", "empty": "", "X-Device": "d&token=x"}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("application/x-www-form-urlencoded", b"x=1&region=e%75"),
+        ("Application/JSON; charset=utf-8", b'{"region": "eu", "zone": null}'),
+    ],
+)
+async def test_an_argument_may_stand_in_the_body_where_the_plugin_reads_bodies(
+    idp: RunningIdp, ask: MakeAuthz, content_type: str, body: bytes
+) -> None:
+    known = {"introspection_post_args_client": ("region", "zone")}
+    reads = ask(bearer_token_param_type=("header", "body"), hide_credentials=False, **known)
+    headers = {"authorization": f"Bearer {TOKEN}", "content-type": content_type}
+    assert (await reads.ask(headers, method="POST", body=body)).allowed
+    assert fields(asked(idp)) == {"region": "eu"}
+
+    # Envoy sends no bodies for this one; should it all the same, nobody has asked for them.
+    assert (await ask(**known).ask(headers, method="POST", body=body)).allowed
+    assert fields(asked(idp)) == {}
+
+
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "request_", "reason"),
+    [
+        pytest.param({}, {"path": "/a?q=1&q=2"}, "request_malformed", id="twice"),
+        pytest.param({}, {"path": "/a?q=1&%71=2"}, "request_malformed", id="twice, once encoded"),
+        pytest.param({}, {"path": "/a?q=%ff"}, "request_malformed", id="not UTF-8"),
+        pytest.param({}, {"path": "/a?q=" + "x" * 4_097}, "request_malformed", id="too long"),
+        pytest.param({"x-tenant": "x" * 96}, {"path": "/a?q=" + "x" * 4_001}, "request_malformed",
+                     id="too long together"),
+        pytest.param({}, {"path": "/a?" + "x" * 16_385}, "request_malformed", id="a long query"),
+        pytest.param({}, {"path": "/a?q=1" + 1_000 * "&"}, "request_malformed", id="many"),
+        pytest.param({"x-tenant": "a\r\nx-admin: 1"}, {}, "request_malformed", id="CR LF"),
+        pytest.param({"x-tenant": "a\tb"}, {}, "request_malformed", id="TAB"),
+        pytest.param({"x-tenant": "\u00e9"}, {}, "request_malformed", id="not ASCII"),
+        pytest.param({"x-device": "a\nb"}, {}, "request_malformed", id="LF in an argument"),
+        pytest.param(FORM, {"path": "/a?q=1", "body": b"q=1"}, "request_malformed",
+                     id="query and body"),
+        pytest.param(FORM, {"body": b"x" * 20_000}, "body_incomplete", id="a large body"),
+        pytest.param({**FORM, "x-envoy-auth-partial-body": "true"}, {"body": b"a=1"},
+                     "body_incomplete", id="half a body"),
+        pytest.param(JSON, {"body": b'{"q": 7}'}, "request_malformed", id="a number"),
+        pytest.param(JSON, {"body": b'{"q": "\\ud800"}'}, "request_malformed", id="a surrogate"),
+        pytest.param(JSON, {"body": b'{"q": "1", "q": "2"}'}, "request_malformed",
+                     id="a member twice"),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_passed_on_or_stands_for_two_things_is_400_and_asks_nobody(
+    idp: RunningIdp, ask: MakeAuthz, headers: dict[str, str], request_: dict[str, Any],
+    reason: str,
+) -> None:  # fmt: skip
+    authz = ask(
+        introspection_headers_client=("x-tenant",),
+        introspection_post_args_client=("q",),
+        introspection_post_args_client_headers=("x-device",),
+        bearer_token_param_type=("header", "body"),
+        hide_credentials=False,
+    )
+    answer = await authz.ask({"authorization": f"Bearer {TOKEN}", **headers}, **request_)
+
+    assert verdict(answer) == f"400 {reason}"
+    assert idp.counters["introspection"] == 0
+
+
+async def test_an_answer_is_kept_for_what_was_passed_on_and_for_nothing_else(
+    idp: RunningIdp, ask: MakeAuthz
+) -> None:
+    authz = ask(
+        introspection_headers_client=("x-tenant",),
+        introspection_post_args_client=("a", "b", "x-tenant"),
+        introspection_post_args_client_headers=("c",),
+    )
+    questions: list[tuple[dict[str, str], str]] = [
+        ({}, ""),
+        ({"x-tenant": ""}, ""),
+        ({"x-tenant": "1"}, ""),
+        ({"x-tenant": "2"}, ""),
+        ({"c": "1"}, ""),
+        ({}, "?x-tenant=1"),
+        ({}, "?a=1"),
+        ({}, "?b=1"),
+        ({}, "?a=1&b=1"),
+        ({}, "?a=1b1"),
+        ({"x-tenant": "1"}, "?a=1"),
+    ]
+    for number, (headers, query) in enumerate(questions, start=1):
+        for _ in range(2):
+            answer = await authz.ask(
+                {"authorization": f"Bearer {TOKEN}", **headers}, path=f"/oidc-route/get{query}"
+            )
+            assert answer.allowed
+            assert idp.counters["introspection"] == number
+
+
+async def test_no_answer_for_one_tenant_is_given_to_another(
+    idp: RunningIdp, ask: MakeAuthz
+) -> None:
+    authz = ask(introspection_headers_client=("x-tenant",))
+    bearer = {"authorization": f"Bearer {TOKEN}"}
+    # So often that the fast path would know the names of all headers.
+    for _ in range(3):
+        assert (await authz.ask({**bearer, "x-tenant": "mine"})).allowed
+        assert (await authz.ask(bearer)).allowed
+    idp.introspection_answers.append(says({"active": False}))
+
+    assert verdict(await authz.ask({**bearer, "x-tenant": "theirs"})) == "401 token_inactive"
+    assert (await authz.ask({**bearer, "x-tenant": "mine"})).allowed
+
+
+async def test_what_a_caller_passes_on_is_not_told_in_the_log(
+    idp: RunningIdp, ask: MakeAuthz, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = {"error": "invalid_request", "error_description": "no such tenant: mine-7b1d"}
+    idp.introspection_answers.append(says(said, 400))
+    authz = ask(introspection_headers_client=("x-tenant",))
+    answer = await authz.ask({"authorization": f"Bearer {TOKEN}", "x-tenant": "mine-7b1d"})
+
+    assert verdict(answer) == "503 idp_request_refused"
+    assert "invalid_request" in logged(caplog.records)
+    assert "mine-7b1d" not in logged(caplog.records)
+
+
 # --- What the answer must be -----------------------------------------------------------------
 
 

@@ -100,6 +100,16 @@ async def test_the_name_of_the_url_is_what_tls_asks_for_and_checks(tmp_path: Pat
     assert asked == ["idp.test", "other.test"]
 
 
+@pytest.mark.parametrize("value", ["a\r\nx-admin: 1", "a\nb", "a\rb", "a\0b"])
+async def test_a_header_that_would_end_its_own_line_is_not_sent(
+    value: str, idp: RunningIdp
+) -> None:
+    async with client() as http:
+        with pytest.raises(IdpOutage):
+            await http.post_form(idp.token_endpoint, b"", {"x-tenant": value}, bytes_max=9_999)
+    assert not idp.requests
+
+
 # --- Trust -----------------------------------------------------------------------------
 
 
