@@ -2,59 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from authz import header_names
 from authz.model import BearerCredential, CredentialLocation, PairCredential, Slot
+from authz.parameters.common import LOCATION_PARAMETERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from authz.model import OpenIDConnect
 
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """What one method looks for: a kind of credential, by these names of arguments."""
-
-    kind: type[PairCredential | BearerCredential]
-    arguments: tuple[str, ...]
-    locations: Callable[[OpenIDConnect], tuple[str, ...]]
-
-    def slots(self, config: OpenIDConnect) -> Iterator[Slot]:
-        for location in map(CredentialLocation, self.locations(config)):
-            if location is not CredentialLocation.HEADER:
-                yield Slot(self.kind, location, self.arguments)
-                continue
-            yield Slot(self.kind, location, (header_names.AUTHORIZATION,))
-            if self.kind is BearerCredential:
-                yield from (Slot(self.kind, location, (name,)) for name in header_names.TOKENS)
-
-
-_READINGS: Final[Mapping[str, _Reading]] = {
-    "bearer": _Reading(
-        BearerCredential, ("access_token",), lambda config: config.callers.bearer_token_param_type
-    ),
-    "introspection": _Reading(
-        BearerCredential, ("access_token",), lambda config: config.callers.bearer_token_param_type
-    ),
-    "password": _Reading(
-        PairCredential,
-        ("username", "password"),
-        lambda config: config.callers.password_param_type,
-    ),
-    "client_credentials": _Reading(
-        PairCredential,
-        ("client_id", "client_secret"),
-        lambda config: config.callers.client_credentials_param_type,
-    ),
+# By parameter: the kind of credential, and the arguments that it stands in elsewhere than
+# in a header.
+_READ: Final[Mapping[str, tuple[type[PairCredential | BearerCredential], tuple[str, ...]]]] = {
+    "bearer_token_param_type": (BearerCredential, ("access_token",)),
+    "password_param_type": (PairCredential, ("username", "password")),
+    "client_credentials_param_type": (PairCredential, ("client_id", "client_secret")),
 }
 
 
 def of(config: OpenIDConnect) -> Mapping[str, tuple[Slot, ...]]:
     """Return the slots of each method that the plugin uses, in the order in which they are read."""
-    return {name: tuple(_READINGS[name].slots(config)) for name in config.callers.auth_methods}
+    return {name: tuple(_slots(config, name)) for name in config.callers.auth_methods}
+
+
+def _slots(config: OpenIDConnect, method: str) -> Iterator[Slot]:
+    parameter = LOCATION_PARAMETERS[method]
+    kind, arguments = _READ[parameter]
+    for location in map(CredentialLocation, getattr(config.callers, parameter)):
+        if location is not CredentialLocation.HEADER:
+            yield Slot(kind, location, arguments)
+            continue
+        yield Slot(kind, location, (header_names.AUTHORIZATION,))
+        if kind is BearerCredential:
+            yield from (Slot(kind, location, (name,)) for name in header_names.TOKENS)
 
 
 def every(config: OpenIDConnect) -> tuple[Slot, ...]:

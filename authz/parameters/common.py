@@ -6,8 +6,15 @@ from authz.parameters import checks
 from authz.parameters.declaration import partly, refused
 from authz.parameters.kinds import Array, Boolean, Number, SecretText, Text, Whole
 
-METHODS_DONE = ("bearer", "introspection", "password", "client_credentials")
-"""The methods that are done here, in the order in which Kong looks for their credentials."""
+LOCATION_PARAMETERS = {
+    "bearer": "bearer_token_param_type",
+    "introspection": "bearer_token_param_type",
+    "password": "password_param_type",
+    "client_credentials": "client_credentials_param_type",
+}
+"""The methods that are done, in Kong's order, each with the parameter that says where its
+credentials may stand."""
+METHODS_DONE = tuple(LOCATION_PARAMETERS)
 METHODS_BY_DEFAULT = ("bearer", "client_credentials")
 """Those that act where ``auth_methods`` is not set."""
 METHODS_FOR_BROWSERS = frozenset({"authorization_code", "session"})
@@ -26,13 +33,6 @@ OUR_CLIENT_METHODS = frozenset(AUTH_METHODS) - {
 CREDENTIAL_LOCATIONS = ("header", "query", "body")
 LOCATIONS_BY_DEFAULT = ("header", "query")
 """Where credentials are looked for unless the file says otherwise; Kong reads the body too."""
-LOCATION_PARAMETERS = {
-    "bearer": "bearer_token_param_type",
-    "introspection": "bearer_token_param_type",
-    "client_credentials": "client_credentials_param_type",
-    "password": "password_param_type",
-}
-"""The parameter that says where the credentials of a method may stand."""
 CLIENT_AUTH_METHODS = (
     "client_secret_basic", "client_secret_post", "client_secret_jwt", "private_key_jwt",
     "tls_client_auth", "self_signed_tls_client_auth", "none",
