@@ -22,6 +22,7 @@ from authz.pipeline import Pipeline, Policy
 from authz.policy.authorization import Authorization
 from authz.policy.consumers import ConsumerDirectory, Consumers
 from authz.policy.headers import UpstreamHeaders
+from authz.tokens.sources import Sources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,6 +162,7 @@ def _context(plugin: Plugin, shared: Shared, lease: Lease) -> MethodContext:
         verifier=TokenVerifier(config, provider, clock=shared.clock),
         keeper=shared.keeper,
         introspected=shared.introspected,
+        sources=Sources(shared.settings.listener.client_address_header),
         digest=shared.digest,
         clock=shared.clock,
         telemetry=shared.telemetry,

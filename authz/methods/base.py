@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from authz.tokens.digest import Digester
     from authz.tokens.introspected import IntrospectedTokens
     from authz.tokens.keeper import Keeper
+    from authz.tokens.sources import Sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class MethodContext:
     verifier: TokenVerifier
     keeper: Keeper
     introspected: IntrospectedTokens
+    sources: Sources
     digest: Digester
     clock: Clock
     telemetry: Telemetry

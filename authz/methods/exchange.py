@@ -15,7 +15,6 @@ from authz.oauth.places import Asker, Priority
 from authz.oauth.token_endpoint import TokenEndpoint
 from authz.tokens.guesses import Guess
 from authz.tokens.keeper import Granted, Occasion
-from authz.tokens.sources import source_of
 from authz.tokens.terms import Terms
 
 if TYPE_CHECKING:
@@ -52,6 +51,7 @@ class ExchangingMethod(Method):
         self.endpoint: Final = TokenEndpoint(config, context.provider)
         self._verifier = context.verifier
         self._keeper = context.keeper
+        self._sources = context.sources
         self._digest = context.digest
         self._timeout_s = config.reach.timeout / 1000
         # One pair may be a user's for one method and a client's for another.
@@ -60,7 +60,7 @@ class ExchangingMethod(Method):
     async def identified(self, credential: PairCredential, request: Request) -> Identity:
         """Exchange the pair for a token, or take the one that is kept for it."""
         key = self._key(credential.id, credential.secret.reveal())
-        kept = await self._keeper.token(key, Exchange(self, credential, source_of(request)))
+        kept = await self._keeper.token(key, Exchange(self, credential, self._sources.of(request)))
         return Identity(
             method=self.name,
             claims=kept.claims,

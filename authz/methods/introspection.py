@@ -17,7 +17,6 @@ from authz.oauth.deadline import within
 from authz.oauth.forwarded import Forwarding
 from authz.oauth.places import Asker, Priority
 from authz.tokens.introspected import Introspected
-from authz.tokens.sources import source_of
 
 if TYPE_CHECKING:
     from authz.errors import Refusal
@@ -43,6 +42,7 @@ class Introspection(Method):
         self._clock = context.clock
         self._telemetry = context.telemetry
         self._answers = context.introspected
+        self._sources = context.sources
         self._digest = context.digest.after(self.name, *config.introspection_key)
         self._timeout_s = config.reach.timeout / 1000
         memory = config.memory
@@ -65,7 +65,7 @@ class Introspection(Method):
         kept = self._answers.get(key)
         self._telemetry.cache("introspected", "miss" if kept is None else "hit")
         if kept is None:
-            ask = partial(self._ask, key, credential.token, forwarded, source_of(request))
+            ask = partial(self._ask, key, credential.token, forwarded, self._sources.of(request))
             kept = await self._answers.calls.run(key, ask)
         if kept.claims is None:
             raise self.unknown(credential)

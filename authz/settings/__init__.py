@@ -24,6 +24,7 @@ from authz.settings.addresses import (
 )
 from authz.settings.declared import (
     FILE,
+    HEADER_NAME,
     PATH,
     SWITCH,
     Kind,
@@ -129,6 +130,14 @@ class ListenerSettings:
         kind=SWITCH,
         default=False,
         help="Listen beyond loopback without TLS: only on a network that encrypts by itself.",
+    )
+    client_address_header: str | None = setting(
+        "--client-address-header",
+        kind=HEADER_NAME,
+        default=None,
+        unset="the address of Envoy's peer",
+        help="Header in which the edge Envoy writes the client's address, such as "
+        "x-envoy-external-address: strangers take turns by it. No client may be able to set it.",
     )
     connection_age_seconds: float = setting(
         "--max-connection-age",

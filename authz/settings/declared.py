@@ -8,9 +8,12 @@ variables of ``authz serve``, the table of settings in the README, and the names
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from authz.header_names import TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +38,16 @@ class Kind:
 
 SWITCH = Kind("")
 """True or false: a flag without a value."""
+
+
+def _header_name(text: str) -> str:
+    name = text.lower()
+    if re.fullmatch(TOKEN, name) is None:
+        raise ValueError(f"{text!r} is no name of a header: write x-envoy-external-address")
+    return name
+
+
+HEADER_NAME = Kind("NAME", _header_name)
 PATH = Kind("PATH")
 
 

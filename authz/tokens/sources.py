@@ -12,9 +12,20 @@ if TYPE_CHECKING:
 _HOST_BITS: Final = 64
 
 
-def source_of(request: Request) -> str:
-    """Return the source of a request: its peer's address, of IPv6 the /64; ``""``: untold."""
-    return source(request.source_address)
+class Sources:
+    """Tells requests apart by where they come from.
+
+    ``header``: the lower-case name of a header in which the edge Envoy writes the client's
+    address, such as ``x-envoy-external-address``; ``None``: the peer's address counts.
+    """
+
+    def __init__(self, header: str | None = None) -> None:
+        self._header = header
+
+    def of(self, request: Request) -> str:
+        """Return the source of a request: an address, of IPv6 the /64; ``""``: untold."""
+        named = request.headers.get(self._header, "") if self._header else ""
+        return source(named) or source(request.source_address)
 
 
 def source(address: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from authz.tokens.sources import source
+from authz.model import Request
+from authz.tokens.sources import Sources, source
 
 
 @pytest.mark.parametrize(
@@ -21,3 +22,22 @@ from authz.tokens.sources import source
 )
 def test_G16_a_source_is_what_a_stranger_cannot_choose(address: str, expected: str) -> None:
     assert source(address) == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "sent", "expected"),
+    [
+        pytest.param(None, "203.0.113.9", "192.0.2.7", id="no header is named"),
+        pytest.param("x-client", "203.0.113.9", "203.0.113.9", id="the header that is named"),
+        pytest.param("x-client", "2001:db8:1:2::9", "2001:db8:1:2::", id="IPv6 by /64"),
+        pytest.param("x-client", None, "192.0.2.7", id="Envoy has not written it"),
+        pytest.param("x-client", "203.0.113.9, 10.0.0.1", "192.0.2.7", id="no single address"),
+    ],
+)
+def test_G16_a_source_is_what_the_edge_envoy_says_if_a_header_is_named(
+    header: str | None, sent: str | None, expected: str
+) -> None:
+    headers = {} if sent is None else {"x-client": sent}
+    request = Request(headers=headers, source_address="192.0.2.7")
+
+    assert Sources(header).of(request) == expected
