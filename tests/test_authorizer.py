@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from support.running import KONG_SECRET, basic, check_request, logged, read
@@ -134,20 +134,37 @@ async def test_GR_07_our_503_comes_before_the_callers_deadline(seconds: float) -
     assert answer.header("retry-after") == "1"
 
 
-async def test_GR_07_a_caller_without_a_deadline_gets_one_of_ours() -> None:
-    seen: list[float] = []
+class MovedLoop(asyncio.SelectorEventLoop):
+    """A loop whose time a test moves on."""
 
-    async def decide(_trail: Trace) -> Allow:
-        task = asyncio.current_task()
-        assert task is not None
-        scheduled = cast("Any", asyncio.get_running_loop())._scheduled
-        seen.extend(handle.when() for handle in scheduled)
-        return Allow(reason="allowed")
+    moved_s = 0.0
 
-    now = in_seconds(0)
-    await service(decide).check(check_request(), None)
+    def time(self) -> float:
+        return super().time() + self.moved_s
 
-    assert any(now < when <= in_seconds(DEADLINE_SECONDS_DEFAULT) for when in seen)
+
+def test_GR_07_a_caller_without_a_deadline_gets_one_of_ours() -> None:
+    async def late(loop: MovedLoop) -> bytes:
+        began = asyncio.Event()
+
+        async def decide(_trail: Trace) -> Allow:
+            began.set()
+            await asyncio.Event().wait()
+            return Allow()
+
+        answer = asyncio.create_task(service(decide).check(check_request(), None))
+        await began.wait()
+        loop.moved_s = DEADLINE_SECONDS_DEFAULT - 1
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not answer.done()
+        loop.moved_s = DEADLINE_SECONDS_DEFAULT
+        return await answer
+
+    with asyncio.Runner(loop_factory=MovedLoop) as runner:
+        answer = read(runner.run(late(cast("MovedLoop", runner.get_loop()))))
+
+    assert (answer.status, answer.reason) == (503, "deadline_exceeded")
 
 
 async def test_GR_02_bytes_that_are_no_question_get_an_answer() -> None:

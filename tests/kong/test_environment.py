@@ -162,7 +162,7 @@ def test_columns_after_a_template_are_those_of_the_file() -> None:
 
 
 def test_templates_in_comment_lines_are_left_alone() -> None:
-    load(PLUGIN + '  # ${{ env "DECK_NOWHERE" }}\n')
+    assert load(PLUGIN + '  # ${{ env "DECK_NOWHERE" }}\n') == load(PLUGIN)
 
 
 @pytest.mark.parametrize(

@@ -487,7 +487,8 @@ def test_groups_of_consumers_are_one_notice() -> None:
 
 
 def test_credentials_of_other_plugins_are_read_past() -> None:
-    load(text("consumers: [{username: a, keyauth_credentials: [{key: x}], groups: [{name: g}]}]"))
+    file = text("consumers: [{username: a, keyauth_credentials: [{key: x}], groups: [{name: g}]}]")
+    assert [consumer.username for consumer in load(file).consumers] == ["a"]
 
 
 # --- Entries that are no entities ------------------------------------------------------------

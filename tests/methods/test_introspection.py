@@ -525,22 +525,22 @@ async def test_a_reload_that_changes_nothing_keeps_the_answers(
 
 
 @pytest.mark.parametrize(
-    "token",
+    ("token", "status"),
     [
-        pytest.param("a b", id="a space"),
-        pytest.param("a&token_type_hint=x", id="another argument"),
-        pytest.param("a,b", id="a comma"),
-        pytest.param("é", id="not ASCII"),
-        pytest.param("=", id="padding alone"),
-        pytest.param("a" * 17_000, id="17 kB"),
+        pytest.param("a b", 401, id="a space"),
+        pytest.param("a&token_type_hint=x", 401, id="another argument"),
+        pytest.param("a,b", 400, id="a comma"),
+        pytest.param("é", 401, id="not ASCII"),
+        pytest.param("=", 401, id="padding alone"),
+        pytest.param("a" * 17_000, 401, id="17 kB"),
     ],
 )
 async def test_TE_30_what_is_no_bearer_token_is_asked_nobody_about(
-    idp: RunningIdp, ask: MakeAuthz, token: str
+    idp: RunningIdp, ask: MakeAuthz, token: str, status: int
 ) -> None:
     answer = await ask().ask({"authorization": f"Bearer {token}"})
 
-    assert answer.status in {400, 401}
+    assert answer.status == status
     assert idp.counters["introspection"] == 0
 
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from support.idp import RunningIdp
     from support.running import Answer, RunningAuthz
 
-    from authz.tokens.single_flight import SingleFlight
-
 OTHER_ID = "other_id"
 OTHER_SECRET = "R8mZ0cYkq3pWvT5nXb7JdL2sFh9GuEaQ"
 """A client of the provider that no consumer stands for."""
@@ -52,11 +50,8 @@ async def landed(authz: RunningAuthz) -> None:
     """Return once nothing is under way to a provider, not even in the background."""
     await asyncio.sleep(0)  # timers whose time the clock has just told begin their calls
     await authz.shared.keeper.settled()
-    flights: list[SingleFlight[Any]] = [
-        provider._single_flight for provider in authz.configuration.providers
-    ]
-    tasks = [task for flight in flights for task in flight._tasks.values()]
-    await asyncio.gather(*tasks, return_exceptions=True)
+    for provider in authz.configuration.providers:
+        await provider._single_flight.settled()
 
 
 def at(issuer: str, **parameters: Any) -> Gateway:
