@@ -8,7 +8,7 @@ SECONDS_AHEAD := 47520000
 CARGO_AUDIT := cargo-audit@0.22.2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test later check format lint types e2e packaging wheel audit bench native nativecheck \
+.PHONY: help demo test later mutate check format lint types e2e packaging wheel audit bench native nativecheck \
 	lock derived protos clean keycloak oidc-provider $(VENV) .runtime $(PARTS) .native .audit
 help: ## what there is
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ later: $(VENV) ## the tests on a day a year and a half from now; needs a C compi
 	@cc -shared -fPIC -o build/later.so tests/support/later.c
 	@SECONDS_AHEAD=$(SECONDS_AHEAD) LD_PRELOAD=$(CURDIR)/build/later.so \
 		$(BIN)/pytest -n auto --ignore=tests/e2e --ignore=tests/packaging $(TEST)
+
+mutate: $(VENV) ## break guards one by one in a copy of the tree, and see a test fail each time
+	@PYTHONPATH=tests $(BIN)/python -m support.mutations
 
 check: format lint types test ## what CI runs: format, lint, types, import rules, tests
 
