@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from authz.errors import Reason
+from authz.errors import Reason, Refusal
 from authz.oauth.assertion import (
     DEFAULT_SECRET_ALGORITHM,
     SecretSigner,
@@ -21,10 +22,9 @@ from authz.oauth.client_authentication import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from authz.clock import Clock
-    from authz.errors import Refusal
     from authz.oauth.client_authentication import ClientAuthentication
     from authz.parameters import OpenIDConnect
     from authz.parameters.client import ClientParameters
@@ -56,7 +56,17 @@ class OwnClientWatch:
         self._issuer = issuer
         self._warned = False
 
-    def refused(self, refusal: Refusal) -> None:
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Watch how a call through the door ends."""
+        try:
+            yield
+        except Refusal as refusal:
+            self._refused(refusal)
+            raise
+        self._warned = False
+
+    def _refused(self, refusal: Refusal) -> None:
         """Warn if this is about our own client, and not said yet."""
         if refusal.reason is not Reason.OWN_CLIENT_REJECTED or self._warned:
             return
@@ -71,10 +81,6 @@ class OwnClientWatch:
                 }
             },
         )
-
-    def accepted(self) -> None:
-        """Note that the provider has answered our client."""
-        self._warned = False
 
 
 def caller(config: OpenIDConnect, client_id: str, secret: Secret, clock: Clock) -> Client:

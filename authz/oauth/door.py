@@ -131,7 +131,7 @@ class Door:
                         response = await self._answer(gate, endpoint, request, own, is_probe)
                     return _read(gate, response, read)
                 except Unavailable as error:
-                    told = _with_place(error, endpoint.title, where)
+                    told = _with_place(error, where)
                     gate.warn(endpoint, told)
                     raise told from error
                 except asyncio.CancelledError:
@@ -228,10 +228,10 @@ def _read(gate: Gate, response: Response, read: Callable[[Response], T]) -> T:
     return result
 
 
-def _with_place(error: Unavailable, title: str, where: str) -> Unavailable:
+def _with_place(error: Unavailable, where: str) -> Unavailable:
     """Return the error with endpoint, host and port before what it says."""
     if error.detail.startswith(where):
         return error
     kind = IdpOutage if isinstance(error, IdpOutage) else Unavailable
-    detail = f"{where}: {error.detail.removeprefix(f'{title}: ')}"
+    detail = f"{where}: {error.detail}"
     return kind(error.reason, detail, retry_after=error.retry_after, log_fields=error.log_fields)

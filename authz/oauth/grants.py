@@ -2,7 +2,8 @@
 
 The provider's verdict may be on the caller, on our own client, on the way in which we
 asked, or no verdict at all: which of these depends on the grant, on whose client asked,
-on the HTTP status and on the OAuth error code (RFC 6749 section 5.2).
+on the HTTP status and on the OAuth error code (RFC 6749 section 5.2).  A status that is an
+outage whatever the code is (429, 408, 5xx) is the door's to see (:mod:`authz.oauth.gate`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ PASSWORD: Final = "password"
 INTROSPECTION: Final = "introspection"
 """No grant, but what an introspection endpoint refuses is told apart in the same table."""
 
-RETRY_AFTER_SECONDS: Final = (1, 60)
 ERROR_CODE_CHARS_MAX: Final = 64
 ERROR_DESCRIPTION_CHARS_MAX: Final = 100
 
@@ -40,9 +40,6 @@ _ERROR_CODE: Final = re.compile(rf"[\x20-\x21\x23-\x5b\x5d-\x7e]{{1,{ERROR_CODE_
 
 _UNAUTHORIZED: Final = 401
 _FORBIDDEN: Final = 403
-_REQUEST_TIMEOUT: Final = 408
-_TOO_MANY_REQUESTS: Final = 429
-_SERVER_ERRORS: Final = range(500, 600)
 
 _OUTAGES: Final = frozenset(("temporarily_unavailable", "server_error"))
 # About the client, whatever the status.  Keycloak says unauthorized_client for a wrong
@@ -96,36 +93,32 @@ class ProviderAnswer:
     is anything but a success; some providers answer errors with 200.
     """
 
-    endpoint: str
     status: int
     document: Mapping[str, Any]
     error: str | None
     refused: bool
-    retry_after: int
     log_fields: Mapping[str, str]
 
 
-def read(answer: Response, endpoint: str, asked: FormRequest) -> ProviderAnswer:
-    """Read the answer to ``asked``; ``endpoint`` names in messages who answered.
+def read(answer: Response, asked: FormRequest) -> ProviderAnswer:
+    """Read the answer to ``asked``.
 
     Raises :class:`~authz.errors.Unavailable` for a success that is no strict JSON object.
     """
-    document = _document(answer, endpoint)
+    document = _document(answer)
     said = document.get("error")
     error = said if isinstance(said, str) and _ERROR_CODE.fullmatch(said) else None
     return ProviderAnswer(
-        endpoint=endpoint,
         status=answer.status,
         document=document,
         error=error,
         # A member that is null or empty says nothing.
         refused=answer.status != HTTP_OK or said not in (None, ""),
-        retry_after=_retry_after(answer.headers.get("retry-after", "")),
         log_fields=_log_fields(error, document.get("error_description"), asked),
     )
 
 
-def _document(answer: Response, endpoint: str) -> Mapping[str, Any]:
+def _document(answer: Response) -> Mapping[str, Any]:
     """Return the JSON object of an answer; an error answer need not have one."""
     try:
         document = parsed(answer.body)
@@ -134,7 +127,7 @@ def _document(answer: Response, endpoint: str) -> Mapping[str, Any]:
     if isinstance(document, dict):
         return document
     if answer.status == HTTP_OK:
-        raise Unavailable(Reason.IDP_ANSWER_INVALID, f"{endpoint}: the answer is not a JSON object")
+        raise Unavailable(Reason.IDP_ANSWER_INVALID, "the answer is not a JSON object")
     return {}
 
 
@@ -149,12 +142,6 @@ def _log_fields(error: str | None, description: object, asked: FormRequest) -> d
     if error in _ABOUT_THE_CLIENT and asked.hint:
         fields["hint"] = asked.hint
     return fields
-
-
-def _retry_after(value: str) -> int:
-    """Return Retry-After (RFC 9110 section 10.2.3) in seconds, bounded; a date counts as none."""
-    low, high = RETRY_AFTER_SECONDS
-    return min(max(int(value), low), high) if re.fullmatch(r"[0-9]{1,9}", value) else low
 
 
 def verdict(answer: ProviderAnswer, kind: str, *, is_caller: bool) -> Refusal:
@@ -172,22 +159,14 @@ def verdict(answer: ProviderAnswer, kind: str, *, is_caller: bool) -> Refusal:
 
 
 def _outage(answer: ProviderAnswer) -> Refusal | None:
-    """Return an outage, whatever else the answer says."""
-    if answer.status == _TOO_MANY_REQUESTS or answer.error == "slow_down":
-        return IdpOutage(
-            Reason.IDP_THROTTLED,
-            f"{answer.endpoint}: the provider is overwhelmed ({_found(answer)})",
-            retry_after=answer.retry_after,
-            log_fields=answer.log_fields,
-        )
-    is_down = answer.status in _SERVER_ERRORS or answer.status == _REQUEST_TIMEOUT
-    if is_down or answer.error in _OUTAGES:
-        return IdpOutage(
-            Reason.IDP_UNAVAILABLE,
-            f"{answer.endpoint}: {_found(answer)}",
-            log_fields=answer.log_fields,
-        )
-    return None
+    """Return an outage, whatever the status; the door says for how long."""
+    if answer.error == "slow_down":
+        reason = Reason.IDP_THROTTLED
+    elif answer.error in _OUTAGES:
+        reason = Reason.IDP_UNAVAILABLE
+    else:
+        return None
+    return IdpOutage(reason, _found(answer), log_fields=answer.log_fields)
 
 
 def _of_callers_client(answer: ProviderAnswer) -> Refusal | None:
@@ -222,7 +201,7 @@ def _of_own_client(answer: ProviderAnswer, kind: str) -> Refusal | None:
     if code in _ABOUT_THE_CLIENT or (concerns_client and code not in _ABOUT_THE_REQUEST):
         return Unavailable(
             Reason.OWN_CLIENT_REJECTED,
-            f"{answer.endpoint}: the provider refused our own client ({_found(answer)}); see the "
+            f"the provider refused our own client ({_found(answer)}); see the "
             "plugin's client_id, client_secret and client_auth",
             log_fields=said,
         )
@@ -231,7 +210,7 @@ def _of_own_client(answer: ProviderAnswer, kind: str) -> Refusal | None:
 
 def _of_the_request(answer: ProviderAnswer) -> Refusal:
     """Return that the provider refused how we ask, or did not answer as OAuth has it."""
-    detail = f"{answer.endpoint}: {_found(answer)}"
+    detail = _found(answer)
     if answer.error == "invalid_scope":
         detail += "; see the plugin's scopes"
     reason = Reason.IDP_ANSWER_INVALID if answer.error is None else Reason.IDP_REQUEST_REFUSED

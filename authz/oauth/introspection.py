@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from authz.parameters.introspection import IntrospectionParameters
     from authz.secret import Secret
 
-_NAME: Final = "introspection endpoint"
 # RFC 7662 section 2.2 has the type of RFC 6749 section 7.1; some providers write the
 # words of RFC 8693 section 3 in its place.
 _TOKEN_TYPES: Final = frozenset(("bearer", "dpop", "access_token"))
@@ -57,16 +56,14 @@ class Introspection:
         asked = signed()
 
         def read(response: Response) -> Claims | None:
-            answer = grants.read(response, _NAME, asked)
+            answer = grants.read(response, asked)
             if answer.refused:
-                refusal = grants.verdict(answer, grants.INTROSPECTION, is_caller=False)
-                self._own_client.refused(refusal)
-                raise refusal
-            self._own_client.accepted()
+                raise grants.verdict(answer, grants.INTROSPECTION, is_caller=False)
             return _claims(answer)
 
         request = grants.posted(endpoint.url, asked, signed)
-        return await self._provider.door.ask(endpoints.INTROSPECTION, request, read, asker)
+        with self._own_client.watched():
+            return await self._provider.door.ask(endpoints.INTROSPECTION, request, read, asker)
 
     def _question(self, token: Secret, forwarded: Forwarded) -> FormRequest:
         """Return the request without our client's authentication (RFC 7662 section 2.1).
@@ -119,7 +116,7 @@ def _claims(answer: ProviderAnswer) -> Claims | None:
     if active is not True:
         raise Unavailable(
             Reason.IDP_ANSWER_INVALID,
-            f"{_NAME}: active is neither true nor false, which RFC 7662 section 2.2 requires",
+            "active is neither true nor false, which RFC 7662 section 2.2 requires",
         )
     return jwt.without_empty(dict(answer.document))
 

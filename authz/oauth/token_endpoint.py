@@ -33,8 +33,6 @@ ACCESS_TOKEN_BYTES_MAX: Final = 16 * 1024
 # Of a token_type that is quoted in a message.
 _QUOTED_CHARS_MAX: Final = 40
 
-_NAME: Final = "token endpoint"
-
 
 class TokenEndpoint:
     """Where one plugin asks for access tokens."""
@@ -61,16 +59,14 @@ class TokenEndpoint:
         asked = signed()
 
         def read(response: Response) -> AccessToken:
-            answer = grants.read(response, _NAME, asked)
+            answer = grants.read(response, asked)
             if answer.refused:
-                refusal = grants.verdict(answer, grant.kind, is_caller=client.is_caller)
-                self._own_client.refused(refusal)
-                raise refusal
-            self._own_client.accepted()
+                raise grants.verdict(answer, grant.kind, is_caller=client.is_caller)
             return self._access_token(answer)
 
         request = grants.posted(endpoint.url, asked, signed)
-        return await self._provider.door.ask(endpoints.TOKEN, request, read, asker)
+        with self._own_client.watched():
+            return await self._provider.door.ask(endpoints.TOKEN, request, read, asker)
 
     def _with_parameters(self, request: FormRequest) -> FormRequest:
         """Add what the plugin asks for in every grant: scopes and audience."""
@@ -102,7 +98,7 @@ class TokenEndpoint:
         ):
             raise Unavailable(
                 Reason.IDP_ANSWER_INVALID,
-                f"{_NAME}: access_token is {_kind(token)}; wanted a bearer token of at most "
+                f"access_token is {_kind(token)}; wanted a bearer token of at most "
                 f"{ACCESS_TOKEN_BYTES_MAX} bytes (RFC 6750 section 2.1)",
             )
         return AccessToken(Secret(token), expires_in=_expires_in(answer.document))
@@ -114,7 +110,7 @@ class TokenEndpoint:
         elif not isinstance(kind, str) or kind.lower() != "bearer":
             found = json.dumps(kind)[:_QUOTED_CHARS_MAX]
             raise Unavailable(
-                Reason.IDP_ANSWER_INVALID, f"{_NAME}: token_type is {found}; only Bearer is done"
+                Reason.IDP_ANSWER_INVALID, f"token_type is {found}; only Bearer is done"
             )
 
     def _notice_untyped_token(self) -> None:

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from authz.clock import SystemClock
 from authz.decision import ERROR_ROWS
 from authz.errors import Reason, Refusal, Unauthenticated
 from authz.oauth import grants
 from authz.oauth.client_authentication import FormRequest
+from authz.oauth.gate import Gate
 from authz.oauth.grants import CLIENT_CREDENTIALS, INTROSPECTION, PASSWORD
 from authz.oauth.http import Response
 
@@ -90,9 +92,12 @@ def refuse(
     **headers: str,
 ) -> Refusal:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    answer = grants.read(Response(status, headers, body), "endpoint", asked or FormRequest())
+    response = Response(status, headers, body)
+    answer = grants.read(response, asked or FormRequest())
     assert answer.refused
-    return grants.verdict(answer, kind, is_caller=kind == CLIENT_CREDENTIALS)
+    refusal = grants.verdict(answer, kind, is_caller=kind == CLIENT_CREDENTIALS)
+    # As the door does.
+    return Gate(SystemClock()).outage(response, refusal) or refusal
 
 
 def said(refusal: Refusal) -> str:
@@ -160,7 +165,7 @@ def test_A5_a_code_of_64_characters_is_a_code() -> None:
 def test_A4_an_error_that_is_null_or_empty_is_none(error: object) -> None:
     body = json.dumps({"error": error, "access_token": "a.b.c"}).encode()
 
-    assert not grants.read(Response(200, {}, body), "endpoint", FormRequest()).refused
+    assert not grants.read(Response(200, {}, body), FormRequest()).refused
 
 
 @pytest.mark.parametrize("code", ["invalid_client", "unauthorized_client"])
