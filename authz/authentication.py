@@ -7,33 +7,29 @@ from typing import TYPE_CHECKING, Final
 from authz import credentials
 from authz.errors import IdpOutage, Reason, Unauthenticated, Unavailable
 from authz.model import PairCredential
-from authz.tokens.memory import BoundedCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from authz.methods.base import Method
     from authz.model import Credential, Identity, Request, Slot
     from authz.tokens.digest import Digester
-
-# Which of several methods a pair is for is learnt by asking the provider.
-PAIRS_MAX: Final = 10_000
-PAIR_SECONDS_MAX: Final = 24 * 3_600.0
-_NAME_BYTES: Final = 32
+    from authz.tokens.remembered import RememberedMethods
 
 
 class Authentication:
     """The methods of one policy, in Kong's order, and the slots that each of them reads.
 
     Several methods may read one slot.  Which of them has authenticated a pair is
-    remembered, so that the next request asks no other one.
+    remembered, so that the next request asks no other one, also after a reload.
+    ``digest`` has all that a token of these methods depends on.
     """
 
     def __init__(
         self,
         methods: Sequence[tuple[Method, tuple[Slot, ...]]],
         digest: Digester,
-        timer: Callable[[], float],
+        remembered: RememberedMethods,
     ) -> None:
         self.slots: Final = tuple(dict.fromkeys(slot for _, slots in methods for slot in slots))
         """Every slot, in the order in which they are read."""
@@ -42,9 +38,7 @@ class Authentication:
             for wanted in self.slots
         }
         self._digest = digest
-        self._succeeded: BoundedCache[str] = BoundedCache(
-            entries_max=PAIRS_MAX, bytes_max=PAIRS_MAX * _NAME_BYTES, timer=timer
-        )
+        self._remembered = remembered
 
     def presented(self, request: Request) -> Credential:
         """Return the one credential of a request; any other number is a Refusal."""
@@ -64,13 +58,16 @@ class Authentication:
         if len(methods) == 1 or not isinstance(presented, PairCredential):
             return await _first_to_know(methods, presented, request)
         key = self._digest(presented.id, presented.secret.reveal())
-        remembered = self._succeeded.get(key)
+        remembered = self._remembered.get(key)
         # Stable: the others keep Kong's order.
         methods = tuple(sorted(methods, key=lambda method: method.name != remembered))
-        identity = await _first_to_know(methods, presented, request)
-        self._succeeded.put(
-            key, identity.method, lifetime_s=PAIR_SECONDS_MAX, size_bytes=_NAME_BYTES
-        )
+        try:
+            identity = await _first_to_know(methods, presented, request)
+        except Unauthenticated:
+            # What it was for is over; the pair may be another method's by now.
+            self._remembered.drop(key)
+            raise
+        self._remembered.put(key, identity.method)
         return identity
 
     def names(self, presented: Credential) -> str:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from authz.model import Gateway, Plugin
     from authz.oauth.provider import Provider, ProviderStatus
     from authz.runtime import Lease, Shared
+    from authz.tokens.remembered import RememberedMethods
 
 
 class Configuration:
@@ -117,7 +118,7 @@ def _authorizer(gateway: Gateway, shared: Shared, lease: Lease) -> Authorizer:
     directory = ConsumerDirectory(gateway.consumers)
     # Plugins of equal parameters share one policy.
     policies = {
-        config: _policy(_context(plugin, shared, lease), directory, plugin)
+        config: _policy(_context(plugin, shared, lease), directory, plugin, shared.remembered)
         for config, plugin in {plugin.config: plugin for plugin in gateway.plugins}.items()
     }
     router = Router(gateway, lambda plugin: policies[plugin.config])
@@ -131,7 +132,12 @@ def _authorizer(gateway: Gateway, shared: Shared, lease: Lease) -> Authorizer:
     )
 
 
-def _policy(context: MethodContext, directory: ConsumerDirectory, plugin: Plugin) -> Policy:
+def _policy(
+    context: MethodContext,
+    directory: ConsumerDirectory,
+    plugin: Plugin,
+    remembered: RememberedMethods,
+) -> Policy:
     config = context.config
     of_methods = slots.of(config)
     try:
@@ -141,8 +147,8 @@ def _policy(context: MethodContext, directory: ConsumerDirectory, plugin: Plugin
         raise ConfigurationError([problem]) from None
     authentication = Authentication(
         methods,
-        context.digest,
-        context.clock.monotonic,
+        context.digest.after(*config.exchange_key),
+        remembered,
     )
     return Policy(
         config=config,

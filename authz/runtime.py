@@ -20,6 +20,7 @@ from authz.tokens.digest import Digester
 from authz.tokens.introspected import IntrospectedTokens
 from authz.tokens.keeper import Keeper
 from authz.tokens.memory import BoundedCache, MemoryTier
+from authz.tokens.remembered import RememberedMethods
 
 if TYPE_CHECKING:
     import ssl
@@ -105,6 +106,7 @@ class Shared:
         self.introspected: Final = IntrospectedTokens(
             entries_max=entries_max, bytes_max=bytes_max, timer=timer
         )
+        self.remembered: Final = RememberedMethods(timer=timer)
         self._signatures: BoundedCache[SignedToken] = BoundedCache(
             entries_max=entries_max, bytes_max=bytes_max, timer=timer
         )

@@ -233,3 +233,32 @@ async def test_two_pairs_in_one_request_are_400(ask: MakeAuthz) -> None:
     answer = await authz.basic(KONG_ID, KONG_SECRET, path="/x?username=a&password=b")
 
     assert verdict(answer) == "400 credential_ambiguous"
+
+
+async def test_a_reload_forgets_no_method_that_is_remembered(
+    idp: RunningIdp, ask: MakeAuthz, clock: Clock
+) -> None:
+    authz = ask(auth_methods=BOTH)
+    assert (await authz.basic(KONG_ID, KONG_SECRET)).allowed
+    authz.reload(ask(auth_methods=BOTH, display_errors=True).configuration.gateway)
+    clock.advance(6)  # the users' side has forgotten that it refused the pair
+    idp.token_answers.append(says(b"", 503, times=None))
+
+    # The provider is out: a client with a good token is not asked for again as a user.
+    assert (await authz.basic(KONG_ID, KONG_SECRET)).allowed
+    assert token_requests(idp) == ["password", "client_credentials"]
+
+
+async def test_a_pair_that_its_remembered_method_refuses_is_asked_about_in_kongs_order_again(
+    idp: RunningIdp, ask: MakeAuthz, clock: Clock
+) -> None:
+    authz = ask(auth_methods=BOTH, consumer_claims=(("azp",),), consumer_optional=True)
+    assert (await authz.basic(KONG_ID, KONG_SECRET)).allowed
+    del idp.clients[KONG_ID]
+    idp.users[KONG_ID] = KONG_SECRET
+    clock.advance(3_600)
+    await authz.basic(KONG_ID, KONG_SECRET)
+    clock.advance(6)
+
+    assert (await authz.basic(KONG_ID, KONG_SECRET)).allowed
+    assert token_requests(idp)[-1] == "password"
