@@ -25,7 +25,7 @@ class Bearer(Method):
         self._provider = context.provider
         self._verifier = context.verifier
         self._clock = context.clock
-        # A JWT may have been revoked: then its issuer has the last word.
+        # A JWT may have been revoked: introspection verifies it, and asks its issuer.
         self._asks_issuer = config.introspection.introspect_jwt_tokens
         self._leeway_s = config.token.leeway
         cache_ttl_max = config.memory.cache_ttl_max
@@ -34,22 +34,21 @@ class Bearer(Method):
     async def authenticate(self, credential: BearerCredential, request: Request) -> Identity | None:
         """Verify a JWT; it is its own proof of whose it is.
 
-        An opaque token is not known here, nor is a good JWT that its issuer is asked about
-        all the same (``introspect_jwt_tokens``).
+        An opaque token is not known here, nor is a JWT that its issuer is asked about all
+        the same (``introspect_jwt_tokens``).
         """
         del request
         text = credential.token.reveal()
-        if not jwt.is_signed(text):
+        if self._asks_issuer or not jwt.is_signed(text):
             return None
+        version = self._provider.version
         verified = await self._verifier.verify(text)
-        if self._asks_issuer:
-            return None
         reusable_until = self._clock.monotonic() + self._reuse_s_max
         return Identity(
             method=self.name,
             claims=verified.claims,
             issuer=self._provider,
-            issuer_version=self._provider.version,
+            issuer_version=version,
             client=client_id_of(verified.claims),
             token=AccessToken(credential.token),
             expires_at=verified.expires_at + self._leeway_s,

@@ -59,13 +59,15 @@ class ExchangingMethod(Method):
 
     async def identified(self, credential: PairCredential, request: Request) -> Identity:
         """Exchange the pair for a token, or take the one that is kept for it."""
+        # A key that goes while the provider is asked may have vouched for its token.
+        version = self.provider.version
         key = self._key(credential.id, credential.secret.reveal())
         kept = await self._keeper.token(key, Exchange(self, credential, self._sources.of(request)))
         return Identity(
             method=self.name,
             claims=kept.claims,
             issuer=self.provider,
-            issuer_version=self.provider.version,
+            issuer_version=version,
             client=client_id_of(kept.claims),
             token=AccessToken(kept.token),
             # What is handed on must still be good at the upstream: no leeway.

@@ -45,6 +45,9 @@ class Introspection(Method):
         self._sources = context.sources
         self._digest = context.digest.after(self.name, *config.introspection_key)
         self._timeout_s = config.reach.timeout / 1000
+        # Beside ``bearer`` a JWT has to be good by both: its signature and its issuer's word.
+        self._verifies_jwt = "bearer" in config.callers.auth_methods
+        self._leeway_s = config.token.leeway
         memory = config.memory
         self._forwarding = Forwarding(
             config.introspection, reads_body="body" in config.callers.bearer_token_param_type
@@ -60,13 +63,17 @@ class Introspection(Method):
 
     async def authenticate(self, credential: BearerCredential, request: Request) -> Identity:
         """Ask what the token stands for, or take the answer that was kept."""
+        # What goes while the provider is asked did not vouch for what it answers.
+        version = self._provider.version
+        text = credential.token.reveal()
+        ends_at, vouched_until = await self._bounds_of_jwt(text)
         forwarded = self._forwarding.of(request)
-        key = self._digest(credential.token.reveal(), *forwarded.key)
+        key = self._digest(text, *forwarded.key)
         kept = self._answers.get(key)
         self._telemetry.cache("introspected", "miss" if kept is None else "hit")
         if kept is None:
             ask = partial(self._ask, key, credential.token, forwarded, self._sources.of(request))
-            kept = await self._answers.calls.run(key, ask)
+            kept = await self._answers.run(key, ask)
         if kept.claims is None:
             raise self.unknown(credential)
         await self._verifier.check_introspected(kept.claims)
@@ -74,12 +81,23 @@ class Introspection(Method):
             method=self.name,
             claims=kept.claims,
             issuer=self._provider,
-            issuer_version=self._provider.version,
+            issuer_version=version,
             client=client_id_of(kept.claims),
             token=AccessToken(credential.token),
-            expires_at=kept.expires_at,
-            reusable_until=kept.kept_until if self._is_reusable else 0.0,
+            expires_at=min(kept.expires_at, ends_at),
+            reusable_until=min(kept.kept_until, vouched_until) if self._is_reusable else 0.0,
         )
+
+    async def _bounds_of_jwt(self, text: str) -> tuple[float, float]:
+        """Verify a token if it is a JWT that ``bearer`` leaves to the issuer's word.
+
+        Return its end in wall time, and until when its keys vouch in monotonic time.  The
+        answer about it may name no end, or a later one.
+        """
+        if not (self._verifies_jwt and jwt.is_signed(text)):
+            return math.inf, math.inf
+        verified = await self._verifier.verify(text)
+        return verified.expires_at + self._leeway_s, self._provider.expires_at
 
     async def _ask(
         self, key: bytes, token: Secret, forwarded: Forwarded, source: str
@@ -95,8 +113,7 @@ class Introspection(Method):
         expires_at = jwt.expiry(claims) if "exp" in claims else now + kept_s
         kept_s = min(kept_s, expires_at - now)
         answer = Introspected(claims, expires_at, self._clock.monotonic() + kept_s)
-        if self._keeps:
-            self._answers.keep(key, answer, lifetime_s=kept_s)
+        self._answers.keep(key, answer, lifetime_s=kept_s if self._keeps else 0.0)
         return answer
 
     def unknown(self, credential: BearerCredential) -> Refusal:

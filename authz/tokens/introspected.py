@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from authz.errors import Overloaded, Reason
 from authz.tokens.memory import BoundedCache
 from authz.tokens.single_flight import SingleFlight
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
+    from typing import Any
 
     from authz.model import Claims
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 INACTIVE_SECONDS_MAX: Final = 5.0
 INACTIVE_ENTRIES_MAX: Final = 10_000
 CALLS_MAX: Final = 4_096
+# Of these, so many may be about tokens that nobody knows.
+STRANGERS_MAX: Final = 3_072
 # Who brings a token that was good before goes before strangers at the provider.
 KNOWN_SECONDS_MAX: Final = 24 * 3_600.0
 KNOWN_ENTRIES_MAX: Final = 10_000
@@ -69,12 +73,30 @@ class IntrospectedTokens:
         """Whether a token has been active, and not been found inactive since."""
         return self._known.get(key) is not None
 
+    async def run(
+        self, key: bytes, call: Callable[[], Coroutine[Any, Any, Introspected]]
+    ) -> Introspected:
+        """Return what ``call()`` returns, once for all who ask about one token.
+
+        Raises as :meth:`SingleFlight.run`; a token that is not known leaves room for others.
+        """
+        if (
+            len(self.calls) >= STRANGERS_MAX
+            and not self.is_known(key)
+            and not self.calls.is_under_way(key)
+        ):
+            raise Overloaded(
+                Reason.OVERLOADED,
+                f"{STRANGERS_MAX} calls to providers are under way, no more for unknown tokens",
+            )
+        return await self.calls.run(key, call)
+
     def get(self, key: bytes) -> Introspected | None:
         """Return the answer that is kept, or ``None``."""
         return self._active.get(key) or self._inactive.get(key)
 
     def keep(self, key: bytes, answer: Introspected, *, lifetime_s: float) -> None:
-        """Keep what was said of a token that is active."""
+        """Keep what was said of a token that is active; for 0 s, only that it is known."""
         self._known.put(key, value=True, lifetime_s=KNOWN_SECONDS_MAX, size_bytes=_DIGEST_BYTES)
         size_bytes = _DIGEST_BYTES + len(repr(answer.claims))
         self._active.put(key, answer, lifetime_s=lifetime_s, size_bytes=size_bytes)

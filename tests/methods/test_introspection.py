@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -576,3 +577,64 @@ async def test_introspect_jwt_tokens_refuses_one_that_was_revoked(
 async def test_without_bearer_a_jwt_is_introspected_too(idp: RunningIdp, ask: MakeAuthz) -> None:
     assert (await ask().bearer(idp.issue())).allowed
     assert idp.counters["introspection"] == 1
+
+
+@pytest.mark.parametrize("leeway", [0, 30])
+async def test_introspect_jwt_tokens_lets_no_jwt_outlive_its_own_end(
+    idp: RunningIdp, ask: MakeAuthz, clock: Clock, leeway: int
+) -> None:
+    # The provider's answer has no end, so it is kept for cache_ttl: an hour.
+    idp.introspection_answers.append(says({"active": True, "client_id": KONG_ID}, times=None))
+    authz = ask(auth_methods=("bearer", "introspection"), introspect_jwt_tokens=True, leeway=leeway)
+    token = idp.issue(exp=int(clock.now()) + 60)
+    assert (await authz.bearer(token)).allowed
+    clock.advance(60 + leeway)
+
+    assert verdict(await authz.bearer(token)) == "401 token_expired"
+
+
+async def test_introspect_jwt_tokens_takes_no_jwt_on_the_issuers_word_alone(
+    idp: RunningIdp, ask: MakeAuthz
+) -> None:
+    authz = ask(auth_methods=("bearer", "introspection"), introspect_jwt_tokens=True)
+    idp.certs_answers.append(says({"keys": []}, times=None))
+
+    assert verdict(await authz.bearer(idp.issue())) == "503 keys_unavailable"
+    assert idp.counters["introspection"] == 0
+
+
+async def test_a_known_token_goes_before_strangers_also_if_no_answer_is_kept(
+    idp: RunningIdp, ask: MakeAuthz
+) -> None:
+    authz = ask(cache_introspection=False, settings={"idp_concurrency": 8})
+    assert (await authz.bearer(TOKEN)).allowed
+    hold = threading.Event()
+    idp.introspection_answers.append(Answer(None, hold=hold, times=None))
+    strangers = [asyncio.create_task(authz.bearer(f"nobodys-{n}")) for n in range(20)]
+    await idp.reached("introspection", 8)  # the first, and all the places that are for strangers
+    known = asyncio.create_task(authz.bearer(TOKEN))
+    await idp.reached("introspection", 9)
+    hold.set()
+
+    assert (await known).allowed
+    await asyncio.gather(*strangers)
+
+
+async def test_introspect_jwt_tokens_caches_nothing_by_a_key_that_went_during_the_call(
+    idp: RunningIdp, ask: MakeAuthz
+) -> None:
+    hold = threading.Event()
+    good = says({"active": True, "client_id": KONG_ID})
+    idp.introspection_answers.append(replace(good, hold=hold))
+    authz = ask(auth_methods=("bearer", "introspection"), introspect_jwt_tokens=True)
+    token = idp.issue()
+    first = asyncio.create_task(authz.bearer(token))
+    await idp.reached("introspection")
+    idp.rotate(retire=True)
+    (provider,) = authz.configuration.providers
+    provider.renew_keys()
+    await provider._single_flight.settled()
+    hold.set()
+    assert (await first).allowed
+
+    assert verdict(await authz.bearer(token)) == "401 token_key_unknown"

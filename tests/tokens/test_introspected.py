@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import TYPE_CHECKING
 
+import pytest
+
+from authz.errors import Overloaded
 from authz.model import Claims
 from authz.tokens.introspected import (
     INACTIVE_ENTRIES_MAX,
     INACTIVE_SECONDS_MAX,
     KNOWN_SECONDS_MAX,
+    STRANGERS_MAX,
     Introspected,
     IntrospectedTokens,
 )
@@ -78,3 +83,23 @@ def test_a_token_is_known_from_when_it_was_active_until_it_is_found_inactive(clo
 
     kept.keep_inactive(b"key", lifetime_s=5)
     assert not kept.is_known(b"key")
+
+
+async def test_G16_strangers_leave_room_for_tokens_that_are_known(clock: Clock) -> None:
+    kept = tokens(clock)
+    kept.keep(b"known", ACTIVE, lifetime_s=0)
+    told = asyncio.Event()
+
+    async def call() -> Introspected:
+        await told.wait()
+        return ACTIVE
+
+    waiting = [asyncio.create_task(kept.run(b"%d" % n, call)) for n in range(STRANGERS_MAX)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await kept.run(b"one more", call)
+    waiting += [asyncio.create_task(kept.run(key, call)) for key in (b"known", b"0")]
+    await asyncio.sleep(0)
+    told.set()
+
+    assert await asyncio.gather(*waiting) == [ACTIVE] * (STRANGERS_MAX + 2)
