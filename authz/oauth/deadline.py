@@ -26,7 +26,9 @@ class Deadline:
         self.why = f"no answer within {seconds:g} s"
 
     def give_up(self, why: str) -> None:
-        """Let it pass now."""
+        """Let it pass now, unless it has passed already."""
+        if self.timeout.expired():
+            return
         self.given_up = True
         self.why = why
         self.timeout.reschedule(0)

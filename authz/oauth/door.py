@@ -128,8 +128,10 @@ class Door:
                     place = contextlib.nullcontext() if is_probe else self._place(asker)
                     async with within(self._timeout_s) as own, place:
                         deadline.waits_for(where)
-                        response = await self._answer(gate, endpoint, request, own, is_probe)
-                    return _read(gate, response, read)
+                        response = await self._answer(
+                            gate, endpoint, request, own, asker.priority, is_probe=is_probe
+                        )
+                    return _read(gate, response, read, asker.priority)
                 except Unavailable as error:
                     told = _with_place(error, where)
                     gate.warn(endpoint, told)
@@ -150,21 +152,28 @@ class Door:
             self._places.give_back()
 
     async def _answer(
-        self, gate: Gate, endpoint: Endpoint, request: Request, own: Deadline, is_probe: bool
+        self,
+        gate: Gate,
+        endpoint: Endpoint,
+        request: Request,
+        own: Deadline,
+        priority: Priority,
+        *,
+        is_probe: bool,
     ) -> Response:
         """Send, and tell the gate whether there was an answer."""
         try:
-            with gate.under_way(own):
+            with gate.under_way(own, priority):
                 response = await self._send(endpoint, request)
         except IdpOutage as outage:
-            gate.unanswered(outage.detail, probe=is_probe)
+            gate.unanswered(outage.detail, priority, probe=is_probe)
             raise
         except asyncio.CancelledError:
             passed = deadline.that_has_passed()
             if passed is not None and not passed.given_up:
-                gate.unanswered(passed.why, probe=is_probe)
+                gate.unanswered(passed.why, priority, probe=is_probe)
             raise
-        gate.answered(response, probe=is_probe)
+        gate.answered(response, priority, probe=is_probe)
         return response
 
     # --- Sending, and once more ------------------------------------------------------
@@ -213,16 +222,16 @@ class Door:
         await self._http.aclose()
 
 
-def _read(gate: Gate, response: Response, read: Callable[[Response], T]) -> T:
+def _read(gate: Gate, response: Response, read: Callable[[Response], T], priority: Priority) -> T:
     """Read an answer; one that is an outage is that, whatever else it says."""
     try:
         result = read(response)
     except Refusal as refusal:
-        if (outage := gate.outage(response, refusal)) is not None:
+        if (outage := gate.outage(response, refusal, priority)) is not None:
             raise outage from refusal
         gate.understood()
         raise
-    if (outage := gate.outage(response, None)) is not None:
+    if (outage := gate.outage(response, None, priority)) is not None:
         raise outage
     gate.understood()
     return result

@@ -15,9 +15,11 @@ from support.scripted import read_request, reset, silence
 from authz.demo.script import Answer
 from authz.errors import IdpOutage, Reason, Unauthenticated, Unavailable
 from authz.oauth.breaker import PROBE_SECONDS_MAX, PROBE_SECONDS_MIN, UNANSWERED_MAX
+from authz.oauth.deadline import within
 from authz.oauth.door import REPEATS_MAX, observed
 from authz.oauth.endpoints import DISCOVERY, JWKS, TOKEN
 from authz.oauth.http import IDLE_SECONDS_MIN, Request
+from authz.oauth.places import Asker, Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +41,8 @@ DIES_IDLE: Script = [read_request, OK, read_request]
 """Answers once, and ends when it is asked again."""
 IDLE_SECONDS = IDLE_SECONDS_MIN + 1
 NOBODY = "http://127.0.0.1:1/"
+A_STRANGER = Asker(Priority.STRANGER)
+A_KNOWN_ONE = Asker(Priority.KNOWN)
 
 
 # --- The one repeat ------------------------------------------------------------------------
@@ -419,3 +423,90 @@ async def test_the_door_is_full_for_strangers_while_others_hold_every_place(
     assert verdict(await authz.basic("two", "a-secret-of-two")) == "503 overloaded"
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
+
+
+# --- Whose trouble it is ---------------------------------------------------------------------
+
+
+async def test_H13_calls_of_strangers_without_an_answer_shut_out_no_known_caller(
+    scripted: Serve, clock: Clock
+) -> None:
+    server = scripted(*[RESET] * UNANSWERED_MAX, [read_request, OK] * 20)
+    async with door(clock=clock) as idp:
+        for _ in range(UNANSWERED_MAX + 1):
+            with pytest.raises(IdpOutage):
+                await idp.get(server.url, TOKEN, A_STRANGER)
+        assert len(server.connections) == UNANSWERED_MAX
+
+        assert (await idp.get(server.url, TOKEN, A_KNOWN_ONE)).status == 200
+        # The provider is there: so it is for strangers too.
+        assert (await idp.get(server.url, TOKEN, A_STRANGER)).status == 200
+
+
+async def test_H13_calls_of_strangers_without_an_answer_end_no_slow_call_of_a_known_caller(
+    scripted: Serve, clock: Clock
+) -> None:
+    asked, goes_on = threading.Semaphore(0), threading.Event()
+
+    def thinks(_: object) -> None:
+        asked.release()
+        goes_on.wait(20)
+
+    slow: Script = [read_request, thinks, OK]
+    server = scripted(slow, *[RESET] * UNANSWERED_MAX, [read_request, OK])
+    async with door(clock=clock) as idp:
+        waiting = asyncio.create_task(idp.get(server.url, TOKEN, A_KNOWN_ONE))
+        await asyncio.to_thread(asked.acquire, timeout=20)
+        for _ in range(UNANSWERED_MAX):
+            with pytest.raises(IdpOutage):
+                await idp.get(server.url, TOKEN, A_STRANGER)
+        assert (await idp.get(server.url, TOKEN)).status == 200
+        await asyncio.sleep(0)
+        goes_on.set()
+
+        assert (await waiting).status == 200
+
+
+async def test_H13_calls_of_ours_without_an_answer_shut_out_everybody(
+    scripted: Serve, clock: Clock
+) -> None:
+    server = scripted(RESET)
+    async with door(clock=clock) as idp:
+        for _ in range(UNANSWERED_MAX):
+            with pytest.raises(IdpOutage):
+                await idp.get(server.url, TOKEN)
+        for asker in (A_STRANGER, A_KNOWN_ONE):
+            with pytest.raises(IdpOutage, match="not asked, as the last calls had no answer"):
+                await idp.get(server.url, TOKEN, asker)
+        assert len(server.connections) == UNANSWERED_MAX
+
+
+async def test_A7_a_pause_that_strangers_have_brought_about_pauses_no_known_caller(
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock
+) -> None:
+    idp.now = clock.now
+    authz = make_authz(clock=clock, cache_tokens=False)
+    assert (await authz.basic()).allowed
+    # A provider that limits who guesses at one of its clients.
+    idp.token_answers.append(Answer(429, b"", (("retry-after", "60"),)))
+    assert verdict(await authz.basic("other_id", "a guess")) == "503 idp_throttled"
+    assert verdict(await authz.basic("other_id", "another guess")) == "503 idp_throttled"
+    assert idp.counters["token"] == 2
+
+    assert (await authz.basic()).allowed
+
+
+async def test_C2_a_deadline_that_has_passed_is_not_given_up_once_more() -> None:
+    loop, faults = asyncio.get_running_loop(), list[object]()
+    loop.set_exception_handler(lambda _, context: faults.append(context["exception"]))
+
+    async def wait() -> None:
+        async with within(60) as deadline:
+            deadline.give_up("given up")
+            # Both go off before the task that waits has heard of the first.
+            loop.call_later(0, deadline.give_up, "once more")
+            await asyncio.Event().wait()
+
+    with pytest.raises(IdpOutage, match="given up"):
+        await wait()
+    assert faults == []

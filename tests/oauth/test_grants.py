@@ -15,6 +15,7 @@ from authz.oauth.client_authentication import FormRequest
 from authz.oauth.gate import Gate
 from authz.oauth.grants import CLIENT_CREDENTIALS, INTROSPECTION, PASSWORD
 from authz.oauth.http import Response
+from authz.oauth.places import Priority
 
 GUESS = "401 secret_rejected"
 NOT_ALLOWED = "403 client_not_allowed"
@@ -97,7 +98,7 @@ def refuse(
     assert answer.refused
     refusal = grants.verdict(answer, kind, is_caller=kind == CLIENT_CREDENTIALS)
     # As the door does.
-    return Gate(SystemClock()).outage(response, refusal) or refusal
+    return Gate(SystemClock()).outage(response, refusal, Priority.OWN) or refusal
 
 
 def said(refusal: Refusal) -> str:
