@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Self
 
     from authz.model import Diagnostic
 
@@ -131,6 +132,14 @@ class Refusal(AuthzError):
         self.detail = detail
         self.log_fields = log_fields or {}
 
+    def again(self) -> Self:
+        """Return the same refusal for one more caller.
+
+        An exception collects the frames of everybody to whom it is raised, and with them
+        what they presented, for as long as it is kept.
+        """
+        return type(self)(self.reason, self.detail, log_fields=self.log_fields)
+
 
 class MalformedRequest(Refusal):
     """The request contradicts itself, or the grammar of what it carries."""
@@ -161,6 +170,12 @@ class Retryable(Refusal):
     ) -> None:
         super().__init__(reason, detail, log_fields=log_fields)
         self.retry_after = retry_after
+
+    def again(self) -> Self:
+        """Return the same refusal for one more caller."""
+        return type(self)(
+            self.reason, self.detail, retry_after=self.retry_after, log_fields=self.log_fields
+        )
 
 
 class Throttled(Retryable):

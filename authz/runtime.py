@@ -182,6 +182,7 @@ class Shared:
         self.keeper.release(provider)
         await self.keeper.settled()
         await self.introspected.calls.settled()
+        self.keeper.release(provider)  # of the tokens too that have come meanwhile
         await self._close(provider)
 
     async def _close(self, provider: Provider) -> None:

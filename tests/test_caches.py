@@ -784,3 +784,24 @@ async def test_H1_a_reload_forgets_no_refusal(idp: RunningIdp, make_authz: MakeA
 
     assert verdict(await authz.basic(client_secret="wrong")) == REFUSED
     assert idp.counters["token"] == 1
+
+
+async def test_CA_06_who_joins_a_call_is_held_to_its_own_plugins_audience_claim(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    hold = threading.Event()
+    idp.token_answers.append(Answer(None, hold=hold))
+    strict = {"audience": ("account",), "audience_claim": ("meant_for",)}
+    authz = make_authz(routes(a=(idp, {"audience": ("account",)}), b=(idp, strict)))
+    first = asyncio.create_task(authz.basic(**on("a")))
+    await idp.reached("token")
+    second = asyncio.create_task(authz.basic(**on("b")))
+    await asyncio.sleep(0)
+    hold.set()
+
+    assert (await first).allowed
+    assert verdict(await second) == "503 exchanged_token_invalid"
+    # Nor does it end the token of the other plugin.
+    before = idp.counters["token"]
+    assert (await authz.basic(**on("a"))).allowed
+    assert idp.counters["token"] == before

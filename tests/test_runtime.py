@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
 from support.idp import RunningIdp
-from support.running import POSITION, gateway
+from support.running import POSITION, gateway, logged
 from support.scenes import landed, says, verdict
 
 from authz.build import build
@@ -236,3 +237,41 @@ async def test_A9_keys_that_do_not_come_at_a_reload_are_asked_for_again(
     await landed(authz)
 
     assert verdict(await authz.bearer(token)) == "401 token_key_unknown"
+
+
+async def test_a_call_that_ends_after_its_configuration_plans_no_renewal(
+    idp: RunningIdp,
+    make_authz: MakeAuthz,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    idp.now = clock.now
+    hold = threading.Event()
+    idp.token_answers.append(Answer(None, hold=hold))
+    authz = make_authz(clock=clock)
+    leaving = asyncio.create_task(authz.basic())
+    await idp.reached("token")
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    authz.reload(Gateway())
+    hold.set()
+    await closed(authz)
+    clock.advance(idp.token_lifetime_s - 20)
+    authz.shared.keeper.renew_due()
+    await authz.shared.keeper.settled()
+
+    assert "internal error" not in logged(caplog.records)
+    assert idp.counters["token"] == 1
+
+
+async def test_a_failure_that_many_are_told_keeps_nothing_of_them(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    authz, token = make_authz(), idp.issue()
+    idp.stop()
+    for _ in range(20):
+        assert (await authz.bearer(token)).status == 503
+    (provider,) = authz.configuration.providers
+
+    assert provider._failure is not None
+    assert len(list(traceback.walk_tb(provider._failure.__traceback__))) < 20

@@ -126,7 +126,10 @@ class Provider:
         if self._metadata is None and self._primary.may_ask:
             await self._ask(self._primary)
         if self._metadata is None:
-            raise self._failure or IdpOutage(Reason.IDP_UNAVAILABLE, "discovery: no answer yet")
+            failure = self._failure
+            if failure is not None:
+                raise failure.again()
+            raise IdpOutage(Reason.IDP_UNAVAILABLE, "discovery: no answer yet")
         return self._metadata
 
     async def issuers(self) -> Issuers:

@@ -104,7 +104,9 @@ class OpenIDConnect:
         Two plugins share a token only if this is equal.  It holds secrets: give it to a
         keyed digest, and to nothing else.
         """
-        return key_parts(self.provider, self.client, self.exchange, self.token, self.memory)
+        parts = key_parts(self.provider, self.client, self.exchange, self.token, self.memory)
+        # Of the group that says what a good token must hold, what makes one good.
+        return (*parts, json.dumps(self.access.audience_claim))
 
     @property
     def introspection_key(self) -> tuple[str, ...]:

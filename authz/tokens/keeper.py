@@ -243,7 +243,7 @@ class Keeper:
         """Wait for the provider: nothing is held."""
         if (refusal := self._refused.get(key)) is not None:
             self._telemetry.cache("refusals", "hit")
-            raise _again(refusal)
+            raise refusal.again()
         self._telemetry.cache("tokens", "miss")
         occasion = Occasion.KNOWN if self._known.get(key) else Occasion.STRANGER
         if (
@@ -457,8 +457,3 @@ class Keeper:
     def calls_under_way(self) -> int:
         """Return the number of calls to providers; any thread may ask."""
         return len(self._calls)
-
-
-def _again(refusal: Refusal) -> Refusal:
-    """Return a refusal as it was the first time; each raise needs an exception of its own."""
-    return type(refusal)(refusal.reason, refusal.detail, log_fields=refusal.log_fields)
