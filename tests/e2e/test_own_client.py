@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.curl import Token, curl
+from support.curl import Token
 from support.deployment import Deployment, Edge, assert_no_secret_in, json_lines, until
 
 if TYPE_CHECKING:
@@ -75,9 +75,7 @@ def bring(envoy: Edge, route: str, token: str) -> Reply:
 
 def calls(authz: Deployment, endpoint: str) -> float:
     """How often authz has called an endpoint of Keycloak, whatever came of it."""
-    series = f'authz_idp_request_duration_seconds_count{{endpoint="{endpoint}",'
-    lines = curl(authz.admin_port, "/metrics").text.splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))
+    return authz.total(f'authz_idp_request_duration_seconds_count{{endpoint="{endpoint}",')
 
 
 # --- introspection: Keycloak is asked what a token stands for -------------------------------
@@ -110,11 +108,12 @@ def test_a_token_that_was_revoked_is_401_once_the_kept_answer_has_ended(
     access_token: str,
 ) -> None:
     assert bring(envoy, "introspection-kept-briefly", access_token).status == 200
+    before = authz.denied("token_inactive")
     post(keycloak, "revoke", token=access_token, **as_kong_id)
 
     until(lambda: bring(envoy, "introspection-kept-briefly", access_token).status == 401)
 
-    until(lambda: authz.denials()[-1:] == ["token_inactive"])
+    assert authz.denied("token_inactive") == before + 1
 
 
 def test_a_token_of_a_session_that_was_ended_is_401_once_the_kept_answer_has_ended(
@@ -126,35 +125,42 @@ def test_a_token_of_a_session_that_was_ended_is_401_once_the_kept_answer_has_end
         post(keycloak, "token", grant_type="password", username=name, password=password, **ours)
     )
     assert bring(envoy, "introspection-kept-briefly", session["access_token"]).status == 200
+    before = authz.denied("token_inactive")
     post(keycloak, "logout", refresh_token=session["refresh_token"], **ours)
 
     until(lambda: bring(envoy, "introspection-kept-briefly", session["access_token"]).status == 401)
 
-    until(lambda: authz.denials()[-1:] == ["token_inactive"])
+    assert authz.denied("token_inactive") == before + 1
 
 
 @pytest.mark.parametrize("token", ["opaque", "a.b.c", "x" * 2048])
 def test_a_string_that_keycloak_does_not_know_is_401(
     envoy: Edge, authz: Deployment, seen: Upstream, token: str
 ) -> None:
-    heard = len(authz.denials())
+    before = authz.denied("token_inactive")
     reply = bring(envoy, "introspection", token)
     assert (reply.status, seen.requests) == (401, [])
     assert reply.text == '{"message":"Unauthorized"}'
     assert reply.header("www-authenticate")[0].endswith('error="invalid_token"')
-    until(lambda: authz.denials()[heard:] == ["token_inactive"])
+    assert authz.denied("token_inactive") == before + 1
 
 
 def test_our_clients_wrong_secret_is_our_fault_and_503(
     envoy: Edge, authz: Deployment, access_token: str
 ) -> None:
+    before = authz.denied("own_client_rejected")
     reply = bring(envoy, "introspection-wrong-secret", access_token)
     assert (reply.status, reply.text) == (503, '{"message":"Service unavailable"}')
     assert reply.header("www-authenticate") == []
-    until(lambda: authz.denials()[-1:] == ["own_client_rejected"])
-    lines = json_lines(authz.authz.output())
-    (warning,) = [line for line in lines if line["message"].startswith("own_client_rejected")]
+    assert authz.denied("own_client_rejected") == before + 1
+    until(lambda: warnings_of_our_client(authz))
+    (warning,) = warnings_of_our_client(authz)
     assert warning["issuer"] == "http://keycloak.keycloak:8080/realms/kong"
+
+
+def warnings_of_our_client(authz: Deployment) -> list[dict[str, Any]]:
+    lines = json_lines(authz.authz.output())
+    return [line for line in lines if line["message"].startswith("own_client_rejected")]
 
 
 # --- password beside client_credentials: the how-to's FAQ -----------------------------------
@@ -195,7 +201,7 @@ def test_the_second_request_asks_nobody_whichever_method_took_the_first(
 def test_a_pair_that_is_neither_a_users_nor_a_clients_is_401(
     envoy: Edge, authz: Deployment, seen: Upstream, user: tuple[str, str]
 ) -> None:
-    heard = len(authz.denials())
+    before = authz.denied("secret_rejected")
     reply = envoy.curl("/password/x", user=user)
     assert (reply.status, reply.text, seen.requests) == (401, '{"message":"Unauthorized"}', [])
-    until(lambda: authz.denials()[heard:] == ["secret_rejected"])
+    assert authz.denied("secret_rejected") == before + 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.curl import Token
-from support.deployment import Deployment, Edge, assert_no_secret_in, until
+from support.deployment import Deployment, Edge, assert_no_secret_in
 from support.oidc_provider import JWT_AUDIENCE, OidcProvider
 
 from authz.demo.keys import Key
@@ -117,12 +117,12 @@ def test_the_callers_pair_is_exchanged_for_a_token_however_its_client_proves_its
 def test_a_pair_that_the_provider_does_not_know_is_401(
     envoy: Edge, authz: Deployment, seen: Upstream, auth_method: str, wrong: str
 ) -> None:
-    heard = len(authz.denials())
+    before = authz.denied("secret_rejected")
     client_id = "nobody" if wrong == "id" else CLIENTS[auth_method]
     secret = SECRET[::-1] if wrong == "secret" else SECRET
     reply = envoy.curl(f"/exchange/{auth_method}/x", user=(client_id, secret))
     assert (reply.status, reply.text, seen.requests) == (401, '{"message":"Unauthorized"}', [])
-    until(lambda: authz.denials()[heard:] == ["secret_rejected"])
+    assert authz.denied("secret_rejected") == before + 1
 
 
 # --- introspection --------------------------------------------------------------------------
@@ -160,16 +160,16 @@ def test_an_opaque_token_is_introspected_however_our_own_client_proves_itself(
 def test_a_string_that_the_provider_does_not_know_is_401(
     envoy: Edge, authz: Deployment, seen: Upstream, auth_method: str
 ) -> None:
-    heard = len(authz.denials())
+    before = authz.denied("token_inactive")
     reply = envoy.curl(f"/introspection/{auth_method}/x", headers=bearer("nobodys"))
     assert (reply.status, seen.requests) == (401, [])
-    until(lambda: authz.denials()[heard:] == ["token_inactive"])
+    assert authz.denied("token_inactive") == before + 1
 
 
 def test_our_clients_wrong_key_is_our_fault_and_503(
     envoy: Edge, authz: Deployment, seen: Upstream, opaque_token: str
 ) -> None:
-    heard = len(authz.denials())
+    before = authz.denied("own_client_rejected")
     reply = envoy.curl("/introspection/other-key/x", headers=bearer(opaque_token))
     assert (reply.status, seen.requests) == (503, [])
-    until(lambda: authz.denials()[heard:] == ["own_client_rejected"])
+    assert authz.denied("own_client_rejected") == before + 1

@@ -137,6 +137,15 @@ class Deployment:
                 return float(value)
         raise LookupError(series)
 
+    def total(self, beginning: str) -> float:
+        """Return the sum of all series of ``/metrics`` that begin like this, 0 without any."""
+        lines = curl(self.admin_port, "/metrics").text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(beginning))
+
+    def denied(self, reason: str) -> float:
+        """Return how often authz has denied for this reason."""
+        return self.total(f'authz_checks_total{{reason="{reason}",verdict="deny"}}')
+
     @property
     def live(self) -> bool:
         """Whether the process is up, ready or not."""
