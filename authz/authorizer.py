@@ -11,9 +11,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from authz.decision import Deny, Wording, for_error
+from authz.decision import Allow, Wording, for_error, for_termination
 from authz.envoy import check as wire_format
-from authz.errors import Reason, Refusal, Unavailable
+from authz.errors import Reason, Refusal, Terminated, Unavailable
 from authz.logs import DECISIONS, log_internal_error
 from authz.model import PairCredential, Request
 from authz.oauth.deadline import watched
@@ -162,8 +162,10 @@ class Authorizer:
         wording = trace.policy.wording if trace.policy else Wording()
         consumer = trace.consumer
         metadata = {} if consumer is None else {"consumer_id": consumer.id}
-        denial = for_error(error, wording, grpc=trace.request.is_grpc, metadata=metadata)
-        return Outcome(denial, trace, error)
+        grpc = trace.request.is_grpc
+        if isinstance(error, Terminated):
+            return Outcome(for_termination(error, grpc=grpc, metadata=metadata), trace, error)
+        return Outcome(for_error(error, wording, grpc=grpc, metadata=metadata), trace, error)
 
     # --- The record ------------------------------------------------------------------
 
@@ -175,7 +177,7 @@ class Authorizer:
             if self._log_allowed:
                 self._log_decision("allowed", _log_fields(outcome.trace), header, seconds)
         elif self._log_denied:
-            status = outcome.decision.status if isinstance(outcome.decision, Deny) else None
+            status = None if isinstance(outcome.decision, Allow) else outcome.decision.status
             said = {"reason": reason, "detail": refusal.detail, **refusal.log_fields}
             fields = {**said, "status": status, **_asked(outcome.trace)}
             self._log_decision("denied", {**fields, **_log_fields(outcome.trace)}, header, seconds)

@@ -1,4 +1,4 @@
-"""The verdict: Allow or Deny, and which error gets which answer.
+"""The verdict: Allow, Deny or Respond, and which error gets which answer.
 
 The only file with HTTP numbers.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import string
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -28,6 +29,7 @@ from authz.model import CredentialLocation, PairCredential
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from authz.errors import Terminated
     from authz.model import OpenIDConnect, Slot
 
 
@@ -64,7 +66,22 @@ class Deny:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-Decision = Allow | Deny
+@dataclass(frozen=True, slots=True)
+class Respond:
+    """The caller gets an answer that the file gives, and the upstream hears nothing.
+
+    As ``Deny``, but ``status`` may be any from 200 to 599.
+    """
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: str
+    reason: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    code: int = 7  # PERMISSION_DENIED
+
+
+Decision = Allow | Deny | Respond
 
 
 class ErrorRow(NamedTuple):
@@ -120,6 +137,8 @@ class Wording:
 
 
 _NO_METADATA: Final[Mapping[str, str]] = {}
+_HEADERS: Final = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
+_JSON: Final = "application/json; charset=utf-8"
 # gRPC over HTTP/2, "Responses": visible ASCII and spaces stand for themselves, but for "%".
 _GRPC_MESSAGE_PLAIN: Final = " " + string.punctuation.replace("%", "")
 
@@ -132,20 +151,61 @@ def for_error(
     message = wording.messages.get(answer.status, answer.message)
     if wording.display_errors and error.detail:
         message = f"{message} ({error.detail})"
-    headers = [("cache-control", "no-store"), ("x-content-type-options", "nosniff")]
-    headers += _challenges(error, wording)
+    headers = [*_HEADERS, *_challenges(error, wording)]
     if isinstance(error, Retryable):
         headers.append(("retry-after", str(error.retry_after)))
     if grpc:
-        # Envoy would put a body into grpc-message; with these two headers set it does not.
-        headers += [
-            ("grpc-status", str(answer.code)),
-            ("grpc-message", quote(message, safe=_GRPC_MESSAGE_PLAIN)),
-        ]
+        headers += _grpc_headers(answer.code, message)
         return Deny(answer.code, answer.status, tuple(headers), "", error.reason, metadata)
-    headers.append(("content-type", "application/json; charset=utf-8"))
-    body = json.dumps({"message": message}, separators=(",", ":"))
+    headers.append(("content-type", _JSON))
+    body = _message_body(message)
     return Deny(answer.code, answer.status, tuple(headers), body, error.reason, metadata)
+
+
+def _message_body(message: str) -> str:
+    return json.dumps({"message": message}, separators=(",", ":"))
+
+
+def _grpc_headers(code: int, message: str) -> list[tuple[str, str]]:
+    """Return a gRPC status.  Envoy would put a body into grpc-message; with these it does not."""
+    return [
+        ("grpc-status", str(code)),
+        ("grpc-message", quote(message, safe=_GRPC_MESSAGE_PLAIN)),
+    ]
+
+
+# RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5: answers that have no content.
+_BODILESS: Final = frozenset({204, 205, 304})
+# gRPC's mapping of HTTP statuses; every other one is UNKNOWN.
+_GRPC_CODES: Final = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
+_GRPC_UNKNOWN: Final = 2
+
+
+def for_termination(
+    error: Terminated, *, grpc: bool, metadata: Mapping[str, str] = _NO_METADATA
+) -> Respond:
+    """Answer as ``request-termination`` says: its body, or its message as Kong's JSON."""
+    terms, headers = error.termination, list(_HEADERS)
+    message = _phrase(terms.status) if terms.message is None else terms.message
+    if grpc:
+        headers += _grpc_headers(_GRPC_CODES.get(terms.status, _GRPC_UNKNOWN), message)
+        return Respond(terms.status, tuple(headers), "", error.reason, metadata)
+    body = terms.body
+    if body is None:
+        body = _message_body(message) if message else ""
+    if terms.status in _BODILESS:
+        body = ""
+    if body:
+        headers.append(("content-type", terms.content_type or _JSON))
+    return Respond(terms.status, tuple(headers), body, error.reason, metadata)
+
+
+def _phrase(status: int) -> str:
+    """Return the words of a registered status, spelled as Kong's: ``Service unavailable``."""
+    try:
+        return HTTPStatus(status).phrase.capitalize()
+    except ValueError:
+        return ""
 
 
 # RFC 6750 section 3.1.  A request without a credential gets no error code.

@@ -11,6 +11,7 @@
         ├── Unauthenticated     nobody has proven who is calling
         ├── Forbidden           the caller is known and not permitted
         ├── RouteNotFound       the configuration has no such route
+        ├── Terminated          the configuration answers in the upstream's place
         └── Retryable               not now
             ├── Throttled       too many wrong guesses
             ├── Overloaded      one of our own bounds is reached
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Self
 
-    from authz.model import Diagnostic
+    from authz.model import Diagnostic, Termination
 
 
 class Reason(StrEnum):
@@ -77,6 +78,9 @@ class Reason(StrEnum):
     # RouteNotFound
     ROUTE_UNKNOWN = "route_unknown"
     ROUTE_UNMATCHED = "route_unmatched"
+
+    # Terminated
+    REQUEST_TERMINATED = "request_terminated"
 
     # Throttled
     GUESSING_THROTTLED = "guessing_throttled"
@@ -155,6 +159,15 @@ class Forbidden(Refusal):
 
 class RouteNotFound(Refusal):
     """The configuration names no route for this request."""
+
+
+class Terminated(Refusal):
+    """The route is shut by ``request-termination``, whose answer the caller gets."""
+
+    def __init__(self, termination: Termination) -> None:
+        where = f"request-termination at {termination.position}"
+        super().__init__(Reason.REQUEST_TERMINATED, where)
+        self.termination = termination
 
 
 class Retryable(Refusal):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NewType, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NewType, Protocol
 
 from authz.parameters import OpenIDConnect as OpenIDConnect  # noqa: PLC0414, TC001 - for others
 from authz.secret import Secret as Secret  # noqa: PLC0414, TC001 - for others
@@ -235,6 +235,8 @@ class Plugin:
     global.  ``positions`` gives the place of each parameter that the file has, for messages.
     """
 
+    name: ClassVar[str] = "openid-connect"
+
     position: SourcePosition
     config: OpenIDConnect
     service: Service | None = None
@@ -244,13 +246,34 @@ class Plugin:
 
 
 @dataclass(frozen=True, slots=True)
-class DisabledPlugin:
-    """An ``openid-connect`` entry with ``enabled: false``, and where it does not apply.
+class Termination:
+    """One enabled ``request-termination`` plugin and where it applies.
 
-    It guards nothing, and says that this is meant.
+    Its scopes are those of ``Plugin``.  Every request that would go on to the
+    upstream gets this answer: ``body`` with its ``content_type``, else ``message`` as
+    Kong's JSON, else a message for the HTTP ``status`` (200 to 599).
+    """
+
+    name: ClassVar[str] = "request-termination"
+
+    position: SourcePosition
+    status: int = 503
+    message: str | None = None
+    body: str | None = None
+    content_type: str | None = None
+    service: Service | None = None
+    route: Route | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DisabledPlugin:
+    """The entry of a plugin that guards, with ``enabled: false``, and where it does not apply.
+
+    It guards nothing, and states that this is meant.  ``name`` is the plugin's.
     """
 
     position: SourcePosition
+    name: str
     service: Service | None = None
     route: Route | None = None
 
@@ -265,16 +288,25 @@ class Gateway:
     consumers: tuple[Consumer, ...] = ()
     notices: tuple[Diagnostic, ...] = ()
     disabled: tuple[DisabledPlugin, ...] = ()
+    terminations: tuple[Termination, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a request met: ``plugin is None`` means a route without authentication.
+    """What a request met.
 
+    ``plugin is None``: nobody asks who the caller is.  ``termination``: the answer that
+    stands in the place of the upstream's; with a plugin it is for callers that may pass.
     ``policy``: what was built from the plugin, for whoever has built it.
     """
 
     route: Route | None
     service: Service | None
     plugin: Plugin | None
+    termination: Termination | None = None
     policy: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def guards(self) -> tuple[Plugin | Termination, ...]:
+        """What keeps callers without a credential out; nothing: the route stands open."""
+        return tuple(guard for guard in (self.plugin, self.termination) if guard is not None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from authz.errors import Terminated
 from authz.policy import possession
 from authz.policy.headers import OPEN_ROUTE
 
@@ -54,10 +55,16 @@ class Pipeline:
 
     async def decide(self, trace: Trace) -> Allow:
         """Return the answer that lets a request pass; every other end is a Refusal."""
-        request = trace.request
-        trace.match = match = self._router.match(request)
-        policy: Policy | None = match.policy
-        trace.policy = policy
+        trace.match = match = self._router.match(trace.request)
+        trace.policy = match.policy
+        allow = await self._admit(trace.request, trace.policy, trace)
+        # Kong runs request-termination after openid-connect (priorities 2 and 1050).
+        if match.termination is not None:
+            raise Terminated(match.termination)
+        return allow
+
+    async def _admit(self, request: Request, policy: Policy | None, trace: Trace) -> Allow:
+        """Return what the upstream is told of a caller that may pass."""
         if policy is None:
             return OPEN_ROUTE.nobody(request)
         if policy.exempts(request):

@@ -16,7 +16,7 @@ from google.protobuf import descriptor_pb2, message_factory
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 
-from authz.decision import Allow
+from authz.decision import Allow, Deny
 from authz.errors import Reason, Unavailable
 from authz.header_names import TOKEN
 from authz.model import Request
@@ -24,7 +24,7 @@ from authz.model import Request
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from authz.decision import Decision, Deny
+    from authz.decision import Decision, Respond
 
 Message = Any
 """A message or field whose class upb makes at run time, or that class: unknown to mypy."""
@@ -69,6 +69,7 @@ _OVERWRITE = _HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 _APPEND = _HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
 
 _ERROR_STATUSES = range(400, 600)  # RFC 9110 sections 15.5 and 15.6
+_FINAL_STATUSES = range(200, 600)  # RFC 9110 section 15.2: what is below ends no request
 
 # In the lower case of HTTP/2 (RFC 9113 section 8.2.1).  The colon of a pseudo-header
 # is in no token.
@@ -196,7 +197,7 @@ def render(decision: Decision) -> bytes:
     """Return the CheckResponse that carries the decision out; equal decisions, equal bytes.
 
     Raises ``ValueError`` for a decision that Envoy would carry out otherwise than
-    it reads: a denial with code 0 or an HTTP status that is no error, a header
+    it reads: an answer with code 0, a denial with an HTTP status that is no error, a header
     that is both set and removed, a name or value outside the grammar.
     """
     response = _CheckResponse()
@@ -250,13 +251,12 @@ def _varint(number: int) -> bytes:
     return bytes(wire)
 
 
-def _deny(response: Message, decision: Deny) -> None:
+def _deny(response: Message, decision: Deny | Respond) -> None:
     if decision.code == 0:
         raise ValueError("a denial with status code 0 is an allow: Envoy looks only there")
-    if decision.status not in _ERROR_STATUSES:
-        raise ValueError(
-            f"HTTP {decision.status} is no error: the caller would take it for success"
-        )
+    statuses = _ERROR_STATUSES if isinstance(decision, Deny) else _FINAL_STATUSES
+    if decision.status not in statuses:
+        raise ValueError(f"HTTP {decision.status} is not from {statuses[0]} to {statuses[-1]}")
     response.status.code = decision.code
     denied = response.denied_response
     denied.status.code = decision.status

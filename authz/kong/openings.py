@@ -18,12 +18,12 @@ from authz.kong.router import Router
 from authz.kong.rules import display_name
 from authz.kong.scopes import PluginScopes, id_of
 from authz.kong.witness import anyone, witnesses
-from authz.model import Diagnostic, Request, Route, SourcePosition
+from authz.model import Diagnostic, Plugin, Request, Route, SourcePosition
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from authz.model import Gateway, Match, Plugin, Service
+    from authz.model import Gateway, Match, Service, Termination
 
 OPEN_TAG = "authz-open"
 """On a route: it is meant to be open to callers without a credential."""
@@ -46,7 +46,7 @@ class Opening:
 
     answering: Route | Service
     guarded: Route | Service | None
-    guard: Plugin
+    guard: Plugin | Termination
     witness: Request | None
 
     def told(self) -> Diagnostic:
@@ -75,7 +75,7 @@ def unguarded(routes: Iterable[Route], plugins: PluginScopes) -> list[Route]:
         route
         for route in routes
         if (route.service is None or route.service.enabled)
-        and plugins.match(route, route.service).plugin is None
+        and not plugins.match(route, route.service).guards
     ]
 
 
@@ -88,9 +88,10 @@ def require_plugins(gateway: Gateway) -> None:
     """
     problems = Problems()
     off = _disabled(gateway)
-    for route in unguarded(gateway.routes, PluginScopes(gateway.plugins)):
+    for route in unguarded(gateway.routes, PluginScopes(gateway.plugins, gateway.terminations)):
         service = id_of(route.service)
-        stated = {(route.id, service), (route.id, None), (None, service)} - {(None, None)}
+        scopes = {(route.id, service), (route.id, None), (None, service)} - {(None, None)}
+        stated = {(Plugin.name, *scope) for scope in scopes}
         if OPEN_TAG not in route.tags and not off & stated:
             problems.error(
                 route.position,
@@ -141,9 +142,9 @@ def _check_names(gateway: Gateway, may_open: Collection[str]) -> None:
     problems.raise_errors()
 
 
-def _disabled(gateway: Gateway) -> set[tuple[str | None, str | None]]:
-    """Return the scopes of which the file says that their plugin is off: ids of route, service."""
-    return {(id_of(plugin.route), id_of(plugin.service)) for plugin in gateway.disabled}
+def _disabled(gateway: Gateway) -> set[tuple[str, str | None, str | None]]:
+    """Return what the file says to be off: a plugin's name, the ids of its route and service."""
+    return {(off.name, id_of(off.route), id_of(off.service)) for off in gateway.disabled}
 
 
 class _Comparison:
@@ -155,13 +156,13 @@ class _Comparison:
         self._may_open = may_open
         self._off = _disabled(after)
         self._router_after = Router(after)  # first: it may refuse the configuration
-        plugins = PluginScopes(after.plugins)
+        plugins = PluginScopes(after.plugins, after.terminations)
         self._open = unguarded(after.routes, plugins)
         self._suspects = [route for route in self._open if not self._is_stated(route)]
         self._open_services = [
             service
             for service in after.services
-            if service.enabled and plugins.match(None, service).plugin is None
+            if service.enabled and not plugins.match(None, service).guards
         ]
 
     def openings(self) -> Iterator[Opening]:
@@ -171,18 +172,18 @@ class _Comparison:
         router = Router(self._before)
         if router.catch_all is not None:  # one plugin, for everything
             yield from self._shown(router, anyone())
-        plugins = PluginScopes(self._before.plugins)
+        plugins = PluginScopes(self._before.plugins, self._before.terminations)
         most = COMBINATIONS_MAX // max(1, len(self._before.routes))
         most = max(1, min(COMBINATIONS_PER_ROUTE_MAX, most))
         for route in self._before.routes:
-            guard = plugins.match(route, route.service).plugin
-            if guard is not None and (route.service is None or route.service.enabled):
-                yield from self._of_route(router, route, guard, most)
+            guards = plugins.match(route, route.service).guards
+            if guards and (route.service is None or route.service.enabled):
+                yield from self._of_route(router, route, guards[0], most)
         for service in self._before.services:
             yield from self._shown(router, _of_service(Request(), service))
 
     def _of_route(
-        self, router: Router, route: Route, guard: Plugin, most: int
+        self, router: Router, route: Route, guard: Plugin | Termination, most: int
     ) -> Iterator[Opening]:
         unknown, named = False, route.service is None
         for requests in witnesses(route, most):
@@ -221,23 +222,24 @@ class _Comparison:
     def _shown(self, router: Router, request: Request) -> Iterator[Opening]:
         """Yield an opening if the request was refused without a credential and would not be."""
         after = _match(self._router_after, request)
-        if after is None or after.plugin is not None:
+        if after is None or after.guards:
             return
         before = _match(router, request)
         answering = after.route or after.service
-        if before is None or before.plugin is None or answering is None:
+        if before is None or answering is None:
             return
-        if not self._is_meant(after, before.plugin):
-            yield Opening(answering, before.route or before.service, before.plugin, request)
+        for guard in before.guards:
+            if not self._is_meant(after, guard):
+                yield Opening(answering, before.route or before.service, guard, request)
 
-    def _is_meant(self, match: Match, guard: Plugin) -> bool:
+    def _is_meant(self, match: Match, guard: Plugin | Termination) -> bool:
         """Tell whether the file or the operator says that what matched may be open.
 
-        An entry that is off says so if it has the scope of the one that guarded before:
-        another one was off all the while, or is for something else.
+        An entry that is off says so if it is of the same plugin and has the scope of the one
+        that guarded before: another one was off all the while, or is for something else.
         """
         scope = (id_of(guard.route and match.route), id_of(guard.service and match.service))
-        if scope in self._off:
+        if (guard.name, *scope) in self._off:
             return True
         if match.route is not None:
             return self._is_stated(match.route)
@@ -268,7 +270,7 @@ class _Comparison:
 
     @cached_property
     def _all_were_open(self) -> bool:
-        plugins = PluginScopes(self._before.plugins)
+        plugins = PluginScopes(self._before.plugins, self._before.terminations)
         were = {r.id: _conditions(r) for r in unguarded(self._before.routes, plugins)}
         return all(were.get(r.id) == _conditions(r) for r in self._suspects)
 
@@ -289,7 +291,7 @@ def _standing_for(route: Route, requests: Iterable[Request], router: Router) -> 
         if match.route is not None and match.route.id == route.id:
             return request
         answered = True
-        if match.plugin is not None and of_another is None:
+        if match.guards and of_another is None:
             of_another = request
     if not answered:
         raise LookupError

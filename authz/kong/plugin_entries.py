@@ -6,13 +6,13 @@ What openid-connect's own ``config`` may say is ``openid_connect``'s business.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from authz.kong import checks, openid_connect, plugins, schema
+from authz.kong import checks, openid_connect, plugins, schema, termination
 from authz.kong.content import mappings, plain_value, text_of
 from authz.kong.plugins import PluginRole
 from authz.kong.protocols import HTTP_AND_GRPC, PROTOCOLS
-from authz.model import DisabledPlugin, Plugin
+from authz.model import DisabledPlugin, Plugin, Termination
 from authz.parameters.checks import filled
 from authz.parameters.kinds import Anything, Array, Boolean, Field, Text
 
@@ -64,12 +64,15 @@ UNRESOLVED: Mapping[str, str] = {
     "the order of its own configuration; remove it if that is right",
     "partials": "takes configuration from elsewhere, and is not done here: write it out in config",
 }
-"""Fields that are refused on an openid-connect plugin, each with the reason."""
+"""Fields that are refused on a plugin that is done, each with the reason."""
 
+
+_DONE = frozenset({plugins.OPENID_CONNECT, plugins.REQUEST_TERMINATION})
 
 _WITHOUT_A_PLUGIN = (
-    "without it whatever it guards is open, except where an openid-connect plugin applies; write "
-    "openid-connect in its place, and remove or disable it only if that is right"
+    "without it whatever it guards stands open, except where openid-connect applies; write "
+    "openid-connect in its place, or request-termination to keep it shut, and remove or disable it "
+    "only if it may stand open"
 )
 
 
@@ -109,8 +112,13 @@ class PluginEntries:
         self._entries: list[_PluginEntry] = []
         self._configs = content.plugin_configs()
         self._clones: dict[str, str] = {}
+        self.plugins: list[Plugin] = []
+        """The openid-connect plugins that are enabled."""
+        self.terminations: list[Termination] = []
+        """The request-termination plugins that are enabled."""
         self.disabled: list[DisabledPlugin] = []
-        """The openid-connect entries with ``enabled: false``."""
+        """The entries of both with ``enabled: false``."""
+        self._read_past: dict[str, SourcePosition] = {}
 
     def collect(
         self,
@@ -126,27 +134,10 @@ class PluginEntries:
         for plugin in mappings(mapping, "plugins", self._problems):
             self._entries.append(_PluginEntry(plugin, service, route, owner))
 
-    def read(self) -> list[Plugin]:
-        """Return the openid-connect plugins that are enabled; report what may not stand there."""
+    def read(self) -> None:
+        """Read every entry; report what may not stand where it stands."""
         self._entries.extend(map(_PluginEntry, self._content.entries("plugins")))
         self._read_clones()
-        return self._read_plugins()
-
-    def _read_clones(self) -> None:
-        for mapping in self._content.entries("cloned_plugins"):
-            name, origin = (text_of(mapping, field, self._problems) for field in ("name", "ref"))
-            if origin == plugins.OPENID_CONNECT:
-                message = "clones of openid-connect are not done here; use the plugin by its name"
-                self._problems.error(mapping.position, "cloned_plugins", message)
-            if name and (name in self._clones or name in plugins.kong_plugin_names()):
-                message = f"'{name}' names a plugin already; choose another name"
-                self._problems.error(mapping.position_of("name"), "name", message)
-            if name and origin:
-                self._clones[name] = origin
-
-    def _read_plugins(self) -> list[Plugin]:
-        found: list[Plugin] = []
-        read_past: dict[str, SourcePosition] = {}
         seen: dict[tuple[object, ...], SourcePosition] = {}
         labels: dict[str, SourcePosition] = {}
         for entry in self._entries:
@@ -164,13 +155,35 @@ class PluginEntries:
                 self._check_unique(entry.mapping, key, seen, "name")
             if instance_name is not None:
                 self._check_unique(entry.mapping, instance_name, labels, "instance_name")
-            if name == plugins.OPENID_CONNECT:
-                if plugin := self._openid_connect(entry.mapping, values, scope):
-                    found.append(plugin)
-            elif values.get("enabled", True) and self._is_read_past(entry.mapping, name):
-                read_past.setdefault(name, entry.mapping.position)
-        self._notice_read_past(read_past)
-        return found
+            self._read_entry(entry.mapping, values, scope)
+        self._notice_read_past()
+
+    def _read_entry(self, mapping: MappingNode, values: dict[str, Any], scope: _Scope) -> None:
+        enabled = values.get("enabled", True)
+        match plugins.role(values["name"]):
+            case PluginRole.OPENID_CONNECT:
+                self._openid_connect(mapping, values, scope)
+            case PluginRole.REQUEST_TERMINATION:
+                self._request_termination(mapping, values, scope)
+            case _ if enabled:
+                self._other(mapping, values["name"])
+            case _:
+                return
+        if not enabled and not scope.owner and values["name"] in _DONE:
+            off = DisabledPlugin(mapping.position, values["name"], scope.service, scope.route)
+            self.disabled.append(off)
+
+    def _read_clones(self) -> None:
+        for mapping in self._content.entries("cloned_plugins"):
+            name, origin = (text_of(mapping, field, self._problems) for field in ("name", "ref"))
+            if origin in _DONE:
+                message = f"clones of {origin} are not done here; use the plugin by its name"
+                self._problems.error(mapping.position, "cloned_plugins", message)
+            if name and (name in self._clones or name in plugins.kong_plugin_names()):
+                message = f"'{name}' names a plugin already; choose another name"
+                self._problems.error(mapping.position_of("name"), "name", message)
+            if name and origin:
+                self._clones[name] = origin
 
     def _scope(self, entry: _PluginEntry) -> _Scope:
         owner = entry.owner
@@ -197,10 +210,8 @@ class PluginEntries:
             where = " with the same scope" if field == "name" else ""
             self._problems.error(position, field, f"another plugin{where} has the same, at {first}")
 
-    def _openid_connect(
-        self, mapping: MappingNode, values: dict[str, object], scope: _Scope
-    ) -> Plugin | None:
-        enabled = bool(values.get("enabled", True))
+    def _openid_connect(self, mapping: MappingNode, values: dict[str, Any], scope: _Scope) -> None:
+        enabled = values.get("enabled", True)
         parameters = self._config(mapping, values)
         config = openid_connect.read(
             parameters,
@@ -210,23 +221,40 @@ class PluginEntries:
             enabled=enabled,
         )
         if not enabled:
-            if not scope.owner:
-                self.disabled.append(DisabledPlugin(mapping.position, scope.service, scope.route))
-            return None
-        self._check_plugin(mapping, values, scope)
-        if config is None:
-            return None
-        instance_name = values.get("instance_name")
-        return Plugin(
-            mapping.position,
-            config,
-            scope.service,
-            scope.route,
-            None if instance_name is None else str(instance_name),
-            {name: parameters.key_position(name) for name in parameters.entries},
+            return
+        self._check_plugin(mapping, values)
+        if scope.owner:
+            message = (
+                "openid-connect finds the consumer and cannot depend on one: put it on a service, "
+                "on a route, or on everything"
+            )
+            self._problems.error(mapping.position, "consumer", message)
+        if config is not None:
+            label = values.get("instance_name")
+            positions = {name: parameters.key_position(name) for name in parameters.entries}
+            plugin = Plugin(mapping.position, config, scope.service, scope.route, label, positions)
+            self.plugins.append(plugin)
+
+    def _request_termination(
+        self, mapping: MappingNode, values: dict[str, Any], scope: _Scope
+    ) -> None:
+        terms = termination.read(self._config(mapping, values), self._problems)
+        if not values.get("enabled", True):
+            return
+        self._check_plugin(mapping, values)
+        if scope.owner:
+            message = (
+                "request-termination for a consumer or a group is not done here: put it on a "
+                "service, on a route, or on everything"
+            )
+            self._problems.error(mapping.position, "consumer", message)
+        self.terminations.append(
+            Termination(
+                mapping.position, **terms._asdict(), service=scope.service, route=scope.route
+            )
         )
 
-    def _config(self, mapping: MappingNode, values: dict[str, object]) -> MappingNode:
+    def _config(self, mapping: MappingNode, values: dict[str, Any]) -> MappingNode:
         """Return the plugin's ``config``, laid over the shared one that ``_config`` names."""
         node = mapping.get("config")
         own = schema.as_mapping(node, "config", self._problems) if node is not None else None
@@ -247,13 +275,8 @@ class PluginEntries:
             return own
         return own.merged_over(shared)
 
-    def _check_plugin(self, mapping: MappingNode, values: dict[str, object], scope: _Scope) -> None:
-        if scope.owner:
-            message = (
-                "openid-connect finds the consumer and cannot depend on one: put it on a service, "
-                "on a route, or on everything"
-            )
-            self._problems.error(mapping.position, "consumer", message)
+    def _check_plugin(self, mapping: MappingNode, values: dict[str, Any]) -> None:
+        """Report the fields that would change when a plugin applies, and are not done."""
         for field, message in UNRESOLVED.items():
             if not schema.is_empty(mapping.get(field)):
                 self._problems.error(mapping.key_position(field), field, message)
@@ -265,8 +288,8 @@ class PluginEntries:
                 "the plugin applies to requests of every protocol, as in Kong",
             )
 
-    def _is_read_past(self, mapping: MappingNode, name: str) -> bool:
-        """Tell whether a plugin may be ignored; report it if not."""
+    def _other(self, mapping: MappingNode, name: str) -> None:
+        """Note a plugin that may be ignored; report one that may not."""
         role = plugins.role(self._clones.get(name, name))
         position = mapping.position_of("name")
         if role is PluginRole.DECIDES:
@@ -279,14 +302,16 @@ class PluginEntries:
                 f"{nearest or f': {_WITHOUT_A_PLUGIN}'}"
             )
             self._problems.error(position, "name", message)
-        return role is PluginRole.READ_PAST
+        elif role is PluginRole.READ_PAST:
+            self._read_past.setdefault(name, mapping.position)
 
-    def _notice_read_past(self, read_past: dict[str, SourcePosition]) -> None:
-        if read_past:
+    def _notice_read_past(self) -> None:
+        if self._read_past:
             self._problems.notice(
-                next(iter(read_past.values())),
+                next(iter(self._read_past.values())),
                 "plugins",
-                f"these do not decide who gets in and are left to Envoy: {', '.join(read_past)}",
+                "these do not decide who gets in and are left to Envoy: "
+                f"{', '.join(self._read_past)}",
             )
 
 

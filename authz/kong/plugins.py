@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from enum import Enum
 
-OPENID_CONNECT = "openid-connect"
+from authz.model import Plugin, Termination
+
+OPENID_CONNECT = Plugin.name
+REQUEST_TERMINATION = Termination.name
 
 
 class PluginRole(Enum):
     """What a plugin's name means for who gets in."""
 
-    OPENID_CONNECT = "openid-connect"
+    OPENID_CONNECT = Plugin.name
+    REQUEST_TERMINATION = Termination.name
+    """Keeps every caller out, and is done."""
     DECIDES = "decides who gets in"
     """Authenticates, authorises, turns away by address or client, or runs any code."""
     READ_PAST = "does not decide who gets in"
@@ -31,7 +36,7 @@ _DECIDES = frozenset(
         "oauth2-introspection", "saml", "session", "standard-webhooks", "vault-auth",
         # whether the caller may pass
         "ace", "acl", "bot-detection", "entitlement-enforcement", "governance",
-        "ip-restriction", "opa", "request-termination",
+        "ip-restriction", "opa",
         "tls-handshake-modifier", "tls-metadata-headers",
         # anything at all
         "post-function", "pre-function", "request-callout",
@@ -77,6 +82,8 @@ def role(name: str) -> PluginRole:
     """Return what the plugin ``name`` means for who gets in."""
     if name == OPENID_CONNECT:
         return PluginRole.OPENID_CONNECT
+    if name == REQUEST_TERMINATION:
+        return PluginRole.REQUEST_TERMINATION
     if name in _DECIDES:
         return PluginRole.DECIDES
     return PluginRole.READ_PAST if name in _READ_PAST else PluginRole.UNKNOWN
@@ -84,4 +91,4 @@ def role(name: str) -> PluginRole:
 
 def kong_plugin_names() -> frozenset[str]:
     """Return the names of all plugins that Kong ships, for did-you-mean."""
-    return _DECIDES | _READ_PAST | {OPENID_CONNECT}
+    return _DECIDES | _READ_PAST | {OPENID_CONNECT, REQUEST_TERMINATION}

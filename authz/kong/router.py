@@ -192,7 +192,7 @@ class Router:
     def __init__(
         self, gateway: Gateway, policy_of: Callable[[Plugin], object] | None = None
     ) -> None:
-        plugins = PluginScopes(gateway.plugins, policy_of)
+        plugins = PluginScopes(gateway.plugins, gateway.terminations, policy_of)
         services = [service for service in gateway.services if service.enabled]
         rules = routing_table(gateway.routes)
         matches = {rule.route.id: plugins.match(rule.route, rule.route.service) for rule in rules}
@@ -201,16 +201,16 @@ class Router:
             services, {service.id: plugins.match(None, service) for service in services}
         )
         # Services with at least one route that has its own plugin.  For these the service's
-        # name does not determine the plugin.
+        # name does not determine which plugins apply.
         self._mixed_services = {
             id_of(match.service)
             for match in matches.values()
-            if match.plugin is not plugins.match(None, match.service).plugin
+            if not _has_same_plugins(match, plugins.match(None, match.service))
         }
         anything = plugins.match(None, None)
         # A file whose routes are all disabled still has routes: then nothing else matches.
-        self.catch_all = anything if anything.plugin and not gateway.routes else None
-        """The match of every request, in a file that has no routes and a global plugin."""
+        self.catch_all = anything if anything.guards and not gateway.routes else None
+        """The match of every request, in a file without routes whose plugin is for everything."""
         self._asked = Asked.by(rules)
         self._index, self._steps_max = _index(rules, matches)
 
@@ -331,7 +331,11 @@ class Router:
 
 
 def _is_harmless(other: Match | None, match: Match | None) -> bool:
-    return other is None or match is None or other.plugin is match.plugin
+    return other is None or match is None or _has_same_plugins(other, match)
+
+
+def _has_same_plugins(one: Match, other: Match) -> bool:
+    return one.plugin is other.plugin and one.termination is other.termination
 
 
 def _route_label(match: Match | None) -> str:

@@ -93,14 +93,15 @@ class _Assembly:
         self._notice_upstreams()
         self._read_consumers()
         self._read_consumer_groups()
-        found = self._plugins.read()
-        self._check_consumer_names(found)
+        self._plugins.read()
+        self._check_consumer_names(self._plugins.plugins)
         routes = tuple(self._http_routes())
-        self._notice_unprotected(routes, found)
+        self._notice_unprotected(routes)
         return Gateway(
             services=tuple(self._services.all),
             routes=routes,
-            plugins=tuple(found),
+            plugins=tuple(self._plugins.plugins),
+            terminations=tuple(self._plugins.terminations),
             disabled=tuple(self._plugins.disabled),
             consumers=tuple(self._consumers.all),
             notices=self._problems.notices,
@@ -169,9 +170,10 @@ class _Assembly:
             self._problems.notice(streams[0].position, "routes", message)
         return (r for r in self._routes.all if not STREAMS.issuperset(r.protocols))
 
-    def _notice_unprotected(self, routes: tuple[Route, ...], found: list[Plugin]) -> None:
+    def _notice_unprotected(self, routes: tuple[Route, ...]) -> None:
         """Say which routes let everybody in, as they do in Kong."""
-        unprotected = unguarded(routes, PluginScopes(found))
+        scopes = PluginScopes(self._plugins.plugins, self._plugins.terminations)
+        unprotected = unguarded(routes, scopes)
         if unprotected:
             names = ", ".join(map(display_name, unprotected[:_ROUTES_NAMED]))
             others = len(unprotected) - _ROUTES_NAMED

@@ -9,7 +9,7 @@ from google.protobuf import message_factory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.decision import Allow, Decision, Deny
+from authz.decision import Allow, Decision, Deny, Respond
 from authz.envoy import check
 from authz.errors import Reason, Unavailable
 from authz.model import Request
@@ -353,6 +353,23 @@ class TestRender:
     def test_GR_15_a_denial_without_an_error_status_is_refused(self, status: int) -> None:
         with pytest.raises(ValueError, match=f"HTTP {status}"):
             check.render(Deny(16, status, (), ""))
+
+    @pytest.mark.parametrize("status", [200, 302, 410, 599])
+    def test_C_08_an_answer_of_the_files_own_is_a_denial_on_the_wire(self, status: int) -> None:
+        response = rendered(Respond(status, (("content-type", "a/b"),), "later", "r"))
+        assert response.WhichOneof("http_response") == "denied_response"
+        assert response.status.code != 0
+        assert (response.denied_response.status.code, response.denied_response.body) == (
+            status,
+            "later",
+        )
+
+    @pytest.mark.parametrize(
+        "decision", [Respond(199, (), ""), Respond(600, (), ""), Respond(200, (), "", code=0)]
+    )
+    def test_C_08_an_answer_that_ends_no_request_is_refused(self, decision: Respond) -> None:
+        with pytest.raises(ValueError, match=r"HTTP 199|HTTP 600|code 0"):
+            check.render(decision)
 
     @pytest.mark.parametrize("name", ["host", ":path", "X-Name", "", "x y", "x\r\ny", "é", "x\n"])
     @pytest.mark.parametrize("position", ["allow", "remove", "deny"])

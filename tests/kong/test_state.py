@@ -238,7 +238,7 @@ def test_what_changes_when_the_plugin_applies_is_refused(field: str) -> None:
     [
         "key-auth", "basic-auth", "jwt", "oauth2", "hmac-auth", "ldap-auth",
         "ldap-auth-advanced", "mtls-auth", "saml", "acl", "ip-restriction", "opa", "session",
-        "request-termination", "pre-function", "jwt-signer", "vault-auth", "key-auth-enc",
+        "pre-function", "jwt-signer", "vault-auth", "key-auth-enc",
         "bot-detection", "header-cert-auth",
     ],
 )  # fmt: skip
@@ -250,8 +250,9 @@ def test_another_plugin_that_decides_who_gets_in_is_refused(name: str) -> None:
 def test_C_08_a_plugin_that_guards_is_not_to_be_removed_without_a_word() -> None:
     [found] = complaints(text("plugins: [{name: key-auth}]"))
     assert found.endswith(
-        "without it whatever it guards is open, except where an openid-connect plugin applies; "
-        "write openid-connect in its place, and remove or disable it only if that is right"
+        "without it whatever it guards stands open, except where openid-connect applies; write "
+        "openid-connect in its place, or request-termination to keep it shut, and remove or "
+        "disable it only if it may stand open"
     )
 
 
@@ -322,9 +323,10 @@ def test_a_clone_takes_no_name_that_a_plugin_has(taken: str) -> None:
     assert f"name: '{taken}' names a plugin already" in found
 
 
-def test_a_clone_of_openid_connect_is_refused() -> None:
-    [found] = complaints(text("cloned_plugins: [{name: mine, ref: openid-connect}]"))
-    assert "clones of openid-connect are not done here" in found
+@pytest.mark.parametrize("name", ["openid-connect", "request-termination"])
+def test_a_clone_of_a_plugin_that_is_done_is_refused(name: str) -> None:
+    [found] = complaints(text(f"cloned_plugins: [{{name: mine, ref: {name}}}]"))
+    assert f"clones of {name} are not done here" in found
 
 
 def test_a_subset_of_protocols_is_noticed() -> None:

@@ -125,7 +125,8 @@ def read(wire: bytes) -> Answer:
         names = spellings(IDENTITY)
         assert names <= removed | set(headers)
     else:
-        assert 400 <= part.status.code <= 599
+        terminated = response.dynamic_metadata.fields["reason"].string_value == "request_terminated"
+        assert (200 if terminated else 400) <= part.status.code <= 599
         # I8: an answer to the caller says nothing about who it might have been.
         assert not _PROTECTED & set(headers)
     return Answer(

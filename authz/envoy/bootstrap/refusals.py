@@ -31,9 +31,9 @@ def problems(gateway: Gateway, options: BootstrapOptions) -> Iterator[Diagnostic
         if route.service is None or route.service.enabled:
             yield from _route_problems(route, options)
     catch_all = Router(gateway).catch_all
-    if catch_all is not None and catch_all.plugin is not None and options.upstream is None:
+    if catch_all is not None and options.upstream is None:
         yield Diagnostic(
-            catch_all.plugin.position,
+            catch_all.guards[0].position,
             "routes",
             "the file has no routes, so it names no upstream: give one (--upstream HOST:PORT)",
         )
