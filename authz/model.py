@@ -60,9 +60,6 @@ class Request:
     context_extensions: Mapping[str, str] = field(default_factory=dict)
     server_name: str = ""  # TLS SNI
     source_address: str = ""
-    source_port: int = 0
-    destination_address: str = ""
-    destination_port: int = 0
 
     @property
     def is_grpc(self) -> bool:

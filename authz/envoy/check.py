@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 Message = Any
 """A message or field whose class upb makes at run time, or that class: unknown to mypy."""
 
-SERVICE = "envoy.service.auth.v3.Authorization"
-"""The full name of the gRPC service; its one method is ``Check``."""
-
 # The names that we write come from the configuration, so they are few; those that we
 # remove may be a caller's own.
 NAMES_CHECKED_MAX = 1024
@@ -98,8 +95,6 @@ def parse(wire: bytes) -> Request:
         # protobuf's message may quote the field, and with it the caller's text.
         raise Unavailable(Reason.REQUEST_UNREADABLE, "the bytes are no CheckRequest") from None
     http = attributes.request.http
-    source = attributes.source.address.socket_address
-    destination = attributes.destination.address.socket_address
     return Request(
         method=http.method,
         scheme=http.scheme,
@@ -109,10 +104,7 @@ def parse(wire: bytes) -> Request:
         body=http.raw_body or http.body.encode(),
         context_extensions=dict(attributes.context_extensions),
         server_name=attributes.tls_session.sni,
-        source_address=source.address,
-        source_port=source.port_value,
-        destination_address=destination.address,
-        destination_port=destination.port_value,
+        source_address=attributes.source.address.socket_address.address,
     )
 
 

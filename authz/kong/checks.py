@@ -12,6 +12,7 @@ from authz import header_names
 from authz.kong.paths import abnormal, normal_prefix
 from authz.kong.regexes import Pattern, unmet
 from authz.parameters.checks import CONTROL, HOST, HOST_OR_IP, absolute_url, carried_by_header
+from authz.parameters.common import PORT_MAX
 
 # UTS 46 section 7: what IDNA 2003 makes of these, straße.test to strasse.test, is another
 # name to callers who go by IDNA 2008.
@@ -22,7 +23,6 @@ _LONE = "holds a % that begins no percent-encoding: write %25"
 HEADER_VALUE_BYTES_MAX = 8 * 1024
 """Of a request's header that a route asks for: regular expressions run over it."""
 
-_PORT_MAX = 65535
 
 _NAME = re.compile(r"[A-Za-z0-9.\-_~\u0080-\U0010ffff]+")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -71,7 +71,7 @@ def route_host(text: str) -> str | None:
     bare, port = text, ""
     if re.search(r":[0-9]+$", text) and (text.count(":") == 1 or "]:" in text):
         bare, _, port = text.rpartition(":")
-        if not 0 < int(port[:_PORT_DIGITS_MAX]) <= _PORT_MAX or len(port) >= _PORT_DIGITS_MAX:
+        if not 0 < int(port[:_PORT_DIGITS_MAX]) <= PORT_MAX or len(port) >= _PORT_DIGITS_MAX:
             return "must have a port between 1 and 65535"
         port = f":{port}"
     if ":" in bare:

@@ -16,6 +16,7 @@ from authz.kong.protocols import GRPC, PROTOCOLS, STREAMS, TLS
 from authz.kong.schema import is_empty, read, read_fields, refuse_absence
 from authz.model import Consumer, Route, Service
 from authz.parameters.checks import filled, host
+from authz.parameters.common import MILLISECONDS_MAX, PORT_MAX
 from authz.parameters.declaration import param
 from authz.parameters.kinds import Anything, Array, Boolean, Field, MapOf, Object, Text, Whole
 
@@ -30,11 +31,10 @@ NAMESPACE = uuid.UUID("6f1c2a0e-3f0b-5e55-9d0c-8a2b6f6a7d11")
 ``kind:content`` for what has no name either.  Never changed: upstreams may keep
 X-Consumer-ID, and an Envoy that is already running names routes by their ids."""
 
-_MILLISECONDS_MAX = 2_147_483_646
 _RETRIES_MAX = 32_767
 
-_PORT = Whole(minimum=1, maximum=65_535)
-_MILLISECONDS = Whole(minimum=1, maximum=_MILLISECONDS_MAX)
+_PORT = Whole(minimum=1, maximum=PORT_MAX)
+_MILLISECONDS = Whole(minimum=1, maximum=MILLISECONDS_MAX)
 _TEXT = Text(check=filled)
 _ANYTHING = Field(Anything())
 

@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING
 from authz.kong.document import FILE_BYTES_MAX
 from authz.kong.problems import Problems
 from authz.model import Diagnostic, SourcePosition
-from authz.settings import STDIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+STDIN = "-"
+"""The path that stands for standard input."""
 
 LOOK_PAUSE_SECONDS = 0.25
 LOOKS_MAX = 21

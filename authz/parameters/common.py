@@ -46,7 +46,7 @@ SECONDS_MAX = 315_360_000
 """Ten years: a longer time is a mistake in the unit."""
 LEEWAY_SECONDS_MAX = 120
 MILLISECONDS_MAX = 2_147_483_646
-_PORT_MAX = 65_535
+PORT_MAX = 65_535
 
 TEXT = Text()
 TEXTS = Array(TEXT)
@@ -62,7 +62,7 @@ WHOLE = Whole()
 MILLISECONDS = Whole(minimum=0, maximum=MILLISECONDS_MAX)
 SECONDS = Number(minimum=0, maximum=SECONDS_MAX)
 LIFETIME = Number(above=0, maximum=SECONDS_MAX)
-PORT = Whole(minimum=0, maximum=_PORT_MAX)
+PORT = Whole(minimum=0, maximum=PORT_MAX)
 CLIENT_AUTH = Text(allowed=CLIENT_AUTH_METHODS)
 LOCATIONS = Array(Text(allowed=CREDENTIAL_LOCATIONS))
 

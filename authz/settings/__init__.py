@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DECLARED",
-    "STDIN",
     "Address",
     "ConnectTo",
     "LogDecisions",
@@ -65,7 +64,6 @@ LogFormat = Literal["auto", "json", "text"]
 LogDecisions = Literal["none", "denied", "all"]
 TransportName = Literal["auto", "native", "grpcio"]
 
-STDIN = "-"  # among configuration files
 WORKERS_MAX = 256
 WAIT_SECONDS_MAX = 3600
 CONNECTION_AGE_SECONDS_MAX = 1_000_000
