@@ -1,9 +1,9 @@
 """A YAML or JSON text as nodes that know where they stand.
 
-The only home of yaml.  The tree is built straight from the parser's events:
-PyYAML's own constructors drop places, and keep the last of two equal keys
-without a word.  A scalar has no type until a field asks for one, because decK's
-reader takes ``no`` for false and ``0200`` for 128 wherever it stands.
+The tree is built from the parser's events, because PyYAML's own composer has no
+bounds: on depth, on what aliases multiply, and on cycles.  A scalar has no type until
+a field asks for one, because decK's reader takes ``no`` for false and ``0200`` for 128
+wherever they stand.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _DECK_INTEGER = re.compile(
 )
 _BASES = {"x": 16, "b": 2, "o": 8, "z": 8, "d": 10}
 _STANDARD_TAG = re.compile(r"tag:yaml\.org,2002:(?:null|bool|int|float|str|seq|map)")
-# Neither is quoted: it may be a secret that lacks its quotes.
+# The messages repeat neither tag nor alias: it may be a secret that lacks its quotes.
 _TAG = "a YAML tag is refused here; a text that begins with ! needs quotes"
 _ALIAS = "an alias of no anchor above; a text that begins with * needs quotes"
 _STRING_TAG = "tag:yaml.org,2002:str"
@@ -65,7 +65,7 @@ class Node:
 
     @property
     def position(self) -> SourcePosition:
-        """Where the value begins.  Made when asked for: most places are never told."""
+        """Where the value begins.  Made when it is asked for: most are never needed."""
         return SourcePosition(self._file, self._line, self._column)
 
     @property
@@ -75,7 +75,7 @@ class Node:
 
     @property
     def is_null(self) -> bool:
-        """Whether the file says null, or nothing, where a value could stand."""
+        """Whether null, or nothing, stands where a value could stand."""
         return False
 
 
@@ -88,11 +88,11 @@ class Pasted(Enum):
 
 
 class Scalar(Node):
-    """Text, and whether it stood there plainly.
+    """Text, and whether it stood there without quotes (``plain``).
 
-    Only plain text can be null, a boolean or a number.  ``variables`` are those
-    that filled it: such a text takes the type that is asked for, and no message
-    quotes it.  ``text`` is None when a variable was missing, which has been said.
+    Only plain text can be null, a boolean or a number.  ``variables``: the names of
+    those that filled it; such a text takes the type that is asked for, and no message
+    quotes it.  ``text`` is None when a variable was missing, which has been reported.
     """
 
     __slots__ = ("pasted", "plain", "text", "variables")
@@ -127,7 +127,7 @@ class Scalar(Node):
 
     @property
     def boolean(self) -> bool | None:
-        """The text as a boolean, YAML 1.1's words among them; None if it is none."""
+        """The text as a boolean, also in YAML 1.1's words; None if it is none."""
         if not self.plain:
             return None
         if self.text in _TRUE or self.text in _YES:
@@ -166,18 +166,18 @@ class Scalar(Node):
         return Scalar(at, text, plain=False, variables=(*self.variables, variable))
 
     def unresolved(self) -> Unresolved:
-        """Return the same scalar as a reference that nobody follows."""
+        """Return the same scalar as a reference that is not resolved."""
         return Unresolved((self._file, self._line, self._column), self.text, plain=False)
 
 
 class Unresolved(Scalar):
-    """A ``{vault://…}`` reference in what takes no effect: set, but to nothing known."""
+    """A ``{vault://…}`` reference in a field that takes no effect: set, to an unknown value."""
 
     __slots__ = ()
 
 
 class ListNode(Node):
-    """A list of nodes; ``variables`` gave it, if it is the ``[a, b]`` of one's value."""
+    """A list of nodes; ``variables``: the one whose value ``[a, b]`` it is, if it is one's."""
 
     __slots__ = ("items", "variables")
 
@@ -273,7 +273,7 @@ class MappingNode(Node):
 
 
 class _UnusableError(Exception):
-    """The document breaks a bound or its syntax; there is no tree to go on with."""
+    """The document breaks a bound or YAML's syntax, so there is no tree."""
 
     def __init__(self, position: SourcePosition, message: str) -> None:
         super().__init__(message)
@@ -281,7 +281,7 @@ class _UnusableError(Exception):
 
 
 def parse(data: bytes, file: str, environ: Mapping[str, str], problems: Problems) -> Node | None:
-    """Read one document; None if there is none, or if it cannot be read, which is reported."""
+    """Read one document; None if there is none, or if it cannot be read: that is reported."""
     try:
         text = _decode(data, file)
         templates = environment.extract(text, file, environ, problems)
@@ -294,7 +294,7 @@ def parse(data: bytes, file: str, environ: Mapping[str, str], problems: Problems
 # --- Values of variables --------------------------------------------------------------
 
 
-# What stands around a value without quotes, by whether that is a list, and in brackets.
+# What to put around a value without quotes: by whether it stands in a list, and in brackets.
 _FRAMES = {
     (True, True): "[{}]",
     (True, False): "- {}",
@@ -306,10 +306,10 @@ _FRAMES = {
 def _as_pasted(
     event: yaml.ScalarEvent, filled: environment.Filled, *, in_list: bool, in_flow: bool
 ) -> Pasted:
-    """Tell what decK reads where ``filled`` stands: it pastes values in before it parses.
+    """Tell what decK reads in the place of ``filled``: it pastes values before it parses.
 
-    A literal block (``|``) takes every value as it is, ``indent`` being there for
-    the lines after its first; a folded one (``>``) joins them.
+    A literal block (``|``) takes every value as it is (``indent`` sees to the lines
+    after the first); a folded block (``>``) joins the lines.
     """
     if event.style == "|" or filled.text is None:
         return Pasted.SAME
@@ -330,9 +330,9 @@ def _as_pasted(
 def _pasted_items(
     event: yaml.ScalarEvent, filled: environment.Filled, *, in_flow: bool
 ) -> list[str] | None:
-    """Return the texts of a value ``[a, "b"]`` that is all that stands there, without quotes.
+    """Return the texts of a value ``[a, "b"]`` that stands alone and without quotes.
 
-    None if it is anything else, or in brackets itself: decK reads a list in a list there.
+    None if it is anything else, or stands in brackets: there decK reads a list in a list.
     """
     if event.style or in_flow or not filled.whole or filled.text is None:
         return None
@@ -347,8 +347,8 @@ def _values_in(text: str) -> list[Any] | None:
     """Return the values of the list or the mapping ``text``.
 
     They are texts, lists of values, and of mappings tuples of their values.
-    None if it is no YAML, is nested too deep to be a file's, or says more than its
-    texts do (``&a``, ``*a``, ``!a``).
+    None if it is no YAML, is nested deeper than a file may be, or holds an anchor, an
+    alias or a tag (``&a``, ``*a``, ``!a``).
     """
     lists: list[list[Any]] = [[]]
     try:
@@ -382,7 +382,7 @@ def _decode(data: bytes, file: str) -> str:
     if len(data) > FILE_BYTES_MAX:
         raise _UnusableError(SourcePosition(file, 1, 1), f"is larger than {FILE_BYTES_MAX} bytes")
     try:
-        # Editors on Windows begin a file with a byte order mark; it says nothing.
+        # Editors on Windows begin a file with a byte order mark, which means nothing.
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = data[: error.start]
@@ -407,18 +407,18 @@ class _Composer:
         self._templates = templates
         self._file = file
         self._problems = problems
-        # None comes only after the stream's end, which nobody reads past.
+        # get_event returns None only after the stream's end, and nothing here reads past it.
         self._next = cast("Callable[[], yaml.Event]", yaml.CSafeLoader(templates.text).get_event)
         self._anchors: dict[str, Node | None] = {}
         self._open: list[tuple[bool, bool]] = []
-        """Of each open collection, whether it is a list, and whether it is in brackets."""
+        """For each open collection: whether it is a list, and whether it is in brackets."""
 
     def compose(self) -> Node | None:
-        """Return the document; None if there is none, or nothing in it."""
+        """Return the document; None if there is none, or if it is empty."""
         try:
             return self._document()
         except yaml.MarkedYAMLError as error:
-            if self._templates.is_broken:  # a line of its own, as ${{ if … }}: said already
+            if self._templates.is_broken:  # as ${{ if … }} on its own line: reported already
                 return None
             mark = error.problem_mark or error.context_mark
             position = (

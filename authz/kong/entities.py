@@ -1,4 +1,4 @@
-"""Kong's services, routes and consumers: what may stand in them, and the values made of it."""
+"""Kong's services, routes and consumers: their fields, and the values made of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = uuid.UUID("6f1c2a0e-3f0b-5e55-9d0c-8a2b6f6a7d11")
 """Of the ids that the file does not give: version 5 UUIDs of ``kind:name``, or of
-``kind:content`` for what has no name either.  Never changed: upstreams may keep
+``kind:content`` where there is no name either.  Never changed: upstreams may keep
 X-Consumer-ID, and an Envoy that is already running names routes by their ids."""
 
 _RETRIES_MAX = 32_767
@@ -162,18 +162,18 @@ def derived_id(kind: str, name: str) -> str:
 
 
 class GeneratedNames:
-    """Names, out of what they say, for the entities of one file that have no name.
+    """Names for the entities of one file that have none, made from their content.
 
-    Never out of where they stand: an Envoy that was configured yesterday would
-    name another route today because one was inserted above.  Entities that say
-    the same are counted, and of routes that match the same the first one wins.
+    Never from their place in the file: an Envoy that was configured yesterday would
+    then name another route today, because one was inserted above.  Entities of equal
+    content are counted; of routes that match the same the first one wins.
     """
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
     def name(self, *content: object) -> str:
-        """Return the name; no person can give one like it, for brackets are in it."""
+        """Return the name.  It holds brackets, so no file can give an equal one."""
         text = json.dumps(content)
         self._counts[text] += 1
         return f"{text}#{self._counts[text]}"
@@ -288,7 +288,7 @@ _REDIRECTS = frozenset({301, 302, 307, 308, 426})
 
 
 def _conditions(values: dict[str, Any], protocols: tuple[str, ...]) -> Iterator[object]:
-    """Yield what decides which requests a route takes, whatever the order that it is written in."""
+    """Yield what decides which requests a route takes, in an order that is not the file's."""
     yield sorted(protocols)
     for field in ("hosts", "paths", "methods", "snis"):
         yield sorted(values.get(field) or ())
@@ -322,7 +322,7 @@ def _check_route(
 
 
 def _complaints(values: dict[str, Any], named: set[str]) -> list[tuple[str, str]]:
-    """Return what Kong's rules between a route's fields say, by field."""
+    """Return what Kong's rules between a route's fields refuse, by field."""
     found = []
     of_streams = named <= STREAMS
     if named <= GRPC:
@@ -354,7 +354,7 @@ def _header_complaints(headers: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _check_conditions(mapping: MappingNode, named: set[str], problems: Problems) -> None:
-    """Refuse a route that asks for nothing, as Kong does: it would take every request."""
+    """Refuse a route without conditions, as Kong does: it would take every request."""
     if named <= STREAMS:
         fields = ["sources", "destinations", "snis"]
     else:
@@ -371,7 +371,7 @@ def _check_conditions(mapping: MappingNode, named: set[str], problems: Problems)
 
 
 def read_consumer(mapping: MappingNode, problems: Problems) -> Consumer | None:
-    """Read a consumer; None if nothing tells who it is, which has been reported."""
+    """Read a consumer; None if it has neither name nor custom_id, which has been reported."""
     values = read_fields(mapping, CONSUMER, problems)
     username, custom_id = values.get("username"), values.get("custom_id")
     if username is None and custom_id is None:

@@ -1,9 +1,9 @@
 """Values from outside the file: ``${{ env "DECK_X" }}`` and ``{vault://env/x}``.
 
-decK runs its templates over the raw text, before YAML.  Here they are found in
-the raw text too, since ``["${{ env "X" }}"]`` is no YAML, but only placeholders
-of the same length go through the parser: the value is filled into the parsed
-scalar.  So a value can never become YAML, and lines and columns stay the file's.
+decK runs its templates over the raw text, before YAML.  Here, too, they are found in
+the raw text, because ``["${{ env "X" }}"]`` is no YAML.  Placeholders of the same length
+replace them, and the values are filled into the parsed scalars.  So a value can never
+become YAML, and lines and columns are those of the file.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ VALUES_CHARS_MAX = 32 * 1024 * 1024
 """Of all values that one file takes in, each counted at every use."""
 
 # A placeholder is OPEN, the template's number, and PADs up to the template's
-# length.  Both are private-use characters: plain YAML, and in nobody's text.
+# length.  Both are private-use characters: YAML takes them plainly, and no text has them.
 _OPEN, _PAD = "\ue000", "\ue001"
 _PLACEHOLDER = re.compile(f"{_OPEN}([0-9]+){_PAD}+")
 _RESERVED = re.compile(f"[{_OPEN}{_PAD}]")
 
-# One that does not close takes the rest of its line, so that nobody looks for its end again.
+# A template that does not close takes the rest of its line: its end is looked for once.
 _TEMPLATE = re.compile(r"\$\{\{(?P<action>.*?)(?P<end>\}\}|$)")
 _ACTION = re.compile(
     r"""\s* env \s+ (?: "(?P<quoted>[^"\\]*)" | `(?P<raw>[^`]*)` ) \s*
@@ -59,9 +59,9 @@ REFERENCE_START = "{vault://"
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A scalar's text with its values in; ``text`` is None if one is not to be had.
+    """A scalar's text with its values filled in; ``text`` is None if a value is missing.
 
-    ``whole``: a single template is all that stood there.
+    ``whole``: the scalar was a single template and nothing else.
     """
 
     text: str | None
@@ -71,7 +71,7 @@ class Filled:
 
 
 class Templates:
-    """One text whose templates have given way to placeholders."""
+    """One text in which placeholders stand for the templates."""
 
     def __init__(self, text: str, values: list[tuple[str, str | None]]) -> None:
         self.text = text
@@ -93,20 +93,20 @@ class Templates:
 
     @property
     def is_broken(self) -> bool:
-        """Whether there is a template that is not understood, which has been reported."""
+        """Whether a template was not understood; it has been reported."""
         return any(not name for name, _ in self._values)
 
     def foreign_hint(self, line: int) -> str:
-        """Return what to do about a ``{{`` on this line, which is a template of another tool."""
-        # YAML notices some of them only a line later.
+        """Return what to do about a ``{{`` on this line: a template of another tool."""
+        # The YAML parser notices some of them only a line later.
         lines = self.text.split("\n")[max(0, line - 2) : line]
         return f"; {_FOREIGN}" if any("{{" in text for text in lines) else ""
 
 
 def extract(text: str, file: str, environ: Mapping[str, str], problems: Problems) -> Templates:
-    """Take the templates out of ``text``, reporting those that cannot be filled in.
+    """Replace the templates in ``text`` by placeholders; report those without a value.
 
-    Lines that are comments keep theirs, as in decK.
+    Templates in comment lines stay, as in decK.
     """
     for number, column in _find(_RESERVED, text):
         problems.error(
@@ -176,7 +176,7 @@ def _evaluate(
 
 
 def _is_text(value: str) -> bool:
-    """Tell whether a value can be written down: bytes that are no UTF-8 come in as surrogates."""
+    """Tell whether a value is text: Python gives bytes that are no UTF-8 as surrogates."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -192,8 +192,8 @@ def _pipe(pipe: str, value: str) -> str | None:
         return repr(number) if math.isfinite(number) else None
     if pipe == "toBool":
         return "true" if value in _TRUE else "false" if value in _FALSE else None
-    # indent: decK needs it to paste several lines into a block scalar, whose
-    # indentation YAML takes away again.  Filled into the scalar, nothing is left to do.
+    # indent: decK pastes several lines into a block scalar, whose indentation YAML takes
+    # away again.  Here the value is filled into the scalar, so there is nothing to do.
     return value
 
 
@@ -201,14 +201,14 @@ def _pipe(pipe: str, value: str) -> str | None:
 
 
 ENVIRONMENT_VAULT = "env"
-"""The kind of vault that can be read here, and the name of the one that needs no entry."""
+"""The kind of vault that can be read here; a vault of this name needs no entry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vault:
-    """An entry of ``vaults``: its kind, and what its variables' names begin with.
+    """An entry of ``vaults``: its kind, and the prefix of its variables' names.
 
-    ``not_done``: settings that would make another value of a variable's.
+    ``not_done``: settings that would change the value of a variable.
     """
 
     kind: str
@@ -217,7 +217,7 @@ class Vault:
 
 
 class Vaults:
-    """The vaults that a file's references name, each by its prefix."""
+    """The vaults that references can name, by prefix."""
 
     def __init__(
         self, environ: Mapping[str, str], declared: Mapping[str, Vault] | None = None
@@ -228,9 +228,9 @@ class Vaults:
     def value(self, reference: str) -> tuple[str, str]:
         """Return the variable behind ``{vault://prefix/name[/key]}``, and the value.
 
-        As in Kong's environment vault: ``my-secret`` is ``MY_SECRET``, behind the
+        As in Kong's environment vault: ``my-secret`` is ``MY_SECRET``, after the
         vault's own ``config.prefix``; with a key, the variable holds a JSON object.
-        Raise ``LookupError`` with what is wrong; the text never holds a value.
+        LookupError: there is no such value; the message says why and quotes no value.
         """
         match = _REFERENCE.fullmatch(reference)
         if match is None:

@@ -1,8 +1,8 @@
-r"""Texts that a regular expression matches: what a request must look like to meet it.
+r"""Examples of texts that a regular expression matches.
 
-Made from RE2's syntax (https://github.com/google/re2/wiki/Syntax) by a small parser, and
-each proven by the expression itself, so a construct that is not understood costs an
-example and never makes a wrong one.  Assertions (``^``, ``$``, ``\b``) are left to the proof.
+A small parser of RE2's syntax (https://github.com/google/re2/wiki/Syntax) makes them, and
+the expression itself proves each.  So a construct that the parser does not understand costs
+an example, and never makes a wrong one.  Assertions (``^``, ``$``, ``\b``) are only proven.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 EXAMPLES_MAX = 4
 _TRIES_MAX = 64
 EXAMPLE_CHARS_MAX = 4096
-"""A longer one would be no request that a server takes."""
+"""Servers take no longer path or header."""
 _DEPTH_MAX = 200
 
-# What stands for "something": nobody's name, so that a narrower route does not take it by chance.
+# What a repetition is filled with: unlikely words, which no narrower route takes by chance.
 _WORDS = ("authz-witness", "authzwitness", "9041726", "AUTHZWITNESS")
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 _BEYOND_ASCII = "".join(map(chr, (*range(0xA1, 0x590), *range(0x3041, 0x3100), 0x4E00, 0xAC00)))
@@ -31,9 +31,9 @@ _DIGITS_FIRST = f"90{_POOL}"
 
 
 def examples(pattern: str, fits: Callable[[str], bool]) -> tuple[str, ...]:
-    """Return up to ``EXAMPLES_MAX`` texts of ``pattern`` that ``fits`` proves, if any is found.
+    """Return up to ``EXAMPLES_MAX`` texts of ``pattern`` that ``fits`` proves.
 
-    Those with something in every repetition come first, then the barest.
+    Those in which every repetition is filled come first, then the shortest.
     """
     try:
         tree = _Parser(pattern).parse()
@@ -45,7 +45,7 @@ def examples(pattern: str, fits: Callable[[str], bool]) -> tuple[str, ...]:
 
 
 def _texts(tree: _Node) -> Iterator[str]:
-    """Yield a text for each way to choose: what fills a repetition, and among alternatives."""
+    """Yield a text for each choice: of an alternative, and of what fills a repetition."""
     for branch in range(8):
         for bare in (False, True):
             for pool in (_POOL, _DIGITS_FIRST):
@@ -69,7 +69,7 @@ class _Choice:
 class _Node(ABC):
     @abstractmethod
     def text(self, choice: _Choice) -> str | None:
-        """Return a text; ``None``: there is none, by this choice."""
+        """Return a text; ``None``: this choice leads to none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class _Literal(_Node):
 
 @dataclass(frozen=True, slots=True)
 class _Class(_Node):
-    """One character of a set; ``own`` are some that the expression names itself."""
+    """One character of a set; ``own``: some that the expression names."""
 
     holds: Callable[[str], bool]
     own: str = ""
@@ -134,7 +134,7 @@ class _Repeated(_Node):
         once = self.part.text(choice)
         if once is None:
             return "" if not self.least else None
-        # Nested repetitions multiply: what is too long is not even made.
+        # Nested repetitions multiply, so a text that is too long is not made.
         return once * times if len(once) * times <= EXAMPLE_CHARS_MAX else None
 
 
@@ -186,7 +186,7 @@ def _not(holds: Callable[[str], bool]) -> Callable[[str], bool]:
 
 
 def _unicode_class(name: str) -> Callable[[str], bool]:
-    """Return a class by its general category or its script, as far as names of characters tell."""
+    """Return a class by its general category, or by its script as character names tell it."""
     if len(name) <= len("Lu"):
         return lambda char: unicodedata.category(char).startswith(name)
     start = name.upper()
@@ -261,7 +261,7 @@ class _Parser:
 
     def _repeated(self, node: _Node) -> _Node:
         while (bounds := self._bounds()) is not None:
-            self._take_if("?")  # as few as possible: the texts are the same
+            self._take_if("?")  # a lazy repetition matches the same texts
             node = _Repeated(node, *bounds)
         return node
 

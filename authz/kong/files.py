@@ -30,9 +30,9 @@ STDIN = "-"
 
 LOOK_PAUSE_SECONDS = 0.25
 LOOKS_MAX = 21
-"""So many have 5 s of pauses between them."""
+"""There are 5 s of pauses between so many looks."""
 DIRECTORY_ENTRIES_MAX = 10_000
-"""Of all directories together: a link to ``/`` would else be followed to its end."""
+"""Of all directories together.  Without a bound a link to ``/`` would be followed to its end."""
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 # What kubelet's atomic writer keeps beside the links that it shows: every file again.
@@ -40,25 +40,25 @@ _CONFIG_MAPS_OWN = re.compile(r"\.\.(?:data|data_tmp|[0-9]{4}_[0-9._]+)")
 # kong.yaml~, kong.yaml.bak, .kong.yaml.swp, #kong.yaml#, .kong.yaml.x7Ga2c of rsync
 _LIKE_CONFIGURATION = re.compile(r"\.(?:ya?ml|json)", re.IGNORECASE)
 _EDITORS_LOCK = ".#"
-"""Emacs's link to nobody's file: it says who is editing."""
+"""A link that Emacs makes and that leads to no file: it names who is editing."""
 _UNREAD_NAMED = 5
 
 States = dict[str, tuple[object, ...]]
-"""By path, all that would differ had it been written to, replaced or linked elsewhere."""
+"""By path, what differs once a file is written to, replaced or linked elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The name and the bytes of each configuration file, and what there is to say about them."""
+    """The name and the bytes of each configuration file, and the errors and notices about them."""
 
     files: tuple[tuple[str, bytes], ...] = ()
     errors: tuple[Diagnostic, ...] = ()
-    """With one of these the files are not all there is: nothing may be made of them."""
+    """With one of these ``files`` is incomplete, and no configuration may be made of it."""
     notices: tuple[Diagnostic, ...] = ()
 
 
 def read_stdin() -> bytes:
-    """Read standard input, as far as a configuration may be long, and a byte to know by."""
+    """Read standard input, at most one byte more than a configuration may have."""
     return sys.stdin.buffer.read(FILE_BYTES_MAX + 1)
 
 
@@ -94,7 +94,7 @@ class Reading:
         return Sources(errors=tuple(_moving(before, now.states)))
 
     def _whole_stream(self, path: str) -> bytes | OSError:
-        """Read to the end, once: there is nothing to look at a second time."""
+        """Read to the end, once: a stream cannot be read a second time."""
         if path not in self._streams:
             if path == STDIN:
                 self._streams[path] = self._stdin()
@@ -109,8 +109,8 @@ class Reading:
 def is_rereadable(paths: Iterable[str]) -> bool:
     """Tell whether paths can be read again: files and directories, not standard input or pipes.
 
-    A pipe's writer is gone by then, and to open it would wait for another one.
-    What does not exist can be asked for again, and is then reported as such.
+    The writer of a pipe is gone by then, and opening the pipe would wait for another one.
+    A path that does not exist can be looked at again: it is then reported as missing.
     """
     return not any(path == STDIN or _is_stream(Path(path)) for path in paths)
 
@@ -128,7 +128,7 @@ def _is_stream(path: Path) -> bool:
 
 @dataclass(slots=True)
 class _Look:
-    """Everything that was there at one time, and in which state."""
+    """The files that were there at one time, each with its state."""
 
     states: States = field(default_factory=dict)
     _files: list[tuple[str, bytes]] = field(default_factory=list)
@@ -145,7 +145,7 @@ class _Look:
             self._files.append(("<stdin>" if path == STDIN else path, data))
 
     def take(self, path: Path) -> None:
-        """Take a file, or a directory with all that is below."""
+        """Take a file, or a directory with everything below it."""
         try:
             is_directory = stat.S_ISDIR(path.stat().st_mode)
         except OSError as error:
@@ -213,7 +213,7 @@ class _Look:
             self._error(path, "is no file: a directory is read again at every reload")
 
     def _passed_over(self, path: Path) -> str:
-        """Note what is not read but may become what is: an upload under another name."""
+        """Note a file that is not read but may be renamed to one that is, as an upload is."""
         try:
             status = path.lstat()
         except OSError as error:
@@ -244,16 +244,16 @@ class _Look:
         self._error(path, f"cannot be read: {error.strerror}{_link(path)}")
 
     def _error(self, path: Path, message: str) -> None:
-        # A state of its own: what is missing for a moment, while an editor puts a new file
-        # in the place of the old one, is there at the next look.
+        # An error is a state too: a file may be missing for a moment, while an editor puts a
+        # new one in its place, and is there again at the next look.
         self.states[str(path)] = (message,)
         self._problems.error(_position(path), "file", message)
 
 
 def _first_bytes(path: Path) -> tuple[bytes, os.stat_result]:
-    """Return the content, and its file's state afterwards: of the same file, also if renamed."""
+    """Return the content and the state of the file afterwards, even if it was renamed."""
     with path.open("rb") as stream:
-        # One byte more than allowed is enough to know.
+        # One byte more than is allowed tells that the file is too large.
         data = stream.read(FILE_BYTES_MAX + 1)
         return data, os.fstat(stream.fileno())
 
@@ -261,12 +261,12 @@ def _first_bytes(path: Path) -> tuple[bytes, os.stat_result]:
 def _link(path: Path) -> str:
     try:
         return f", a link to {path.readlink()}"
-    except OSError:  # it is none, or may not be seen
+    except OSError:  # it is no link, or may not be read
         return ""
 
 
 def _moving(before: States, now: States) -> Iterable[Diagnostic]:
-    """Name what was not the same at two looks."""
+    """Name the paths that differ between two looks."""
     message = (
         f"does not keep still: it changed again within {LOOK_PAUSE_SECONDS:g} s, at every one of "
         f"{LOOKS_MAX} looks; wait until it is written, or write another file and rename it"

@@ -80,10 +80,10 @@ def unguarded(routes: Iterable[Route], plugins: PluginScopes) -> list[Route]:
 
 
 def require_plugins(gateway: Gateway) -> None:
-    """Refuse routes without authentication whose openness the file does not state.
+    """Refuse routes without authentication that the file does not state to be open.
 
-    A route states it by its tag, or by an openid-connect entry of its own or of its service
-    that is there with ``enabled: false``; one for everything says nothing of any route.
+    A route is stated to be open by its tag, or by an openid-connect entry of its own or of its
+    service that is there with ``enabled: false``; one for everything states nothing of a route.
     Raises ``ConfigurationError`` with each of them.
     """
     problems = Problems()
@@ -123,7 +123,7 @@ def openings(before: Gateway, after: Gateway, may_open: Collection[str] = ()) ->
     found: dict[str, Opening] = {}
     for opening in comparison.openings():
         found.setdefault(opening.answering.id, opening)
-    # A service that Envoy names is open by its routes, which say more.
+    # A service that Envoy names is open by its routes, and these are reported.
     by_routes = {
         id_of(o.answering.service) for o in found.values() if isinstance(o.answering, Route)
     }
@@ -155,7 +155,7 @@ class _Comparison:
         self._after = after
         self._may_open = may_open
         self._off = _disabled(after)
-        self._router_after = Router(after)  # first: it may refuse the configuration
+        self._router_after = Router(after)
         plugins = PluginScopes(after.plugins, after.terminations)
         self._open = unguarded(after.routes, plugins)
         self._suspects = [route for route in self._open if not self._is_stated(route)]
@@ -204,10 +204,10 @@ class _Comparison:
         yield from self._shown(router, Request(context_extensions={"route": display_name(route)}))
 
     def _fallen(self, router: Router, requests: Iterable[Request]) -> Iterator[Opening]:
-        """Yield openings by the rest of a combination, which a route may let go of by itself.
+        """Yield openings by the other requests of a combination: its bare path, an alternative.
 
-        Such as its bare path, or an alternative.  A new narrower route may take that; an
-        open one that was there before must not get it by a guarded one's change.
+        A new narrower route may take these.  An open route that was there before must not get
+        them because a guarded one has changed.
         """
         for request in requests if self._may_fall_to else ():
             for opening in self._shown(router, request):
@@ -256,10 +256,9 @@ class _Comparison:
         return entity.id in self._may_open or entity.name in self._may_open
 
     def _is_as_before(self, route: Route) -> bool:
-        """Tell whether a route for which there is no witness surely keeps its requests.
+        """Tell whether a route without a witness surely keeps its requests.
 
-        So it does if it asks for the same and is guarded still, and no route is open that
-        was not.
+        It does if it asks for the same, is still guarded, and no route is open that was not.
         """
         return self._all_were_open and self._guarded.get(route.id) == _conditions(route)
 
@@ -324,11 +323,11 @@ def _conditions(route: Route) -> tuple[object, ...]:
 
 
 def _request_line(request: Request) -> str:
-    """Return what a person can send, without a port or query that is not there."""
+    """Return the request as a person can send it."""
     names = request.context_extensions
     if names and not request.path:
         return ", ".join(f"what Envoy names {kind} {name}" for kind, name in names.items())
-    # Names only: a value that a route asks for may be what its callers keep to themselves.
+    # Names only: the value that a route asks for may be a secret of its callers.
     lines = f", with the route's {', '.join(request.headers)}" if request.headers else ""
     named = "".join(f", named {kind} {name} by Envoy" for kind, name in names.items())
     sni = f", server name {request.server_name}" if request.scheme == "https" else ""

@@ -6,7 +6,7 @@ resolved and ``//`` becomes ``/``.  So ``/a%2fb`` is compared as ``/a%2Fb``, nev
 as ``/a/b``, and ``/x/%2e%2e/y`` as ``/y``.
 
 An Envoy that routes by itself does some of this, or none, before it looks for a
-route.  ``readings`` are the paths that it may have looked at.
+route.  ``readings`` returns the paths that it may have looked for.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ODD_PATH_CHARS_MAX: Final = 1024
-"""Of a path that can be read in more than one way: each of them is looked at."""
+"""Of a path that can be read in several ways, each of which is looked for."""
 
-# RFC 3986 section 2.2: decoding one of these would change what the URI means
-# ("%" itself likewise, or decoding twice would differ from decoding once).
+# RFC 3986 section 2.2: decoding one of these would change what the URI means.  So would
+# decoding "%": decoding twice would then differ from decoding once.
 _RESERVED: Final = frozenset(b"!*'();:@&=+$,/?%#[]")
 # RFC 3986 section 2.3.
 _UNRESERVED: Final = frozenset(
@@ -36,9 +36,8 @@ _UNRESERVED: Final = frozenset(
 def normalise(path: str) -> str:
     """Return a path without its query in Kong's normal form.
 
-    A path that does not start with ``/`` (``*``, the empty one) stays as it is but
-    for its triplets.  Decoded bytes that are no UTF-8 become lone surrogates, which
-    no rule names.
+    Of a path that does not start with ``/`` (``*``, the empty one) only the triplets are
+    decoded.  Decoded bytes that are no UTF-8 become lone surrogates, which no route has.
     """
     path = _decoded(path, _NORMAL)
     if path.startswith("/") and ("//" in path or "/." in path):
@@ -90,7 +89,7 @@ def _without_dot_segments(path: str, *, merge: bool) -> str:
 
 
 def normal_prefix(text: str) -> str:
-    """Return what a route's plain path has to be spelled like, to be met by any request.
+    """Return the spelling of a route's plain path that requests are compared with.
 
     A ``?`` or ``#`` in it is meant as a character: requests have it encoded.
     """
@@ -98,7 +97,7 @@ def normal_prefix(text: str) -> str:
 
 
 def normal_triplets(text: str) -> str:
-    """Return what stands in a normal path for triplets such as ``%2f`` or ``%C3%A9``."""
+    """Return the spelling in a normal path of triplets such as ``%2f`` or ``%C3%A9``."""
     return _decoded(text, _NORMAL)
 
 

@@ -24,7 +24,7 @@ class PluginRole(Enum):
     """Authenticates, authorises, turns away by address or client, or runs any code."""
     READ_PAST = "does not decide who gets in"
     UNKNOWN = "unknown"
-    """Somebody's own: it may be the one that keeps callers out."""
+    """No plugin of Kong's: it may be the one that keeps callers out."""
 
 
 _DECIDES = frozenset(

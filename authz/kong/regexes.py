@@ -1,7 +1,6 @@
-"""The regular expressions of routes: RE2's, and what in one no request can meet.
+"""The regular expressions of routes: RE2's, and what in one no request can match.
 
-Text in, answers out; the text of an expression is never repeated but to say what to
-write in its place.
+No message repeats the text of an expression, except to say what to write in its place.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import re2
 from authz.kong.paths import abnormal, normal_triplets
 
 PATTERN_BYTES_MAX = 256 * 1024
-"""Of one compiled regular expression, and of what RE2 remembers while it matches."""
+"""Of one compiled regular expression, and of RE2's memory while it matches."""
 _PREFIX_BYTES_MAX = 64
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -59,12 +58,9 @@ class Pattern:
         return size
 
     def prefix(self) -> str:
-        """Return characters that every match starts with, to index the pattern by.
-
-        May be shorter than it could be, never longer.
-        """
+        """Return the characters that every match starts with, or the first of them."""
         if _EDGE.search(self._regex.pattern):
-            return ""  # RE2 takes what is next to the edge of a word for the whole match
+            return ""  # at the edge of a word, RE2's range does not hold for the whole match
         try:
             # Every match lies between these two, so it starts as both of them do.
             low, high = self._regex.possiblematchrange(_PREFIX_BYTES_MAX)
@@ -75,13 +71,13 @@ class Pattern:
 
 
 def _encodable(text: str) -> str:
-    """Return ``text`` with U+FFFD for each byte that was no UTF-8: one character of no name."""
+    """Return ``text`` with U+FFFD for each byte that was no UTF-8."""
     return _SURROGATE.sub("\ufffd", text)
 
 
-# --- What no request can meet -------------------------------------------------------
+# --- What no request can match ------------------------------------------------------
 
-# What a regular expression is made of, as far as it matters here: quoted text, escapes,
+# The pieces of a regular expression, as far as they matter here: quoted text, escapes,
 # classes, openings of groups, quantifiers, and triplets in a row.
 _PIECE = re.compile(
     r"""\\Q.*?(?:\\E|\Z) | \\[pPx]\{[^}]*\} | \\.
@@ -97,11 +93,11 @@ _IGNORES_CASE = re.compile(r"\(\?[a-zA-Z]*i")
 
 
 def unmet(text: str) -> str | None:
-    r"""Say what in a regular expression no normal path can meet.
+    r"""Say what in a regular expression no normal path can match; ``None``: nothing.
 
-    Only what shows in the text: a triplet that a normal path does not have, an
-    empty segment, and outside of groups a query and what stands beyond an anchor
-    (``/a(\?.*)?$`` is met without its group).
+    Found is what shows in the text: a triplet that a normal path does not have, an
+    empty segment, and outside of groups a query and anything beyond an anchor
+    (``/a(\?.*)?$`` matches without its group).
     """
     pieces = _PIECE.findall(text)
     ignores_case = _IGNORES_CASE.search(text) is not None
@@ -123,7 +119,7 @@ def unmet(text: str) -> str | None:
 
 
 def _beyond(before: str, piece: str, *, one_line: bool) -> str | None:
-    """Say what in a piece that has to be there lies beyond the path."""
+    """Say why a piece that must match lies beyond the path; ``None``: it does not."""
     if piece in {r"\?", "[?]"}:
         return "asks for a query, which is not looked at: write %3F for an encoded ?"
     if piece in {"#", r"\#", "[#]"}:
@@ -136,7 +132,7 @@ def _beyond(before: str, piece: str, *, one_line: bool) -> str | None:
 
 
 def _normal_piece(piece: str, after: str, *, ignores_case: bool) -> str:
-    """Return what a normal path has in the place of triplets; what it may have stays."""
+    """Return the spelling of triplets in a normal path; those that it may have stay."""
     is_repeated = after.startswith(_QUANTIFIERS)
     sure = piece[:-3] if is_repeated else piece  # a quantifier takes the last digit
     if ignores_case:

@@ -36,9 +36,9 @@ _ROUTES_NAMED = 5
 
 
 def parse(sources: Sources, environ: Mapping[str, str]) -> Gateway:
-    """Check what was read: equal sources and variables make equal gateways, in any process.
+    """Make a gateway of what was read: an equal one, in any process, for equal arguments.
 
-    Raise ``ConfigurationError`` with all problems, those of the reading first.
+    ConfigurationError: there are problems; it holds all of them.
     """
     problems = Problems(sources.errors, sources.notices)
     if not sources.files and not sources.errors:

@@ -1,8 +1,8 @@
-"""Requests that stand for a route: what to ask two configurations to see whether they differ.
+"""Requests that stand for a route, with which two configurations are compared.
 
-Pure: from a route to requests.  Where the route asks for something, the witness has it; where
-it asks for nothing (no hosts, the rest of a path, any method), the witness has what no other
-route is likely to ask for, so that it stands for the many requests that only this route takes.
+Pure: from a route to requests.  A witness has what the route asks for.  Where the route asks
+for nothing (no hosts, the rest of a path, any method), it has what no other route is likely
+to ask for, so that it stands for the many requests that only this route takes.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ _SCHEMES = {
     "http": "http", "grpc": "http", "ws": "http",
     "https": "https", "grpcs": "https", "wss": "https",
 }  # fmt: skip
-# A method, where the route asks for none, and the headers by which a protocol is told.
+# The method, where the route asks for none, and the headers that mark a protocol.
 _HTTP: tuple[str, dict[str, str]] = (NOBODYS_METHOD, {})
 _GRPC = ("POST", {"content-type": "application/grpc"})
 _WEBSOCKET = ("GET", {"upgrade": "websocket"})  # RFC 6455 section 4.1
 _MARKS = {"grpc": _GRPC, "grpcs": _GRPC, "ws": _WEBSOCKET, "wss": _WEBSOCKET}
-# What stands literally in a request's path besides letters and digits: RFC 3986 section 3.3.
+# Characters that stand in a request's path as they are: RFC 3986 section 3.3.
 _LITERAL = "/%:@!$&'()*+,;=~-._[]"
 
 
 def anyone() -> Request:
-    """Return the request that stands for all that are nothing in particular."""
+    """Return the request that stands for every request, where no route asks for anything."""
     return Request(method="GET", scheme="http", host=NOBODYS_HOST, path=_BELOW)
 
 
 def witnesses(route: Route, combinations_max: int) -> Iterator[tuple[Request, ...]]:
     """Yield the requests for each combination of what a route asks for.
 
-    That is one of its protocols, hosts, paths, methods, server names, and values of each
-    header.  Any of the requests of one combination may stand for it, the first ones rather:
-    the last ones are what remains if other routes take the first.  None at all: a regular
-    expression has no example that could be found.
+    A combination is one of its protocols, hosts, paths, methods, server names, and values of
+    each header.  Any request of a combination may stand for it, the first ones best: the last
+    ones are for the case that other routes take the first.  An empty combination: no example
+    of a regular expression was found.
 
-    Of more than ``combinations_max`` combinations some are left out: each single value is in
+    Of more than ``combinations_max`` combinations some are left out.  Each single value is in
     one that stays, and the others that stay are spread evenly.
     """
     protocols = [protocol for protocol in route.protocols if protocol in _SCHEMES]
@@ -88,7 +88,7 @@ def witnesses(route: Route, combinations_max: int) -> Iterator[tuple[Request, ..
 
 
 def _named(host: str) -> str:
-    """Return a host, with a port if there is one, that a pattern of Kong's is for."""
+    """Return a host that one of Kong's takes, with its port if there is one."""
     return host.replace("*", NOBODYS_LABEL)
 
 
@@ -112,7 +112,7 @@ def _spelled(path: str) -> str:
 
 
 def _header_value(value: str) -> str | None:
-    """Return a value that one of a route's is for; ``None`` if none is found."""
+    """Return a value of a header that fits one of a route's; ``None`` if none is found."""
     if not value.startswith("~*"):
         return value
     pattern = Pattern(value[2:], ignore_case=True)
@@ -127,27 +127,27 @@ def _header_value(value: str) -> str | None:
 
 
 def _spread(sizes: list[int], most: int) -> Iterator[tuple[int, ...]]:
-    """Yield a place in each dimension, for all combinations or those that ``witnesses`` keeps."""
+    """Yield an index into each dimension, for each combination that ``witnesses`` keeps."""
     total = math.prod(sizes)
     if total <= most:
         yield from product(*map(range, sizes))
         return
-    # Each value once, all dimensions in step.
+    # Each value once: all dimensions in step.
     for number in range(max(sizes)):
         yield tuple(number % size for size in sizes)
-    # A step without a common factor visits every combination before it comes to one again, and
-    # one near the golden section leaves no part of them for last.
+    # A step that has no factor in common with the total visits every combination before it
+    # repeats one.  A step near the golden section spreads the first ones evenly.
     step = round(total * (math.sqrt(5) - 1) / 2)
     while math.gcd(step, total) > 1:
         step += 1
     for number in range(1, most - max(sizes) + 1):
-        yield _places(number * step % total, sizes)
+        yield _indices(number * step % total, sizes)
 
 
-def _places(number: int, sizes: list[int]) -> tuple[int, ...]:
-    """Read a number as one place in each dimension."""
-    places = []
+def _indices(number: int, sizes: list[int]) -> tuple[int, ...]:
+    """Return the index into each dimension that a combination's number stands for."""
+    indices = []
     for size in sizes:
-        number, place = divmod(number, size)
-        places.append(place)
-    return tuple(places)
+        number, index = divmod(number, size)
+        indices.append(index)
+    return tuple(indices)

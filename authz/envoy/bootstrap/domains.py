@@ -42,10 +42,10 @@ def domains(hosts_by_rank: Sequence[tuple[str, ...]]) -> dict[str, list[tuple[in
 
 
 def _authority(hosts: tuple[str, ...], domain: str) -> str | None:
-    """Return the regex that a host of ``domain`` must match besides; ``None``: none can.
+    """Return the regex that a host of ``domain`` must match besides; ``None``: no host can.
 
-    Envoy has tried equal domains, longer ``*.x`` and, for ``x.*``, every
-    ``*.x`` before this domain.
+    Envoy tries equal domains, longer ``*.x`` and, for ``x.*``, every ``*.x`` before this
+    domain.
     """
     if not hosts or any(_covers(host.lower(), domain) for host in hosts):
         return ""
@@ -56,7 +56,7 @@ def _authority(hosts: tuple[str, ...], domain: str) -> str | None:
 
 
 def _covers(host: str, domain: str) -> bool:
-    """Tell whether a route's host takes every host of a domain."""
+    """Tell whether a host of a route takes every host of a domain."""
     if host.startswith("*"):
         return domain.endswith(host[1:]) and (host == "*" or not domain.endswith("*"))
     if host.endswith("*"):

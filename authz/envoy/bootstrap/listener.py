@@ -100,7 +100,7 @@ def _manager(virtual_hosts: list[envoy_route.VirtualHost]) -> hcm.HttpConnection
 
 
 def _ext_authz() -> ext_authz.ExtAuthz:
-    """Return the filter; what is absent is Envoy's default: fail closed, keep the route."""
+    """Return the filter.  Envoy's defaults are fit: it fails closed and keeps the route."""
     return ext_authz.ExtAuthz(
         grpc_service=core.GrpcService(
             envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=AUTHZ_CLUSTER),
@@ -111,8 +111,8 @@ def _ext_authz() -> ext_authz.ExtAuthz:
         # The default, 403, would blame the caller when authz is away.
         status_on_error=envoy_type.HttpStatus(code=envoy_type.StatusCode.ServiceUnavailable),
         validate_mutations=True,
-        # A second look at the routes, after authz has changed headers, could
-        # find a route that authz was not asked about.
+        # If Envoy looked for the route again, after authz has changed headers, it could
+        # find one that authz was not asked about.
         clear_route_cache=False,
         include_peer_certificate=True,
         # Neither allowed_headers nor disallowed_headers: authz looks for names that an
@@ -123,7 +123,7 @@ def _ext_authz() -> ext_authz.ExtAuthz:
 def _without_request_trailers() -> header_mutation.HeaderMutation:
     """Return the filter that drops every trailer of a request.
 
-    ext_authz is asked before they come, and an upstream may take them for headers (RFC
+    authz is asked before trailers come, and an upstream may take them for headers (RFC
     9110 section 6.5.1).  gRPC's callers send none, and Kong hands none on.
     """
     every = mutation_rules.HeaderMutationRemoveOnMatch(

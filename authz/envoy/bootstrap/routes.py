@@ -67,7 +67,7 @@ def _rules(gateway: Gateway, router: Router, options: BootstrapOptions) -> tuple
 
 
 def _routes(rule: Rule, authority: str, router: Router) -> Iterator[envoy_route.Route]:
-    """Yield what Envoy needs to do as one rule of Kong's says."""
+    """Yield Envoy's routes for one rule of Kong's."""
     route = rule.route
     headers = []
     if route.methods:
@@ -82,7 +82,7 @@ def _routes(rule: Rule, authority: str, router: Router) -> Iterator[envoy_route.
                 continue
             grpc = replace(match, grpc=envoy_route.RouteMatchGrpcRouteMatchOptions())
             yield _forward(route, path, grpc, rewrite, router)
-            # Kong does not look for a second best when the protocol is wrong.
+            # Kong looks for no other route when the protocol is wrong.
             yield _answer(match, 415, "Non-gRPC request matched gRPC route")
 
 
@@ -94,10 +94,10 @@ def _header(name: str, regex: str) -> envoy_route.HeaderMatcher:
 def _rewrites(
     route: Route, path: str
 ) -> Iterator[tuple[envoy_route.RouteMatch, matcher.RegexMatchAndSubstitute | None]]:
-    """Yield how the paths under a plain path are matched and what the upstream sees of them.
+    """Yield the matches for the paths under a plain path, each with what the upstream sees.
 
     Kong's ``path_handling: v0``: the service's path, then the request's path
-    without the matched part if ``strip_path``, one slash between them.
+    without the matched part if ``strip_path``, with one slash between them.
     Envoy's prefix_rewrite would send ``//get`` for ``/get``.
     """
     service_path = (route.service.path if route.service else None) or "/"
