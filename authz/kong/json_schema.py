@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from authz.kong import content, entities, plugin_entries, plugins
+from authz.kong import content, entities, plugin_entries, plugins, termination
 from authz.parameters import PARAMETERS
 from authz.parameters.declaration import Parameter, Status
 from authz.parameters.kinds import (
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 
+# What the plugins that are done may say.
+_CONFIGS: Mapping[str, Mapping[str, Field]] = {
+    plugins.OPENID_CONNECT: PARAMETERS,
+    plugins.REQUEST_TERMINATION: termination.FIELDS,
+}
 _TEMPLATE: Schema = {"$ref": "#/$defs/template"}
 _SECTIONS = {
     "services": "service",
@@ -67,7 +72,10 @@ def json_schema() -> Schema:
             "consumer": _mapping(entities.CONSUMER, plugins="plugin"),
             "consumer_group": _mapping(entities.CONSUMER_GROUP, plugins="plugin"),
             "plugin": _plugin(),
-            plugins.OPENID_CONNECT: {**_mapping(PARAMETERS), "type": ["object", "null"]},
+            **{
+                name: {**_mapping(fields), "type": ["object", "null"]}
+                for name, fields in _CONFIGS.items()
+            },
             **{kind.of.__name__: _mapping(kind.fields) for kind in _objects(_every_field())},
         },
     }
@@ -79,7 +87,7 @@ def _every_field() -> list[Field]:
         entities.ROUTE,
         entities.CONSUMER,
         plugin_entries.FIELDS,
-        PARAMETERS,
+        *_CONFIGS.values(),
     )
     return [field for table in tables for field in table.values()]
 
@@ -98,13 +106,17 @@ def _list_of(entity: str) -> Schema:
 
 
 def _plugin() -> Schema:
-    # Not among alternatives: an editor then names the line in it that is wrong.
-    config = {"$ref": f"#/$defs/{plugins.OPENID_CONNECT}"}
     return {
         **_mapping(plugin_entries.FIELDS),
         "required": ["name"],
-        "if": {"properties": {"name": {"const": plugins.OPENID_CONNECT}}},
-        "then": {"properties": {"config": config}},
+        "allOf": [
+            {
+                "if": {"properties": {"name": {"const": name}}},
+                # Not among alternatives: an editor then names the line in it that is wrong.
+                "then": {"properties": {"config": {"$ref": f"#/$defs/{name}"}}},
+            }
+            for name in _CONFIGS
+        ],
     }
 
 

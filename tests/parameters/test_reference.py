@@ -114,6 +114,16 @@ def test_the_config_of_other_plugins_is_theirs() -> None:
     assert is_valid({"_format_version": "3.0", "plugins": [plugin]}, SCHEMA, SCHEMA)
 
 
+def test_C_08_the_config_of_request_termination_is_known_too() -> None:
+    def valid(**config: Any) -> bool:
+        plugin = {"name": "request-termination", "config": config}
+        return is_valid({"_format_version": "3.0", "plugins": [plugin]}, SCHEMA, SCHEMA)
+
+    assert valid(status_code=410, message="gone")
+    assert not valid(status_code=99)
+    assert not valid(mesage="gone")
+
+
 def test_every_reference_leads_somewhere() -> None:
     wanted = {part.split('"')[0] for part in json.dumps(SCHEMA).split('"$ref": "#/$defs/')[1:]}
     assert wanted <= SCHEMA["$defs"].keys()

@@ -15,9 +15,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
 }
 _KNOWN = {
-    "$defs", "$ref", "$schema", "additionalProperties", "anyOf", "const", "default", "description",
-    "enum", "exclusiveMinimum", "if", "items", "maximum", "minItems", "minimum", "pattern",
-    "properties", "required", "then", "title", "type",
+    "$defs", "$ref", "$schema", "additionalProperties", "allOf", "anyOf", "const", "default",
+    "description", "enum", "exclusiveMinimum", "if", "items", "maximum", "minItems", "minimum",
+    "pattern", "properties", "required", "then", "title", "type",
 }  # fmt: skip
 
 
@@ -34,6 +34,7 @@ def is_valid(value: Any, schema: Any, root: Any) -> bool:
             "enum" not in schema or value in schema["enum"],
             "const" not in schema or value == schema["const"],
             "anyOf" not in schema or any(is_valid(value, one, root) for one in schema["anyOf"]),
+            all(is_valid(value, one, root) for one in schema.get("allOf", ())),
             "if" not in schema
             or not is_valid(value, schema["if"], root)
             or is_valid(value, schema["then"], root),
