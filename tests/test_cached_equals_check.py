@@ -28,7 +28,7 @@ from authz.credentials import QUERY_BYTES_MAX
 from authz.envoy.check import POOL
 from authz.fast_path import NAME_CHARS_MAX
 from authz.header_names import IDENTITY, TOKENS, spellings
-from authz.model import Gateway, Plugin, Route, Service, SourcePosition
+from authz.model import Gateway, Plugin, Route, Service, SourcePosition, Termination
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -61,6 +61,7 @@ PLUGINS: Mapping[str, Mapping[str, Any]] = {
     "preflight": {"run_on_preflight": False},
     "kept": {"hide_credentials": False, "upstream_access_token_header": "x-token"},
     "strict": {"scopes_required": ("missing",)},
+    "shut": {},
 }
 
 
@@ -93,6 +94,7 @@ def routed(issuer: str) -> Gateway:
             for line, each in enumerate(plugins, start=2)
         ),
         consumers=(KONG_CONSUMER,),
+        terminations=(Termination(POSITION, route=routes["shut"]),),
     )
 
 
@@ -327,6 +329,7 @@ def test_where_the_policy_is_certain_the_second_answer_comes_from_memory(
         pytest.param("preflight", {"method": "OPTIONS"}, id="a preflight that is not asked"),
         pytest.param("body", {}, id="a policy that reads bodies"),
         pytest.param("strict", {}, id="a refusal"),
+        pytest.param("shut", {}, id="C_08 a route that request-termination shuts"),
         pytest.param("open", {}, id="a route without a plugin"),
         pytest.param("off", {}, id="a route of a disabled service"),
     ],
