@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 QUOTED_CHARS_MAX = 100
 
 NO_PLUGIN = "no openid-connect plugin applies here: whoever comes is let through"
+TERMINATED = "request-termination answers in the place of the upstream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +139,14 @@ def _met(match: Match) -> Iterator[Step]:
         yield Step("route", f"{_name(route.name)}: {_why_route(route)}", route.position)
     if service is not None:
         yield Step("service", _name(service.name), service.position)
-    if plugin is None:
+    if plugin is None and match.termination is None:
         yield Step("plugin", NO_PLUGIN)
-    else:
+    elif plugin is not None:
         of = [kind for kind in ("route", "service") if getattr(plugin, kind) is not None]
         scope = f"of the {' and the '.join(of)}" if of else "global"
         yield Step("plugin", f"{_name(plugin.instance_name)}: {scope}", plugin.position)
+    if match.termination is not None:
+        yield Step("termination", TERMINATED, match.termination.position)
 
 
 def _why_route(route: Route) -> str:

@@ -43,7 +43,7 @@ def check(output: str, **given: Unpack[asked.Asked]) -> None:
 
 def _lines(outcome: Outcome) -> Iterator[str]:
     """Say how a decision ended, without any secret or token."""
-    from authz.explanation import NO_PLUGIN, verdict
+    from authz.explanation import NO_PLUGIN, TERMINATED, verdict
 
     yield verdict(outcome)
     trace = outcome.trace
@@ -55,7 +55,9 @@ def _lines(outcome: Outcome) -> Iterator[str]:
             yield _placed("service", match.service.name, match.service.position)
         if match.plugin is not None:
             yield _placed("plugin", match.plugin.instance_name, match.plugin.position)
-        else:
+        if match.termination is not None:
+            yield f"{TERMINATED} ({match.termination.position})"
+        elif match.plugin is None:
             yield NO_PLUGIN
     if consumer is not None:
         yield _placed("consumer", consumer.username or consumer.custom_id, consumer.position)

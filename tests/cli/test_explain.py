@@ -176,6 +176,17 @@ def test_C11_an_open_route_is_said_to_be_open(asking: Asking) -> None:
     assert [step["step"] for step in told["steps"]] == ["route", "plugin", "header", "answer"]
 
 
+def test_C_08_a_route_that_is_shut_is_not_said_to_be_open(asking: Asking) -> None:
+    asking.write(OPEN.replace("}]", ", plugins: [{name: request-termination}]}]"))
+    checked = CliRunner().invoke(main, ("check", "-c", str(asking.file), ROUTE)).stdout
+    code, told = asking.json("explain")
+
+    assert checked.startswith("deny 503: request_terminated: request-termination at ")
+    assert "let through" not in checked
+    assert (code, told["reason"]) == (3, "request_terminated")
+    assert [step["step"] for step in told["steps"]] == ["route", "termination", "answer"]
+
+
 def test_check_tells_machines_how_it_ended_and_where_in_the_file(asking: Asking) -> None:
     code, allowed = asking.json("check", *GOOD)
 
