@@ -91,11 +91,11 @@ class ClientSecretBasic:
         del endpoint
         secret = self.secret.reveal()
         pair = f"{quote_plus(self.client_id)}:{quote_plus(secret)}"
-        header = "Basic " + base64.b64encode(pair.encode()).decode()
+        encoded = base64.b64encode(pair.encode()).decode()
         return replace(
             request,
-            headers={**request.headers, "authorization": header},
-            secrets=(*request.secrets, secret),
+            headers={**request.headers, "authorization": f"Basic {encoded}"},
+            secrets=(*request.secrets, secret, encoded),
             hint="" if pair == f"{self.client_id}:{secret}" else HINT_ENCODED,
         )
 

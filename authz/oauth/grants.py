@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlencode
+from urllib.parse import unquote, unquote_plus, urlencode
 
 from authz import strict_json
 from authz.errors import Forbidden, IdpOutage, Reason, Unauthenticated, Unavailable
@@ -137,11 +137,17 @@ def _log_fields(error: str | None, description: object, asked: FormRequest) -> d
     fields = {
         name: json.dumps(text)[1:-1][:ERROR_DESCRIPTION_CHARS_MAX]
         for name, text in said.items()
-        if isinstance(text, str) and text and not any(secret in text for secret in asked.secrets)
+        if isinstance(text, str) and text and not _quotes(text, asked)
     }
     if error in _ABOUT_THE_CLIENT and asked.hint:
         fields["hint"] = asked.hint
     return fields
+
+
+def _quotes(text: str, asked: FormRequest) -> bool:
+    """Whether a text has one of the secrets that were sent, plain or as the form spells it."""
+    read = (text, unquote(text), unquote_plus(text))
+    return any(secret in one for one in read for secret in asked.secrets)
 
 
 def verdict(answer: ProviderAnswer, kind: str, *, is_caller: bool) -> Refusal:

@@ -262,3 +262,16 @@ async def test_a_pair_that_its_remembered_method_refuses_is_asked_about_in_kongs
 
     assert (await authz.basic(KONG_ID, KONG_SECRET)).allowed
     assert token_requests(idp)[-1] == "password"
+
+
+async def test_a_provider_that_quotes_the_form_back_tells_no_log_a_password(
+    idp: RunningIdp, ask: MakeAuthz, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = 'pass&word=100% / "ü"'
+    spelled = quote_plus(secret)
+    said = f"bad form: username={USER}&password={spelled}"
+    idp.token_answers.append(says({"error": "invalid_grant", "error_description": said}, 400))
+    authz = ask()
+    assert verdict(await authz.basic(USER, secret)) == "401 secret_rejected"
+
+    assert spelled not in logged(caplog.records)
