@@ -131,6 +131,7 @@ class Shared:
 
     def _provider(self, wanted: ProviderKey) -> Provider:
         if wanted not in self._providers:
+            same = [one for one in self._providers.values() if one.config == wanted[0]]
             self._providers[wanted] = Provider(
                 *wanted,
                 self._door(wanted),
@@ -138,6 +139,8 @@ class Shared:
                 signatures=self._signatures,
                 telemetry=self.telemetry,
             )
+            for other in same[-1:]:
+                self._providers[wanted].take_over(other)
         return self._providers[wanted]
 
     def _door(self, wanted: ProviderKey) -> Door:

@@ -275,3 +275,18 @@ async def test_a_failure_that_many_are_told_keeps_nothing_of_them(
 
     assert provider._failure is not None
     assert len(list(traceback.walk_tb(provider._failure.__traceback__))) < 20
+
+
+async def test_A1_a_reload_that_changes_the_timeout_during_an_outage_hurts_no_known_caller(
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock
+) -> None:
+    idp.now = clock.now
+    authz = make_authz(clock=clock)
+    token = idp.issue()
+    assert (await authz.basic()).allowed
+    assert (await authz.bearer(token)).allowed
+    idp.stop()
+    authz.reload(gateway(idp, timeout=2_000))
+
+    assert (await authz.basic()).allowed
+    assert (await authz.bearer(token)).allowed

@@ -83,6 +83,11 @@ class KeySource:
         is_new, self._cause = cause != self._cause, cause
         return is_new
 
+    def take_over(self, other: KeySource) -> None:
+        """Hold what another source of the same URL holds, for as long; it is due at once."""
+        self._keys, self.fetched_at = other._keys, other.fetched_at
+        self.expires_at = other.expires_at
+
     def replace(self, keys: KeySet, cache_control: str) -> bool:
         """Take a new set as a whole; return whether a key of the old one has gone."""
         lost = self._keys is not None and not self._keys.is_within(keys)

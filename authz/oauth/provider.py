@@ -108,6 +108,18 @@ class Provider:
         if config.using_pseudo_issuer:
             self._take(ProviderMetadata(discovery.issuer_url(config.issuer)))
 
+    def take_over(self, other: Provider) -> None:
+        """Hold what another one knows of the same provider, reached otherwise.
+
+        So a reload that changes how long to wait turns nobody away during an outage.
+        """
+        if other._metadata is not None:
+            self._take(other._metadata)
+        for source, its in zip(self._sources, other._sources, strict=True):
+            source.take_over(its)
+        if other.seen_keys.is_set():
+            self.seen_keys.set()
+
     def _accepted(self, names: Sequence[str]) -> Issuers:
         """Return the issuers of these names with their keys."""
         config = self.config
@@ -379,6 +391,7 @@ class Provider:
         """
         if self.seen_keys.is_set():
             self.renew_keys()
+            self._start_timer()
         elif self._warm_up is None:
             self._warm_up = asyncio.get_running_loop().create_task(self._until_keys_are_seen())
 
