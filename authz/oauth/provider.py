@@ -56,12 +56,15 @@ class ProviderStatus:
     detail: str
 
 
+class _UnknownKeySetError(Unavailable):
+    """The metadata do not say where the keys are, or say nothing that may be asked."""
+
+
 class Provider:
     """A provider's metadata and keys, fetched once for everybody and kept.
 
     ``version`` counts how often a key has gone, or discovery has named another issuer:
     what was verified before has to be looked into again.
-
 
     Raises :class:`~authz.oauth.issuers.UndecidedKeysError` if the configuration does not
     say whose keys are whose.
@@ -301,17 +304,30 @@ class Provider:
             await self._attempt(source, partial(self._fetch_keys, source, source.url or ""))
 
     async def _fetch_primary(self) -> None:
-        """Discover, then fetch the keys; what is there stays if either fails."""
-        await self._discover()
+        """Discover, then fetch the keys; what is there stays if either fails.
+
+        Where the keys are may be known without discovery: from the file, or from the last
+        time.  They are fetched then though it fails.
+        """
+        trouble: Retryable | None = None
+        try:
+            await self._discover()
+        except (Unavailable, Overloaded) as error:
+            if not self._knows_jwks_uri:
+                raise
+            trouble = error
         await self._fetch_keys(self._primary, self._jwks_uri())
+        if self._issuers is not None:  # else they are nobody's keys yet
+            self.seen_keys.set()
+        if trouble is not None:
+            self._primary.refresh_at = 0.0  # due until discovery answers, too
+            raise trouble
         self._failure = None
-        self.seen_keys.set()
 
     async def _attempt(self, source: KeySource, fetch: Callable[[], Awaitable[None]]) -> None:
-        """Fetch under the deadline; any failure is noted, so that the next call waits."""
+        """Fetch; any failure is noted, so that the next call waits."""
         try:
-            async with within(self._reach.timeout_s):
-                await fetch()
+            await fetch()
         except (Unavailable, Overloaded) as error:
             self._failed(source, error)
         # A fault of ours must not end the warm-up, nor go unheard in the background.
@@ -323,23 +339,25 @@ class Provider:
     def _failed(self, source: KeySource, error: Retryable) -> None:
         if source is self._primary:
             self._failure = error
-        if not source.failed(error.detail):
-            return  # it is said already, and tried every few seconds
-        _log.warning(
-            "the provider's metadata or keys could not be fetched",
-            extra={
-                "fields": {
-                    "issuer": self.config.issuer,
-                    "keys": source.url or "as discovered",
-                    "detail": error.detail,
-                }
-            },
-        )
+        is_new = source.failed(error.detail)
+        # How a call has failed is said by the door.
+        if is_new and isinstance(error, Overloaded | _UnknownKeySetError):
+            _log.warning(
+                "the provider's keys could not be asked for",
+                extra={
+                    "fields": {
+                        "issuer": self.config.issuer,
+                        "keys": source.url or "as discovered",
+                        "detail": error.detail,
+                    }
+                },
+            )
 
     async def _discover(self) -> None:
         if self.config.using_pseudo_issuer:
             return
-        found = await discovery.discover(self.door, self.config.issuer)
+        async with within(self._reach.timeout_s):
+            found = await discovery.discover(self.door, self.config.issuer)
         if self._metadata is None and found.issuer != discovery.issuer_url(self.config.issuer):
             _log.info(
                 "notice: tokens must carry the issuer that discovery names, not the configured URL",
@@ -356,23 +374,31 @@ class Provider:
             known = self._issuers = self._accepted((metadata.issuer,))
         return known
 
+    @property
+    def _knows_jwks_uri(self) -> bool:
+        return self.config.primary_jwks_uri is not None or self._metadata is not None
+
     def _jwks_uri(self) -> str:
         uri = self.config.primary_jwks_uri
-        if not uri and self._metadata is not None:
-            uri = self._metadata.url_of(endpoints.JWKS)
+        try:
+            if not uri and self._metadata is not None:
+                uri = self._metadata.url_of(endpoints.JWKS)
+        except Unavailable as error:
+            raise _UnknownKeySetError(error.reason, error.detail) from error
         if not uri:
-            raise Unavailable(Reason.IDP_ANSWER_INVALID, "discovery: no jwks_uri")
+            raise _UnknownKeySetError(Reason.IDP_ANSWER_INVALID, "discovery: no jwks_uri")
         return uri
 
     async def _fetch_keys(self, source: KeySource, url: str) -> None:
-        keys, cache_control = await self.door.ask(
-            endpoints.JWKS,
-            Request(url),
-            lambda response: (
-                jwks.parse(json_object(response)),
-                response.headers.get("cache-control", ""),
-            ),
-        )
+        async with within(self._reach.timeout_s):
+            keys, cache_control = await self.door.ask(
+                endpoints.JWKS,
+                Request(url),
+                lambda response: (
+                    jwks.parse(json_object(response)),
+                    response.headers.get("cache-control", ""),
+                ),
+            )
         self.version += source.replace(keys, cache_control)
         held = [one.keys for one in self._sources if one.keys]
         self._telemetry.keys_fetched(

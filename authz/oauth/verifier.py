@@ -27,7 +27,6 @@ class Verified:
     claims: Claims
     issuer: str
     expires_at: float
-    signed: SignedToken
 
 
 class TokenVerifier:
@@ -67,7 +66,7 @@ class TokenVerifier:
         )
         if from_exchange:
             self._provider.report_ahead(ahead_s)
-        return Verified(claims, signed.issuer.name, jwt.expiry(claims), signed)
+        return Verified(claims, signed.issuer.name, jwt.expiry(claims))
 
     async def _signed(self, text: str, *, from_exchange: bool) -> SignedToken:
         token = jwt.parse(text, strict_json.quoted if from_exchange else strict_json.kind)
@@ -89,11 +88,3 @@ class TokenVerifier:
         introspection.check(
             claims, self._rules, self._clock.now(), audience_asked=self._audience_asked
         )
-
-    def still_good(self, verified: Verified) -> bool:
-        """Whether a token that was verified before is: its key still counts, and its time.
-
-        Cheap: nothing is parsed and no signature is verified.
-        """
-        rest_s = verified.expires_at + self._rules.leeway_s - self._clock.now()
-        return rest_s > 0 and verified.signed.is_vouched_for

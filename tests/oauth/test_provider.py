@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.idp import RunningIdp, key
+from support.running import logged
 from support.scenes import at, landed, says, verdict
 from support.scripted import answer as sends
 from support.scripted import read_request
@@ -16,6 +17,7 @@ from support.tls import ca_file, server_context
 from authz.demo.idp import ABSENT
 from authz.oauth import jwt
 from authz.oauth.http import Response
+from authz.oauth.key_source import RETRY_SECONDS
 from authz.oauth.provider import Provider
 from authz.parameters.provider import ProviderParameters, ReachParameters
 from authz.telemetry import Telemetry
@@ -243,6 +245,70 @@ async def test_JK_16_a_missing_endpoint_stops_only_who_needs_it(
 
     assert verdict(await authz.bearer(idp.issue())) == bearer
     assert verdict(await authz.basic()) == basic
+
+
+async def test_metadata_without_keys_are_said_once(
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    idp.now, idp.metadata["jwks_uri"] = clock.now, ABSENT
+    authz = make_authz(clock=clock)
+    for _ in range(3):
+        assert verdict(await authz.bearer(idp.issue())) == "503 keys_unavailable"
+        clock.advance(RETRY_SECONDS)
+
+    said = [r for r in caplog.records if r.levelname == "WARNING"]
+    assert len(said) == 1
+    assert "no jwks_uri" in logged(said)
+
+
+NO_DISCOVERY = [
+    pytest.param(says(b"", 500, times=None), id="500"),
+    pytest.param(says(b"<html>", times=None), id="HTML"),
+    pytest.param(says(b"", 404, times=None), id="404"),
+]
+
+
+@pytest.mark.parametrize("failing", NO_DISCOVERY)
+async def test_keys_that_the_file_names_are_fetched_though_discovery_fails(
+    idp: RunningIdp, make_authz: MakeAuthz, failing: Any
+) -> None:
+    idp.discovery_answers.append(failing)
+    authz = make_authz(jwks_endpoint=idp.jwks_uri, issuers_allowed=(idp.issuer,))
+
+    assert (await authz.bearer(idp.issue())).allowed
+    assert authz.configuration.ready
+    [status] = authz.configuration.status()
+    assert "last call failed: discovery at" in status.detail
+
+
+async def test_keys_without_an_issuer_do_not_make_ready(
+    idp: RunningIdp, make_authz: MakeAuthz
+) -> None:
+    idp.discovery_answers.append(says(b"<html>", times=None))
+    authz = make_authz(jwks_endpoint=idp.jwks_uri)
+
+    assert verdict(await authz.bearer(idp.issue())) == "503 idp_answer_invalid"
+    assert not authz.configuration.ready
+
+
+@pytest.mark.parametrize("failing", NO_DISCOVERY)
+async def test_keys_are_renewed_where_they_were_though_discovery_fails(
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock, failing: Any
+) -> None:
+    idp.now = clock.now
+    authz = make_authz(clock=clock)
+    assert (await authz.bearer(idp.issue())).allowed
+    idp.discovery_answers.append(failing)
+    idp.rotate(retire=True)
+    clock.advance(HOUR)
+    await landed(authz)
+
+    assert (await authz.bearer(idp.issue())).allowed
+    # Discovery is tried again as after any failure.
+    before = idp.counters["discovery"]
+    clock.advance(RETRY_SECONDS)
+    await landed(authz)
+    assert idp.counters["discovery"] == before + 1
 
 
 async def test_configured_endpoints_stand_before_discovered_ones(

@@ -1,4 +1,4 @@
-"""A token is verified once; afterwards it is asked only whether that still counts."""
+"""A token is parsed and its signature verified once; what may have changed is looked at again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.scenes import landed
 
+from authz.errors import Reason, Unauthenticated
 from authz.oauth.verifier import TokenVerifier
 
 if TYPE_CHECKING:
@@ -33,30 +34,34 @@ def verifier_of(authz: RunningAuthz, clock: Clock) -> TokenVerifier:
     return TokenVerifier(authz.configuration.gateway.plugins[0].config, provider, clock=clock)
 
 
-async def test_a_verified_token_is_still_good_until_its_key_has_gone(
+async def test_a_verified_token_is_good_until_its_key_has_gone(
     idp: RunningIdp, authz: RunningAuthz, clock: Clock
 ) -> None:
-    verifier = verifier_of(authz, clock)
-    verified = await verifier.verify(idp.issue())
+    verifier, token = verifier_of(authz, clock), idp.issue()
+    verified = await verifier.verify(token)
     assert (verified.issuer, verified.expires_at) == (idp.issuer, clock.now() + 2 * DAY)
 
     idp.rotate()
     clock.advance(HOUR)
     await landed(authz)
-    assert verifier.still_good(verified)  # there is another key beside its own
+    assert await verifier.verify(token) == verified  # there is another key beside its own
     idp.rotate(retire=True)
     clock.advance(HOUR)
     await landed(authz)
-    assert not verifier.still_good(verified)
+    with pytest.raises(Unauthenticated) as caught:
+        await verifier.verify(token)
+    assert caught.value.reason is Reason.TOKEN_KEY_UNKNOWN
 
 
 async def test_a_verified_token_is_good_no_longer_than_itself(
     idp: RunningIdp, authz: RunningAuthz, clock: Clock
 ) -> None:
-    verifier = verifier_of(authz, clock)
-    verified = await verifier.verify(idp.issue(exp=clock.now() + 10))
+    verifier, token = verifier_of(authz, clock), idp.issue(exp=clock.now() + 10)
+    verified = await verifier.verify(token)
 
     clock.advance(9)
-    assert verifier.still_good(verified)
+    assert await verifier.verify(token) == verified
     clock.advance(1)
-    assert not verifier.still_good(verified)
+    with pytest.raises(Unauthenticated) as caught:
+        await verifier.verify(token)
+    assert caught.value.reason is Reason.TOKEN_EXPIRED
