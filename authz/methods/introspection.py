@@ -95,6 +95,8 @@ class Introspection(Method):
         answer about it may name no end, or a later one.
         """
         if not (self._verifies_jwt and jwt.is_signed(text)):
+            # An answer may say no more than that a token is active; so is an ID token.
+            jwt.check_kind(text)
             return math.inf, math.inf
         verified = await self._verifier.verify(text)
         return verified.expires_at + self._leeway_s, self._provider.expires_at

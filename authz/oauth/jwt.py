@@ -33,6 +33,8 @@ TIME_MAX: Final = 2**53
 AHEAD_SECONDS_MAX: Final = 60.0
 
 _JWS: Final = re.compile(rb"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
+# All that a signature is over, and the dot behind it.
+_SIGNED: Final = re.compile(rb"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.")
 _STANDARD_ALPHABET: Final = bytes.maketrans(b"-_", b"+/")
 # By the length of a segment modulo 4: the last characters that leave no loose bit (RFC 4648
 # section 3.5), and the padding that a decoder wants.  A length of 1 is no spelling at all.
@@ -121,6 +123,23 @@ def _what_else(token: str) -> str:
 def is_signed(token: str) -> bool:
     """Whether a text has the length and the segments of a signed token; nothing is decoded."""
     return len(token) <= TOKEN_BYTES_MAX and token.count(".") == _SIGNED_DOTS
+
+
+def check_kind(token: str) -> None:
+    """Refuse a JWT that says itself that it is no access token; no call to its issuer is needed.
+
+    Nobody has vouched for its words, so they refuse and never accept.  A text that is no
+    JWT says nothing of itself.  Raises :class:`~authz.errors.Unauthenticated`.
+    """
+    found = _SIGNED.match(token.encode("ascii", "replace"))
+    if found is None:
+        return
+    try:
+        header, claims = _json_object(found[1], "header"), _json_object(found[2], "claims")
+    except Unauthenticated:
+        return
+    token_kind.is_marked(header)
+    token_kind.check(without_empty(claims), marked=True, tell=strict_json.kind)
 
 
 def not_signed(token: str) -> Unauthenticated:

@@ -44,21 +44,25 @@ def is_marked(header: Mapping[str, Any], tell: Callable[[object], str] = strict_
 
 
 def check(
-    claims: Claims, *, marked: bool, from_exchange: bool = False, audience_asked: bool = False
+    claims: Claims,
+    *,
+    marked: bool,
+    from_exchange: bool = False,
+    audience_asked: bool = False,
+    tell: Callable[[object], str] = strict_json.quoted,
 ) -> None:
     """Check the claims that tell one kind of token from another.
 
     ``marked``: the header says access token.  ``from_exchange``: the provider has just
     given it to us as one.  ``audience_asked``: the plugin accepts only tokens that are
-    meant for its API.
+    meant for its API.  ``tell`` puts a value that was found into words: not more than
+    its kind, if nobody has vouched for it.
     """
     kind, use = _word(claims, "typ"), _said(claims, "token_use")
     if kind not in {None, _BEARER, _DPOP}:
-        raise _unsupported(
-            f"claim typ is {strict_json.quoted(claims['typ'])}, an access token's is Bearer"
-        )
+        raise _unsupported(f"claim typ is {tell(claims['typ'])}, an access token's is Bearer")
     if use is not None and use not in _TOKEN_USES:
-        raise _unsupported(f"token_use is {strict_json.quoted(use)}, an access token's is access")
+        raise _unsupported(f"token_use is {tell(use)}, an access token's is access")
     if claims.get("events") is not None:
         # RFC 8417: a security event, such as a logout.
         raise _unsupported("events, so a security event and not an access token")

@@ -384,6 +384,55 @@ async def test_TE_29_an_answer_is_held_to_the_rules_of_a_token(
     assert verdict(await authz.bearer(TOKEN)) == expected
 
 
+@pytest.mark.parametrize(
+    ("header", "claims"),
+    [
+        pytest.param({"typ": "logout+jwt"}, {}, id="header typ logout+jwt"),
+        pytest.param({"typ": "dpop+jwt"}, {}, id="header typ dpop+jwt"),
+        pytest.param({}, {"typ": "ID"}, id="typ ID"),
+        pytest.param({}, {"typ": "Refresh"}, id="typ Refresh"),
+        pytest.param({}, {"token_use": "id"}, id="token_use id"),
+        pytest.param({}, {"events": {}}, id="events"),
+    ],
+)
+@pytest.mark.parametrize("signature", [None, "c2ln", "=", "not*base64"])
+async def test_TE_29_a_jwt_that_says_it_is_of_another_kind_is_asked_nobody_about(
+    idp: RunningIdp, ask: MakeAuthz, header: dict[str, str], claims: dict[str, Any],
+    signature: str | None,
+) -> None:  # fmt: skip
+    idp.introspection_answers.append(says({"active": True, "client_id": KONG_ID}))
+    token = idp.issue(header=header, **claims)
+    if signature is not None:
+        token = f"{token.rpartition('.')[0]}.{signature}"
+    answer = await ask().bearer(token)
+
+    assert answer.status == 401
+    if signature != "not*base64":
+        assert answer.reason == "token_unsupported"
+    assert idp.counters["introspection"] == 0
+
+
+@pytest.mark.parametrize(
+    "token", ["a.b.c", "e30.e30.c2ln", "e30.W10.x", "WzFd.e30.x", "e.e.e", "..", "a.b", ".e30.x"]
+)
+async def test_TE_29_what_is_no_jwt_says_nothing_of_itself(
+    idp: RunningIdp, ask: MakeAuthz, token: str
+) -> None:
+    authz = ask()
+    assert verdict(await authz.bearer(token)) == "401 token_inactive"
+    idp.opaque[f"{token}.good"] = {"client_id": KONG_ID}
+    assert (await authz.bearer(f"{token}.good")).allowed
+
+
+async def test_TE_29_the_word_of_a_jwt_on_itself_lets_nobody_in(
+    idp: RunningIdp, ask: MakeAuthz
+) -> None:
+    token = idp.issue(header={"typ": "at+jwt"}, typ="Bearer", token_use="access")
+    idp.introspection_answers.append(says({"active": True, "client_id": KONG_ID, "typ": "ID"}))
+
+    assert verdict(await ask().bearer(token)) == "401 token_unsupported"
+
+
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("body", [b"", b'{"error":"invalid_client"}', b"<html>"])
 async def test_A5_a_refused_client_of_ours_is_503_and_one_warning(
