@@ -68,12 +68,15 @@ class Introspection(Method):
         text = credential.token.reveal()
         ends_at, vouched_until = await self._bounds_of_jwt(text)
         forwarded = self._forwarding.of(request)
+        token = self._digest(text)
         key = self._digest(text, *forwarded.key)
         kept = self._answers.get(key)
         self._telemetry.cache("introspected", "miss" if kept is None else "hit")
         if kept is None:
-            ask = partial(self._ask, key, credential.token, forwarded, self._sources.of(request))
-            kept = await self._answers.run(key, ask)
+            priority = Priority.KNOWN if self._answers.is_known(token) else Priority.STRANGER
+            asker = Asker(priority, self._sources.of(request))
+            ask = partial(self._ask, key, credential.token, forwarded, asker)
+            kept = await self._answers.run(key, token, ask)
         if kept.claims is None:
             raise self.unknown(credential)
         await self._verifier.check_introspected(kept.claims)
@@ -102,12 +105,11 @@ class Introspection(Method):
         return verified.expires_at + self._leeway_s, self._provider.expires_at
 
     async def _ask(
-        self, key: bytes, token: Secret, forwarded: Forwarded, source: str
+        self, key: bytes, token: Secret, forwarded: Forwarded, asker: Asker
     ) -> Introspected:
         """Ask, and keep the answer; this runs once for all who wait."""
-        priority = Priority.KNOWN if self._answers.is_known(key) else Priority.STRANGER
         async with within(self._timeout_s):
-            claims = await self._endpoint.ask(token, forwarded, Asker(priority, source))
+            claims = await self._endpoint.ask(token, forwarded, asker)
         now, kept_s = self._clock.now(), self._kept_s
         if claims is None:
             return self._answers.keep_inactive(key, lifetime_s=self._inactive_s)
@@ -115,7 +117,9 @@ class Introspection(Method):
         expires_at = jwt.expiry(claims) if "exp" in claims else now + kept_s
         kept_s = min(kept_s, expires_at - now)
         answer = Introspected(claims, expires_at, self._clock.monotonic() + kept_s)
-        self._answers.keep(key, answer, lifetime_s=kept_s if self._keeps else 0.0)
+        self._answers.keep(
+            key, self._digest(token.reveal()), answer, lifetime_s=kept_s if self._keeps else 0.0
+        )
         return answer
 
     def unknown(self, credential: BearerCredential) -> Refusal:

@@ -48,6 +48,9 @@ _INACTIVE: Final = Introspected(None)
 class IntrospectedTokens:
     """Answers by digest of the token and of everything else that they depend on.
 
+    ``token`` is the digest of the token alone: a token is known by that, or whoever has a
+    good one could push out all others by varying what goes with it.
+
     Tokens that are not active have a cache of their own: a flood of them pushes out no
     good one.  For the event loop only, but for ``len``.
     """
@@ -69,12 +72,12 @@ class IntrospectedTokens:
             timer=timer,
         )
 
-    def is_known(self, key: bytes) -> bool:
+    def is_known(self, token: bytes) -> bool:
         """Whether a token has been active, and not been found inactive since."""
-        return self._known.get(key) is not None
+        return self._known.get(token) is not None
 
     async def run(
-        self, key: bytes, call: Callable[[], Coroutine[Any, Any, Introspected]]
+        self, key: bytes, token: bytes, call: Callable[[], Coroutine[Any, Any, Introspected]]
     ) -> Introspected:
         """Return what ``call()`` returns, once for all who ask about one token.
 
@@ -82,7 +85,7 @@ class IntrospectedTokens:
         """
         if (
             len(self.calls) >= STRANGERS_MAX
-            and not self.is_known(key)
+            and not self.is_known(token)
             and not self.calls.is_under_way(key)
         ):
             raise Overloaded(
@@ -95,15 +98,15 @@ class IntrospectedTokens:
         """Return the answer that is kept, or ``None``."""
         return self._active.get(key) or self._inactive.get(key)
 
-    def keep(self, key: bytes, answer: Introspected, *, lifetime_s: float) -> None:
+    def keep(self, key: bytes, token: bytes, answer: Introspected, *, lifetime_s: float) -> None:
         """Keep what was said of a token that is active; for 0 s, only that it is known."""
-        self._known.put(key, value=True, lifetime_s=KNOWN_SECONDS_MAX, size_bytes=_DIGEST_BYTES)
+        self._known.put(token, value=True, lifetime_s=KNOWN_SECONDS_MAX, size_bytes=_DIGEST_BYTES)
         size_bytes = _DIGEST_BYTES + len(repr(answer.claims))
         self._active.put(key, answer, lifetime_s=lifetime_s, size_bytes=size_bytes)
 
     def keep_inactive(self, key: bytes, *, lifetime_s: float) -> Introspected:
         """Keep for a moment that a token is not active; return that answer."""
-        self._known.drop(key)
+        self._known.drop(key)  # where nothing went with it, the key is the token's own
         lifetime_s = min(lifetime_s, INACTIVE_SECONDS_MAX)
         self._inactive.put(key, _INACTIVE, lifetime_s=lifetime_s, size_bytes=_DIGEST_BYTES)
         return _INACTIVE

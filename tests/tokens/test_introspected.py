@@ -13,6 +13,7 @@ from authz.model import Claims
 from authz.tokens.introspected import (
     INACTIVE_ENTRIES_MAX,
     INACTIVE_SECONDS_MAX,
+    KNOWN_ENTRIES_MAX,
     KNOWN_SECONDS_MAX,
     STRANGERS_MAX,
     Introspected,
@@ -33,7 +34,7 @@ def tokens(clock: Clock, entries_max: int = 100) -> IntrospectedTokens:
 
 def test_an_answer_is_kept_for_its_life(clock: Clock) -> None:
     kept = tokens(clock)
-    kept.keep(b"key", ACTIVE, lifetime_s=60)
+    kept.keep(b"key", b"key", ACTIVE, lifetime_s=60)
 
     clock.advance(59)
     assert kept.get(b"key") is ACTIVE
@@ -45,7 +46,7 @@ def test_an_answer_is_kept_for_its_life(clock: Clock) -> None:
 def test_no_more_answers_are_kept_than_the_bound(clock: Clock) -> None:
     kept = tokens(clock, entries_max=10)
     for number in range(20):
-        kept.keep(b"%d" % number, ACTIVE, lifetime_s=60)
+        kept.keep(b"%d" % number, b"%d" % number, ACTIVE, lifetime_s=60)
 
     assert len(kept) == 10
     assert kept.get(b"19") is ACTIVE
@@ -66,7 +67,7 @@ def test_one_that_is_not_active_is_kept_for_a_moment_however_long_the_file_says(
 
 def test_a_flood_of_bad_tokens_pushes_out_no_good_one(clock: Clock) -> None:
     kept = tokens(clock, entries_max=2)
-    kept.keep(b"good", ACTIVE, lifetime_s=60)
+    kept.keep(b"good", b"good", ACTIVE, lifetime_s=60)
     for number in range(INACTIVE_ENTRIES_MAX + 1):
         kept.keep_inactive(b"%d" % number, lifetime_s=5)
 
@@ -77,7 +78,7 @@ def test_a_flood_of_bad_tokens_pushes_out_no_good_one(clock: Clock) -> None:
 def test_a_token_is_known_from_when_it_was_active_until_it_is_found_inactive(clock: Clock) -> None:
     kept = tokens(clock)
     assert not kept.is_known(b"key")
-    kept.keep(b"key", ACTIVE, lifetime_s=1)
+    kept.keep(b"key", b"key", ACTIVE, lifetime_s=1)
     clock.advance(KNOWN_SECONDS_MAX - 1)
     assert kept.is_known(b"key")
 
@@ -87,19 +88,33 @@ def test_a_token_is_known_from_when_it_was_active_until_it_is_found_inactive(clo
 
 async def test_G16_strangers_leave_room_for_tokens_that_are_known(clock: Clock) -> None:
     kept = tokens(clock)
-    kept.keep(b"known", ACTIVE, lifetime_s=0)
+    kept.keep(b"known", b"known", ACTIVE, lifetime_s=0)
     told = asyncio.Event()
 
     async def call() -> Introspected:
         await told.wait()
         return ACTIVE
 
-    waiting = [asyncio.create_task(kept.run(b"%d" % n, call)) for n in range(STRANGERS_MAX)]
+    waiting = [
+        asyncio.create_task(kept.run(b"%d" % n, b"%d" % n, call)) for n in range(STRANGERS_MAX)
+    ]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):
-        await kept.run(b"one more", call)
-    waiting += [asyncio.create_task(kept.run(key, call)) for key in (b"known", b"0")]
+        await kept.run(b"one more", b"one more", call)
+    waiting += [asyncio.create_task(kept.run(key, key, call)) for key in (b"known", b"0")]
     await asyncio.sleep(0)
     told.set()
 
     assert await asyncio.gather(*waiting) == [ACTIVE] * (STRANGERS_MAX + 2)
+
+
+def test_a_token_is_known_by_itself_whatever_goes_with_it(clock: Clock) -> None:
+    kept = tokens(clock)
+    for number in range(KNOWN_ENTRIES_MAX + 1):
+        kept.keep(b"with %d" % number, b"one", ACTIVE, lifetime_s=60)
+    kept.keep(b"other", b"other", ACTIVE, lifetime_s=60)
+    for number in range(KNOWN_ENTRIES_MAX + 1):
+        kept.keep(b"with %d" % number, b"one", ACTIVE, lifetime_s=60)
+
+    assert kept.is_known(b"one")
+    assert kept.is_known(b"other")
