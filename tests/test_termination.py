@@ -112,7 +112,7 @@ async def test_C_08_the_log_names_the_entry_that_shuts_the_route(
     authz = make_authz(file(idp))
     await authz.ask(path="/shut")
 
-    [fields] = [r.fields for r in caplog.records if r.getMessage() == "denied"]  # type: ignore[attr-defined]
+    [fields] = [r.fields for r in caplog.records if r.getMessage() == "denied"]  # type: ignore[attr-defined] # our lines have fields
     assert fields["detail"] == "request-termination at <stdin>:15:42"
     assert (fields["reason"], fields["status"]) == ("request_terminated", 410)
 
@@ -121,7 +121,7 @@ async def test_C_08_the_log_names_the_entry_that_shuts_the_route(
 
 
 def terminated(**terms: object) -> Terminated:
-    return Terminated(Termination(SourcePosition("kong.yaml", 1, 1), **terms))  # type: ignore[arg-type]
+    return Terminated(Termination(SourcePosition("kong.yaml", 1, 1), **terms))  # type: ignore[arg-type] # of several types
 
 
 @pytest.mark.parametrize(

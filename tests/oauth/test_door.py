@@ -268,7 +268,7 @@ async def test_C2_the_log_of_a_hanging_token_endpoint_says_what_hangs(
     [told] = [r for r in caplog.records if r.name == "authz.idp"]
     where = f"token endpoint at 127.0.0.1:{idp.port}"
     assert told.levelname == "WARNING"
-    assert told.fields["detail"] == f"{where}: no answer within 0.3 s"  # type: ignore[attr-defined]
+    assert told.fields["detail"] == f"{where}: no answer within 0.3 s"  # type: ignore[attr-defined] # our lines have fields
 
 
 # --- What others see of a call -----------------------------------------------------------------
@@ -299,11 +299,11 @@ async def test_A10_each_endpoint_is_asked_for_what_it_has(
 ) -> None:
     server = scripted([read_request, OK])
     async with door() as idp:
-        await idp.get(server.url, endpoint)  # type: ignore[arg-type]
+        await idp.get(server.url, endpoint)  # type: ignore[arg-type] # any row of endpoints
     media_types = {
         "jwks": b"accept: application/jwk-set+json, application/json\r\n",
     }
-    wanted = media_types.get(endpoint.name, b"accept: application/json\r\n")  # type: ignore[attr-defined]
+    wanted = media_types.get(endpoint.name, b"accept: application/json\r\n")  # type: ignore[attr-defined] # any row of endpoints
     assert wanted in server.received[0].lower()
 
 
@@ -408,7 +408,7 @@ async def test_C3_trouble_is_a_warning_once_per_cause_and_minute(
                 await idp.post(server.url)
     told = [record for record in caplog.records if record.name == "authz.idp"]
     assert [record.levelname for record in told] == ["WARNING"] * 2
-    assert "HTTP status 500" in told[0].fields["detail"]  # type: ignore[attr-defined]
+    assert "HTTP status 500" in told[0].fields["detail"]  # type: ignore[attr-defined] # our lines have fields
 
 
 async def test_the_door_is_full_for_strangers_while_others_hold_every_place(

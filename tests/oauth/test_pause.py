@@ -100,7 +100,7 @@ def test_A7_a_pause_has_a_least_and_a_greatest_length(
 
 def test_A7_the_lot_makes_a_pause_longer_and_never_shorter(clock: Clock) -> None:
     for lot in (0.0, 0.5, 1.0):
-        pause = Pause(clock, lambda drawn=lot: drawn)  # type: ignore[misc]
+        pause = Pause(clock, lambda drawn=lot: drawn)  # type: ignore[misc] # a default argument
         pause.begin(10)
         assert pause.left_s == pytest.approx(10 * (1 + JITTER_SHARE * lot))
 
