@@ -189,7 +189,7 @@ def _array(kind: Array[Any], node: Node, name: str, problems: Problems) -> tuple
     return tuple(values)
 
 
-def _object(kind: Object[Any], node: Node, name: str, problems: Problems) -> Any:  # noqa: ANN401
+def _object(kind: Object[Any], node: Node, name: str, problems: Problems) -> Any:  # noqa: ANN401 - what the kind makes
     """Return what the mapping's fields make."""
     mapping = as_mapping(node, name, problems)
     if mapping is None:
