@@ -9,12 +9,13 @@ from __future__ import annotations
 import selectors
 import socket
 import struct
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from bench.noop import METHOD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
@@ -44,15 +45,18 @@ def _text(value: bytes) -> bytes:
 _FIELDS = b"".join(b"\0" + _text(name) + _text(value) for name, value in REQUEST.items())
 
 
-class Connection:
-    """One connection that asks the same again and again, ``in_flight`` times at once."""
+def _framed(message: bytes) -> bytes:
+    return b"\0" + struct.pack(">I", len(message)) + message
 
-    def __init__(self, port: int, message: bytes, in_flight: int) -> None:
+
+class Connection:
+    """One connection that asks one message after another, ``in_flight`` of them at once."""
+
+    def __init__(self, port: int, messages: Iterator[bytes], in_flight: int) -> None:
         self.answered = 0
         self.socket = socket.create_connection(("127.0.0.1", port))
-        framed = b"\0" + struct.pack(">I", len(message)) + message
-        self._bytes = len(framed)
-        self._parts = [framed[at : at + FRAME] for at in range(0, len(framed), FRAME)]
+        self._messages = (_framed(message) for message in messages)
+        self._message = next(self._messages, None)
         self._window = WINDOW
         self._next = 1
         self._waiting = in_flight
@@ -71,14 +75,16 @@ class Connection:
 
     def _calls(self) -> bytes:
         calls = []
-        while self._waiting and self._window >= self._bytes:
+        while self._message and self._waiting and self._window >= len(self._message):
             calls.append(_frame(HEADERS, END_HEADERS, self._next, _FIELDS))
-            *first, last = self._parts
+            starts = range(0, len(self._message), FRAME)
+            *first, last = [self._message[at : at + FRAME] for at in starts]
             calls += [_frame(DATA, 0, self._next, part) for part in first]
             calls.append(_frame(DATA, END_STREAM, self._next, last))
-            self._window -= self._bytes
+            self._window -= len(self._message)
             self._waiting -= 1
             self._next += 2
+            self._message = next(self._messages, None)
         return b"".join(calls)
 
     def _replies(self) -> Iterator[bytes]:
@@ -109,9 +115,20 @@ class Connection:
 
 
 def ask(port: int, message: bytes, *, calls: int, connections: int, in_flight: int) -> None:
-    """Ask until there are so many answers."""
+    """Ask the same until there are so many answers."""
+    _ask(port, repeat(message), calls, connections, in_flight)
+
+
+def ask_each(port: int, messages: Sequence[bytes], *, connections: int) -> None:
+    """Ask each of these once, one at a time on each connection."""
+    _ask(port, iter(messages), len(messages), connections, 1)
+
+
+def _ask(
+    port: int, messages: Iterator[bytes], calls: int, connections: int, in_flight: int
+) -> None:
     with selectors.DefaultSelector() as selector:
-        opened = [Connection(port, message, in_flight) for _ in range(connections)]
+        opened = [Connection(port, messages, in_flight) for _ in range(connections)]
         for connection in opened:
             selector.register(connection.socket, selectors.EVENT_READ, connection)
         while sum(connection.answered for connection in opened) < calls:

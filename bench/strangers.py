@@ -11,6 +11,7 @@ import json
 import selectors
 import statistics
 import time
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from authz.build import build
@@ -240,7 +241,7 @@ class _Timed(Connection):
     """A known caller, who asks one question at a time and keeps the time of each answer."""
 
     def __init__(self, port: int, message: bytes) -> None:
-        super().__init__(port, message, 1)
+        super().__init__(port, repeat(message), 1)
         self.waited_ms: list[float] = []
         self._asked = time.perf_counter()
 
@@ -269,7 +270,7 @@ def _beside(idp: BenchIdp, dearest: bytes) -> Iterator[Figure]:
 def _p99_ms(port: int, dearest: bytes | None) -> float:
     with selectors.DefaultSelector() as selector:
         known = [_Timed(port, check_request(basic())) for _ in range(KNOWN_CONNECTIONS)]
-        others = [] if dearest is None else [Connection(port, dearest, 1)]
+        others = [] if dearest is None else [Connection(port, repeat(dearest), 1)]
         for connection in (*known, *others):
             selector.register(connection.socket, selectors.EVENT_READ, connection)
         until = time.perf_counter() + BESIDE_SECONDS

@@ -17,7 +17,7 @@ from authz.runtime import Shared
 from authz.settings import Settings
 from authz.telemetry import Telemetry
 from bench.fixture import basic, check_request, deck, gateway
-from bench.h2 import ask
+from bench.h2 import ask, ask_each
 from bench.idp import running_idp
 from bench.machine import cpu_seconds
 from bench.servers import NATIVE, Authz
@@ -103,11 +103,30 @@ def through(authz: Authz) -> Callable[[], float]:
     return turn
 
 
+def misses_through(authz: Authz) -> Callable[[], float]:
+    """Return what measures a cold client through a server: µs of its CPU a check."""
+    numbers = itertools.count()
+
+    def turn() -> float:
+        wires = [check_request(basic(f"secret {next(numbers)}")) for _ in range(FRESH)]
+        before = cpu_seconds(authz.pid or 0)
+        ask_each(authz.port, wires, connections=CONNECTIONS)
+        return (cpu_seconds(authz.pid or 0) - before) / FRESH * 1e6
+
+    turn()  # the keys, and the connections to the provider
+    return turn
+
+
 def main() -> None:
     """Answer until the input ends."""
     transport = "native" if NATIVE else "grpcio"
     with running_idp() as idp, Authz(deck(idp.issuer), transport=transport) as authz:
-        turns = {"process": in_process(idp), transport: through(authz), **whole_way(idp)}
+        turns = {
+            "process": in_process(idp),
+            transport: through(authz),
+            f"miss, {transport}": misses_through(authz),
+            **whole_way(idp),
+        }
         print(*turns, sep="\t", flush=True)
         for line in sys.stdin:
             print(turns[line.strip()](), flush=True)

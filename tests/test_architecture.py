@@ -83,7 +83,7 @@ HOMES = {
     "grpc": {"transport/grpcio.py", "transport/probe.py"},
     "grpc_health": {"transport/grpcio.py", "transport/probe.py"},
     "grpc_reflection": {"transport/grpcio.py"},
-    "h11": {"oauth/connection.py"},
+    "httptools": {"oauth/connection.py"},
     "httpx": {"oauth/http.py"},
     "jwt": {"oauth/jwks.py", "oauth/assertion.py", "demo/keys.py"},
     "prometheus_client": {"telemetry.py", "admin.py", "workers/metrics.py"},

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection to a provider (RFC 9112).  The only home of h11.
+"""One HTTP/1.1 connection to a provider (RFC 9112).  The only home of httptools.
 
 Nothing in an answer says which request it belongs to: it is what comes next on the
 connection.  So a connection that has said anything but one answer to one request is
@@ -10,20 +10,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import select
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
-import h11
+import httptools
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
-# A status line and all its headers; also those of one chunk, or of a trailer.
+# A status line and all its headers.
 HEAD_BYTES_MAX: Final = 64 * 1024
+# What an answer may have besides a head and its body: the sizes of its chunks, their
+# extensions, a trailer.  As many times its body, for a chunk may have one byte.
+FRAMING_TIMES_MAX: Final = 8
 # Interim answers (1xx) before the one that counts; we ask for none.
 INTERIM_ANSWERS_MAX: Final = 8
 
-_Headers = list[tuple[bytes, bytes]]
+_SWITCHING_PROTOCOLS: Final = 101
+_OK: Final = 200
+# They have no body, whatever their headers say (RFC 9110 section 6.4.1).
+_BODILESS: Final = frozenset((204, 304))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,116 @@ class ConnectionLost(Exception):  # noqa: N818 - it says what happened, as error
     """The connection ended, or was given up, before its answer was whole."""
 
 
-ProtocolError: Final = h11.ProtocolError
+class ProtocolError(Exception):
+    """What came is no answer of HTTP/1.1, or one whose end is in doubt; ``str()`` says why."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """A status, the header lines as they came, and the body.
+
+    ``too_long``: the body has more bytes than the request allows, and was not read.
+    """
+
+    status: int = 0
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    body: bytearray = field(default_factory=bytearray)
+    too_long: bool = False
+
+
+class _Reader:
+    """Reads one answer; the callbacks are those of httptools.
+
+    ``begun``: its head has come.  ``whole``: it has come to its end.  ``keeps_alive``:
+    whether the connection may carry another one after it.
+    """
+
+    def __init__(self, body_bytes_max: int) -> None:
+        self.answer = Answer()
+        self.begun = self.whole = self.keeps_alive = False
+        self._body_bytes_max = body_bytes_max
+        self._body_bytes = self._bytes = 0
+        self._interim_answers = 0
+        self._is_framed = False
+        self._parser = httptools.HttpResponseParser(self)
+
+    def read(self, data: bytes) -> bool:
+        """Read what has come, and return whether all of it belongs to the answer.
+
+        Raises :class:`ProtocolError`.
+        """
+        self._bytes += len(data)
+        try:
+            # A message that is whole before its last byte is followed by another.
+            self._parser.feed_data(data[:-1])
+            if self.whole:
+                return False
+            self._parser.feed_data(data[-1:])
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self.whole:
+                return False
+            ours = error.__context__
+            raise ours if isinstance(ours, ProtocolError) else ProtocolError(str(error)) from None
+        framing_bytes_max = HEAD_BYTES_MAX + FRAMING_TIMES_MAX * self._body_bytes
+        if self._bytes - self._body_bytes > framing_bytes_max and not self.whole:
+            raise ProtocolError("a head, a chunk's size or a trailer is too long")
+        return True
+
+    def is_done(self) -> bool:
+        """Whether nothing more of it is wanted."""
+        return self.whole or self.answer.too_long
+
+    def read_end(self) -> None:
+        """Note the end of the connection: that of an answer without a length."""
+        self.whole = self.whole or (self.begun and not self._is_framed)
+
+    # --- What httptools tells ----------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.begun:  # else it is a trailer's, and nobody asks for those
+            self.answer.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if self.begun:
+            return  # of another message
+        status = self._parser.get_status_code()
+        if status == _SWITCHING_PROTOCOLS:
+            raise ProtocolError("it switches protocols, unasked")
+        if status < _OK:
+            return
+        self.answer.status = status
+        self._is_framed = self._has_length() or status in _BODILESS
+        is_current = self._parser.get_http_version() == "1.1"
+        self.keeps_alive = self._is_framed and is_current and self._parser.should_keep_alive()
+        self.begun = True
+
+    def _has_length(self) -> bool:
+        """Whether the answer says where it ends, in one way (RFC 9112 section 6.3)."""
+        lengths = [value for name, value in self.answer.headers if name == b"content-length"]
+        codings = [value for name, value in self.answer.headers if name == b"transfer-encoding"]
+        if len(lengths) + len(codings) > 1:
+            raise ProtocolError("it says more than once how long it is")
+        if codings and codings[0].lower() != b"chunked":
+            raise ProtocolError("it has a transfer coding that was not asked for")
+        return bool(lengths or codings)
+
+    def on_body(self, data: bytes) -> None:
+        if self.whole:
+            return  # of another message
+        self._body_bytes += len(data)
+        if self._body_bytes > self._body_bytes_max:
+            self.answer.too_long, self.keeps_alive = True, False
+        else:
+            self.answer.body += data
+
+    def on_message_complete(self) -> None:
+        if self.begun:
+            self.whole = True
+            return
+        self.answer.headers.clear()
+        self._interim_answers += 1
+        if self._interim_answers > INTERIM_ANSWERS_MAX:
+            raise ProtocolError("too many interim answers")
 
 
 class Connection(asyncio.Protocol):
@@ -58,47 +173,43 @@ class Connection(asyncio.Protocol):
         self.origin = origin
         self.heard = False
         self.idle_s: float | None = None
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
-        self._waiting: asyncio.Future[None] | None = None
-        self._asked = False
-        self._framed_once = False
+        self._poll = select.poll()
+        self._reader: _Reader | None = None  # while a request waits for its answer
+        self._answered: asyncio.Future[None] | None = None
         self._kept = False
+        self._may_rest = False
         self._ended = False  # by either side
 
     # --- A request and its answer --------------------------------------------------
 
     async def ask(
-        self,
-        method: bytes,
-        target: bytes,
-        headers: _Headers,
-        content: bytes,
-        *,
-        first_byte_s: float | None = None,
-    ) -> tuple[int, _Headers]:
-        """Send a request and return the head of its answer, names in lower case.
+        self, request: bytes, *, body_bytes_max: int, first_byte_s: float | None = None
+    ) -> Answer:
+        """Send a request, head and body, and return its answer, header names in lower case.
 
         ``first_byte_s``: after so many seconds without a byte it is given up.
-        Raises :class:`ConnectionLost`, and h11's ``ProtocolError`` for what is no HTTP.
+        Raises :class:`ConnectionLost` and :class:`ProtocolError`.
         """
-        self.heard = False
+        self.heard = self._may_rest = False
         transport = self._transport
-        if transport is None or not self.is_usable():
+        # A kept one was looked at when it was taken.
+        if self._ended or transport is None or (not self._kept and self._has_unread(transport)):
             self.abort()
             raise ConnectionLost
-        request = h11.Request(method=method, target=target, headers=headers)
-        events = (request, h11.Data(data=content), h11.EndOfMessage())
+        reader = _Reader(body_bytes_max)
+        self._answered = asyncio.get_running_loop().create_future()
         # In one piece: between two an answer to the first might come.
-        transport.write(b"".join(self._http.send(event) or b"" for event in events))
-        self._asked = True
-        with self._unless_heard(first_byte_s):
-            response = await self._response()
-        # RFC 9112 section 6.3: with both, or with neither, the answer's end is a matter
-        # of opinion.  h11 has refused a length that contradicts itself.
-        names = {name for name, _ in response.headers}
-        self._framed_once = (b"content-length" in names) != (b"transfer-encoding" in names)
-        return response.status_code, list(response.headers)
+        transport.write(request)
+        self._reader = reader
+        try:
+            with self._unless_heard(first_byte_s):
+                await self._answered
+        finally:
+            self._reader = None
+        if not reader.is_done():
+            raise ConnectionLost
+        return reader.answer
 
     @contextlib.contextmanager
     def _unless_heard(self, seconds: float | None) -> Iterator[None]:
@@ -114,40 +225,13 @@ class Connection(asyncio.Protocol):
         finally:
             timer.cancel()
 
-    async def body(self) -> AsyncIterator[bytes]:
-        """Yield the answer's body as it comes; raises as :meth:`ask` does."""
-        while isinstance(event := await self._event(), h11.Data):
-            yield bytes(event.data)
-
-    async def _response(self) -> h11.Response:
-        for _ in range(INTERIM_ANSWERS_MAX + 1):
-            event = await self._event()
-            if isinstance(event, h11.Response):
-                return event
-        raise h11.RemoteProtocolError("too many interim answers")
-
-    async def _event(self) -> h11.Event | type[h11.PAUSED]:
-        """Return what the provider says next."""
-        while True:
-            if self._ended and not self.heard:
-                raise ConnectionLost
-            event = self._http.next_event()
-            if event is not h11.NEED_DATA:
-                return event  # type: ignore[return-value] # mypy does not tell sentinels apart
-            if self._ended:
-                raise ConnectionLost
-            self._waiting = asyncio.get_running_loop().create_future()
-            await self._waiting
-
     def _has_unread(self, transport: asyncio.Transport) -> bool:
         """Whether bytes, or the end, have come of which the event loop has not told yet."""
         if transport.is_closing():
             return True
         if self.origin.secure and not self._kept:
             return False  # session tickets follow a handshake (RFC 8446 section 4.6.1)
-        poll = select.poll()
-        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(self._poll.poll(0))
 
     # --- Between requests ------------------------------------------------------------
 
@@ -158,13 +242,9 @@ class Connection(asyncio.Protocol):
 
     def rest(self) -> bool:
         """Make ready for the next request; if that cannot be, give up and return false."""
-        left_over, _ = self._http.trailing_data
-        done = self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
-        if self._ended or left_over or not done or not self._framed_once:
+        if self._ended or not self._may_rest:
             self.abort()
             return False
-        self._http.start_next_cycle()
-        self._asked = self._framed_once = False
         self._kept = True
         return True
 
@@ -181,28 +261,33 @@ class Connection(asyncio.Protocol):
         """Take the transport."""
         # uvloop's is none by name.
         self._transport = cast("asyncio.Transport", transport)
+        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
-        """Take a part of the answer; anything else is nobody's.
-
-        It is not held back: the reader has its turn after each part, and leaves at its
-        bound.
-        """
+        """Take a part of the answer; anything else is nobody's."""
         if self._ended or self._transport is None:
             return
+        reader = self._reader
         # What comes before the request has left whole is no answer to it.
-        if not self._asked or self._transport.get_write_buffer_size():
+        if reader is None or reader.is_done() or self._transport.get_write_buffer_size():
             self.abort()
             return
         self.heard = True
-        self._http.receive_data(data)
-        self._wake()
+        try:
+            belongs = reader.read(data)
+        except ProtocolError as error:
+            self._wake(error)
+            return
+        self._ended = not belongs
+        if reader.is_done():
+            self._may_rest = belongs and reader.keeps_alive
+            self._wake()
 
     def eof_received(self) -> None:
         """Note the provider's end: that of an answer without a length, or of a silent peer."""
-        if not self._ended:
-            self._ended = True
-            self._http.receive_data(b"")
+        if not self._ended and self._reader is not None:
+            self._reader.read_end()
+        self._ended = True
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -211,6 +296,10 @@ class Connection(asyncio.Protocol):
         self._ended = True
         self._wake()
 
-    def _wake(self) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+    def _wake(self, error: Exception | None = None) -> None:
+        if self._answered is None or self._answered.done():
+            return
+        if error is None:
+            self._answered.set_result(None)
+        else:
+            self._answered.set_exception(error)
