@@ -11,6 +11,7 @@ from authz.errors import ConfigurationError
 from authz.kong import state
 from authz.kong.files import LOOK_PAUSE_SECONDS, Reading, is_rereadable
 from authz.kong.openings import refuse_openings, require_plugins
+from authz.methods import METHOD_NAMES
 from authz.model import Diagnostic, SourcePosition
 from authz.runtime import Shared
 from authz.telemetry import Telemetry
@@ -81,18 +82,21 @@ class Loader:
 
     async def accepted(self, sources: Sources) -> Configuration:
         """Return the configuration of bytes that :meth:`load` has accepted, in another process."""
-        gateway = await asyncio.to_thread(state.parse, sources, self._environ)
+        gateway = await asyncio.to_thread(self._parsed, sources)
         return build(gateway, self._shared)
 
     def _checked(
         self, sources: Sources, in_force: Gateway | None, may_open: Collection[str]
     ) -> Gateway:
-        gateway = state.parse(sources, self._environ)
+        gateway = self._parsed(sources)
         if self._settings.gateway.require_plugin:
             require_plugins(gateway)
         if in_force is not None:
             refuse_openings(in_force, gateway, may_open)
         return gateway
+
+    def _parsed(self, sources: Sources) -> Gateway:
+        return state.parse(sources, self._environ, METHOD_NAMES)
 
     def _read_once(self) -> list[Diagnostic]:
         """Say which configuration cannot be read again: standard input, a pipe."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from authz.build import build
 from authz.kong import state
 from authz.kong.files import Sources
+from authz.methods import METHOD_NAMES
 from authz.runtime import Shared
 from authz.settings import Settings
 from authz.telemetry import Telemetry
@@ -76,7 +77,9 @@ def deck(issuer: str) -> str:
 def measure() -> Iterator[Figure]:
     """Measure the dearest of each family, then what others notice of the dearest of all."""
     with running_idp() as idp, asyncio.Runner() as runner:
-        gateway = state.parse(Sources((("bench.json", deck(idp.issuer).encode()),)), {})
+        gateway = state.parse(
+            Sources((("bench.json", deck(idp.issuer).encode()),)), {}, METHOD_NAMES
+        )
         shared = Shared(Settings(), Telemetry())
         configuration = build(gateway, shared)
         runner.run(configuration.authorizer.check(check_request(basic()), None))  # keys, a token

@@ -10,6 +10,7 @@ from support.running import KONG_ID, KONG_SECRET, basic
 
 from authz.kong import state
 from authz.kong.files import Sources
+from authz.methods import METHOD_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +72,7 @@ async def test_D_08_a_route_for_browsers_is_shut_to_every_machine_and_the_file_l
     idp: RunningIdp, make_authz: Callable[..., RunningAuthz], methods: str
 ) -> None:
     text = BROWSERS_ONLY.format(issuer=idp.issuer, methods=methods)
-    gateway = state.parse(Sources((("kong.yaml", text.encode()),)), {})
+    gateway = state.parse(Sources((("kong.yaml", text.encode()),)), {}, METHOD_NAMES)
     authz = make_authz(gateway)
     token = (await authz.basic(path="/machines")).header("authorization") or ""
 

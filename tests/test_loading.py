@@ -15,6 +15,7 @@ from authz.kong import state
 from authz.kong.files import LOOKS_MAX
 from authz.kong.router import Router
 from authz.loading import Loader, load_gateway
+from authz.methods import METHOD_NAMES
 from authz.model import Request
 from authz.runtime import Shared
 from authz.settings import Settings
@@ -322,7 +323,7 @@ async def test_what_only_the_router_refuses_is_refused_wherever_a_file_is_judged
     # Small enough as it is written, and too large once case means nothing, as in a header.
     file.write_text(PLUGINS_INSIDE.replace("~*^2", "~*" + "k" * 5_000))
     sources = read([file])
-    assert state.parse(sources, {}).routes
+    assert state.parse(sources, {}, METHOD_NAMES).routes
     refused = r"kong\.yaml:\d+:\d+: headers: 'k+' cannot be read: RE2 says pattern too large"
 
     with pytest.raises(ConfigurationError, match=refused):

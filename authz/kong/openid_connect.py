@@ -13,15 +13,16 @@ from authz import header_names
 from authz.errors import Reason
 from authz.kong import environment, schema
 from authz.kong.document import ListNode, MappingNode, Node, Scalar, Unresolved
+from authz.kong.slots import LOCATION_PARAMETERS
 from authz.parameters import PARAMETERS, OpenIDConnect
 from authz.parameters.browser import LEGACY
 from authz.parameters.checks import plain_http_host
 from authz.parameters.common import (
     AUTH_METHODS,
     CREDENTIAL_LOCATIONS,
-    LOCATION_PARAMETERS,
     LOCATIONS_BY_DEFAULT,
-    METHODS_DONE,
+    METHODS_BY_DEFAULT,
+    METHODS_BY_DEFAULT_WITH_OUR_CLIENT,
     METHODS_FOR_BROWSERS,
     OUR_CLIENT_METHODS,
     URL,
@@ -79,26 +80,30 @@ def read(
     vaults: environment.Vaults,
     problems: Problems,
     *,
+    methods: tuple[str, ...],
     enabled: bool = True,
 ) -> OpenIDConnect | None:
     """Read the ``config`` of the plugin at ``position``.
 
-    None if it is not ``enabled`` (then only its grammar is checked), or if it
-    lacks what everything else needs, which has been reported.
+    ``methods``: those of Kong's that are done, in its order.  None if it is not
+    ``enabled`` (then only its grammar is checked), or if it lacks what everything else
+    needs, which has been reported.
     """
-    acting = _acting_methods(config) if enabled else None
+    acting = _acting_methods(config, methods) if enabled else None
     config = _with_references(config, acting, vaults, problems)
     values = schema.read_fields(config, PARAMETERS, problems)
     if acting is None:
         return None
-    return _Reading(config, values, position, problems, acting).result()
+    return _Reading(config, values, position, problems, acting, done=methods).result()
 
 
 # --- {vault://…} ------------------------------------------------------------------
 
 
-def _acting_methods(config: MappingNode) -> tuple[str, ...]:
-    """Return the methods that are done here and that ``config`` does not leave out.
+def _acting_methods(config: MappingNode, done: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the methods that are done and that ``config`` names.
+
+    Where it names none, or all of Kong's, those act that Kong's default stands for here.
 
     A method that needs our own client acts unasked only where the file gives that client:
     a machine's secret is not tried as a user's password for nothing.
@@ -107,10 +112,11 @@ def _acting_methods(config: MappingNode) -> tuple[str, ...]:
     items = node.items if isinstance(node, ListNode) else [] if node is None else [node]
     named = {item.text for item in items if isinstance(item, Scalar)}
     if node is not None and named != set(AUTH_METHODS):
-        return tuple(method for method in METHODS_DONE if method in named)
+        return tuple(method for method in done if method in named)
     given = {name for name in _CLIENT_NAMES if not schema.is_empty(config.get(name))}
     has_client = "client_id" in given and len(given) > 1
-    return tuple(m for m in METHODS_DONE if has_client or m not in OUR_CLIENT_METHODS)
+    unasked = METHODS_BY_DEFAULT + (METHODS_BY_DEFAULT_WITH_OUR_CLIENT if has_client else ())
+    return tuple(method for method in done if method in unasked)
 
 
 def _with_references(
@@ -231,6 +237,8 @@ class _Reading:
         position: SourcePosition,
         problems: Problems,
         methods: tuple[str, ...],
+        *,
+        done: tuple[str, ...],
     ) -> None:
         self._config = config
         self._values = values
@@ -240,6 +248,7 @@ class _Reading:
         # Of those for browsers it has been said that they are not done.
         self._named_methods = frozenset(self._as_kong("auth_methods")) - METHODS_FOR_BROWSERS
         self._methods = methods
+        self._done = done
 
     def result(self) -> OpenIDConnect | None:
         """Apply every rule, so that all problems are said at once; then build."""
@@ -363,14 +372,14 @@ class _Reading:
             self._notice("auth_methods", f"{', '.join(browser)}: for browsers, not done here")
         for item in self._items("auth_methods"):
             name = item.text
-            if name in AUTH_METHODS and name not in {*METHODS_DONE, *METHODS_FOR_BROWSERS}:
+            if name in AUTH_METHODS and name not in {*self._done, *METHODS_FOR_BROWSERS}:
                 message = (
                     f"'{name}' is not done here. Without it, callers who prove who they are that "
                     "way get 401: remove it only if that is right"
                 )
                 self._problems.error(item.position, "auth_methods", message)
         if not self._methods and not browser:
-            self._error("auth_methods", f"lets nobody in: name {' or '.join(METHODS_DONE)}")
+            self._error("auth_methods", f"lets nobody in: name {' or '.join(self._done)}")
 
     def _all_locations(self) -> dict[str, tuple[str, ...]]:
         """Return where credentials may stand, by parameter; some have several methods."""

@@ -103,12 +103,15 @@ class PluginEntries:
         routes: EntityIndex[Route],
         vaults: Vaults,
         problems: Problems,
+        *,
+        methods: tuple[str, ...],
     ) -> None:
         self._content = content
         self._services = services
         self._routes = routes
         self._vaults = vaults
         self._problems = problems
+        self._methods = methods
         self._entries: list[_PluginEntry] = []
         self._configs = content.plugin_configs()
         self._clones: dict[str, str] = {}
@@ -218,6 +221,7 @@ class PluginEntries:
             mapping.position,
             self._vaults,
             self._problems,
+            methods=self._methods,
             enabled=enabled,
         )
         if not enabled:

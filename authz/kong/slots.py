@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from authz import header_names
 from authz.model import BearerCredential, CredentialLocation, PairCredential, Slot
-from authz.parameters.common import LOCATION_PARAMETERS
+from authz.parameters import PARAMETERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,6 +20,10 @@ _READ: Final[Mapping[str, tuple[type[PairCredential | BearerCredential], tuple[s
     "password_param_type": (PairCredential, ("username", "password")),
     "client_credentials_param_type": (PairCredential, ("client_id", "client_secret")),
 }
+LOCATION_PARAMETERS: Final[Mapping[str, str]] = {
+    method: parameter for parameter in _READ for method in PARAMETERS[parameter].used_by
+}
+"""By method: the parameter that says where its credentials may stand."""
 
 
 def of(config: OpenIDConnect) -> Mapping[str, tuple[Slot, ...]]:

@@ -35,8 +35,10 @@ _ROUTES_NAMED = 5
 """Of the routes to which no plugin applies; the others are counted."""
 
 
-def parse(sources: Sources, environ: Mapping[str, str]) -> Gateway:
+def parse(sources: Sources, environ: Mapping[str, str], methods: tuple[str, ...]) -> Gateway:
     """Make a gateway of what was read: an equal one, in any process, for equal arguments.
+
+    ``methods``: those of Kong's ``auth_methods`` that are done, in Kong's order.
 
     ConfigurationError: there are problems; it holds all of them.
     """
@@ -59,7 +61,7 @@ def parse(sources: Sources, environ: Mapping[str, str]) -> Gateway:
             SourcePosition(empty[0], 1, 1), "file", "is empty: write a configuration into it"
         )
         problems.raise_errors()
-    gateway = _Assembly(Files(roots, problems), environ, problems).gateway()
+    gateway = _Assembly(Files(roots, problems), environ, problems, methods).gateway()
     problems.raise_errors()
     return gateway
 
@@ -70,7 +72,13 @@ def parse(sources: Sources, environ: Mapping[str, str]) -> Gateway:
 class _Assembly:
     """Builds the gateway: services and routes first, then what refers to them."""
 
-    def __init__(self, content: Files, environ: Mapping[str, str], problems: Problems) -> None:
+    def __init__(
+        self,
+        content: Files,
+        environ: Mapping[str, str],
+        problems: Problems,
+        methods: tuple[str, ...],
+    ) -> None:
         self._content = content
         self._problems = problems
         self._services: EntityIndex[Service] = EntityIndex(
@@ -83,7 +91,12 @@ class _Assembly:
             "consumers", ("username", "custom_id", "id"), problems, one_namespace=False
         )
         self._plugins = PluginEntries(
-            content, self._services, self._routes, self._vaults(environ), problems
+            content,
+            self._services,
+            self._routes,
+            self._vaults(environ),
+            problems,
+            methods=methods,
         )
         self._names = entities.GeneratedNames()
 

@@ -19,3 +19,4 @@ METHODS: Final[tuple[type[Method], ...]] = (
     Password,
     ClientCredentials,
 )
+METHOD_NAMES: Final = tuple(method.name for method in METHODS)

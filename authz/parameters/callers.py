@@ -60,7 +60,7 @@ class CallerParameters:
         becomes=partly(
             *CREDENTIAL_LOCATIONS, without="callers who send their token in a cookie get 401"
         ),
-        used_by=frozenset({"bearer", "introspection"}),
+        used_by=frozenset({"bearer", "introspection", "kong_oauth2", "userinfo"}),
         about="where a bearer token may stand",
     )
     bearer_token_header_name: str | None = param(

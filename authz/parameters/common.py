@@ -6,17 +6,10 @@ from authz.parameters import checks
 from authz.parameters.declaration import partly, refused
 from authz.parameters.kinds import Array, Boolean, Number, SecretText, Text, Whole
 
-LOCATION_PARAMETERS = {
-    "bearer": "bearer_token_param_type",
-    "introspection": "bearer_token_param_type",
-    "password": "password_param_type",
-    "client_credentials": "client_credentials_param_type",
-}
-"""The methods that are done, in Kong's order, each with the parameter that says where its
-credentials may stand."""
-METHODS_DONE = tuple(LOCATION_PARAMETERS)
 METHODS_BY_DEFAULT = ("bearer", "client_credentials")
 """Those that act where ``auth_methods`` is not set."""
+METHODS_BY_DEFAULT_WITH_OUR_CLIENT = ("introspection", "password")
+"""Those that act there too if the file gives a client of our own; any other must be named."""
 METHODS_FOR_BROWSERS = frozenset({"authorization_code", "session"})
 AUTH_METHODS = (
     "authorization_code", "bearer", "client_credentials", "introspection", "kong_oauth2",
@@ -26,7 +19,7 @@ AUTH_METHODS = (
 GRANT_METHODS = frozenset({"authorization_code", "client_credentials", "password", "refresh_token"})
 """Those that ask the token endpoint."""
 OUR_CLIENT_METHODS = frozenset(AUTH_METHODS) - {
-    "bearer", "client_credentials", "kong_oauth2", "session",
+    "bearer", "client_credentials", "kong_oauth2", "session", "userinfo",
 }  # fmt: skip
 """Those that need a client of our own at the provider."""
 

@@ -12,6 +12,7 @@ from authz.errors import ConfigurationError, RouteNotFound
 from authz.kong import state
 from authz.kong.files import Sources
 from authz.kong.router import Router
+from authz.methods import METHOD_NAMES
 from authz.model import Request
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ SAID_BY_PRESENCE = {"services", "routes", "plugins"}
 
 def guards(file: dict[str, Any]) -> dict[str, tuple[str, ...] | None]:
     """Return what each witness must have in its token; None: it passes without one."""
-    gateway = state.parse(Sources((("kong.json", json.dumps(file).encode()),)), {})
+    gateway = state.parse(Sources((("kong.json", json.dumps(file).encode()),)), {}, METHOD_NAMES)
     router = Router(gateway)
     found: dict[str, tuple[str, ...] | None] = {}
     for name, request in WITNESSES.items():

@@ -14,6 +14,7 @@ from support.configuration import FORMAT, load_files, read
 from authz.errors import ConfigurationError
 from authz.kong import files, state
 from authz.kong.files import DIRECTORY_ENTRIES_MAX, LOOK_PAUSE_SECONDS, LOOKS_MAX, Reading
+from authz.methods import METHOD_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,7 +119,9 @@ def test_nothing_is_waited_for_where_only_standard_input_is_read() -> None:
     def pause(_: float) -> None:
         raise AssertionError
 
-    assert consumers(state.parse(read(["-"], consumer("a").encode, pause), {})) == ["a"]
+    assert consumers(state.parse(read(["-"], consumer("a").encode, pause), {}, METHOD_NAMES)) == [
+        "a"
+    ]
 
 
 def test_a_pipe_in_a_directory_is_refused_and_not_waited_for(tmp_path: Path) -> None:
@@ -132,7 +135,7 @@ def test_what_was_read_once_makes_the_same_gateway_anywhere(tmp_path: Path) -> N
     (tmp_path / "kong.yaml").write_text(consumer("a"))
     sources = read([tmp_path])
 
-    assert state.parse(sources, {}) == load_files(tmp_path)
+    assert state.parse(sources, {}, METHOD_NAMES) == load_files(tmp_path)
 
 
 # --- G3: nothing is passed over in silence ----------------------------------------------
@@ -295,7 +298,7 @@ def looks(path: Path, *between: Callable[[], object]) -> tuple[list[str | None],
         pauses.append(seconds)
         next(steps, lambda: None)()
 
-    gateway = state.parse(read([path], pause=pause), {})
+    gateway = state.parse(read([path], pause=pause), {}, METHOD_NAMES)
     assert set(pauses) == {LOOK_PAUSE_SECONDS}
     return consumers(gateway), len(pauses)
 
@@ -405,5 +408,5 @@ def test_G_02_what_never_keeps_still_is_refused_by_name(tmp_path: Path) -> None:
     [error] = sources.errors
     assert str(error).startswith(f"{moving}:1:1: file: does not keep still")
     with pytest.raises(ConfigurationError, match="does not keep still"):
-        state.parse(sources, {})
+        state.parse(sources, {}, METHOD_NAMES)
     assert (LOOKS_MAX - 1) * LOOK_PAUSE_SECONDS == 5

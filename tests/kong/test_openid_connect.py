@@ -20,9 +20,9 @@ from authz.kong import document, schema
 from authz.kong.document import MappingNode, Node
 from authz.kong.openid_connect import FORWARDED_NAMES_MAX, _not_done
 from authz.kong.problems import Problems
+from authz.methods import METHOD_NAMES
 from authz.parameters import PARAMETERS
 from authz.parameters.browser import LEGACY
-from authz.parameters.common import METHODS_DONE
 from authz.parameters.declaration import Status
 from authz.parameters.kinds import Array, Object
 
@@ -446,7 +446,7 @@ def test_a_method_that_is_named_and_not_done_is_refused(method: str) -> None:
 
 def test_methods_that_let_nobody_in_are_refused() -> None:
     message = refused("auth_methods: []", instead_of="auth_methods")
-    assert message == "auth_methods: lets nobody in: name " + " or ".join(METHODS_DONE)
+    assert message == "auth_methods: lets nobody in: name " + " or ".join(METHOD_NAMES)
 
 
 def test_the_default_places_are_header_and_query_with_one_notice() -> None:

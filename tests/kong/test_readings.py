@@ -28,6 +28,7 @@ from support.configuration import FORMAT, with_parameters
 from authz.errors import ConfigurationError
 from authz.kong import state
 from authz.kong.files import Sources
+from authz.methods import METHOD_NAMES
 from authz.model import Gateway, OpenIDConnect, Secret
 
 Case = dict[str, Any]
@@ -46,7 +47,7 @@ FIRST = {
 def load(case: Case) -> Gateway:
     files = case.get("files") or {"kong.yaml": text(case)}
     sources = ((name, headed(written, case).encode()) for name, written in files.items())
-    return state.parse(Sources(tuple(sources)), case.get("environ", {}))
+    return state.parse(Sources(tuple(sources)), case.get("environ", {}), METHOD_NAMES)
 
 
 def text(case: Case) -> str:

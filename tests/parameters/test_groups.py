@@ -7,9 +7,14 @@ from typing import Any
 
 import pytest
 
-from authz.methods import METHODS
+from authz.kong.slots import LOCATION_PARAMETERS
+from authz.methods import METHOD_NAMES
 from authz.parameters import CHAPTERS, GROUP_OF, GROUPS, PARAMETERS, OpenIDConnect
-from authz.parameters.common import METHODS_BY_DEFAULT, METHODS_DONE
+from authz.parameters.common import (
+    AUTH_METHODS,
+    METHODS_BY_DEFAULT,
+    METHODS_BY_DEFAULT_WITH_OUR_CLIENT,
+)
 from authz.parameters.declaration import Status
 from authz.parameters.kinds import (
     Array,
@@ -135,9 +140,13 @@ def test_what_is_done_is_in_a_group_that_acts() -> None:
     assert done <= GROUP_OF.keys()
 
 
-def test_the_methods_that_are_done_are_those_that_there_are() -> None:
-    assert {method.name for method in METHODS} == set(METHODS_DONE)
-    assert set(METHODS_BY_DEFAULT) <= set(METHODS_DONE)
+def test_a_method_is_one_of_kongs_and_a_parameter_says_where_it_looks() -> None:
+    assert set(METHOD_NAMES) <= set(AUTH_METHODS)
+    assert set(METHOD_NAMES) <= LOCATION_PARAMETERS.keys()
+
+
+def test_what_acts_unasked_is_done() -> None:
+    assert {*METHODS_BY_DEFAULT, *METHODS_BY_DEFAULT_WITH_OUR_CLIENT} <= set(METHOD_NAMES)
 
 
 def test_no_secret_of_a_plugin_is_printed() -> None:

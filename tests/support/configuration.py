@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from authz.errors import ConfigurationError
 from authz.kong import state
 from authz.kong.files import LOOK_PAUSE_SECONDS, Reading, read_stdin
+from authz.methods import METHOD_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -32,12 +33,12 @@ PLUGIN = FORMAT + dedent("""\
 
 def load(text: str | bytes, environ: Mapping[str, str] | None = None) -> Gateway:
     data = text if isinstance(text, bytes) else text.encode()
-    return state.parse(read(["-"], lambda: data), environ or {})
+    return state.parse(read(["-"], lambda: data), environ or {}, METHOD_NAMES)
 
 
 def load_files(*paths: str | Path, environ: Mapping[str, str] | None = None) -> Gateway:
     """Load files that nobody writes to."""
-    return state.parse(read(paths), environ or {})
+    return state.parse(read(paths), environ or {}, METHOD_NAMES)
 
 
 def read(
