@@ -167,7 +167,7 @@ def _context(plugin: Plugin, shared: Shared, lease: Lease) -> MethodContext:
         provider=provider,
         verifier=TokenVerifier(config, provider, clock=shared.clock),
         keeper=shared.keeper,
-        introspected=shared.introspected,
+        vouched=shared.vouched,
         sources=Sources(shared.settings.listener.client_address_header),
         digest=shared.digest,
         clock=shared.clock,

@@ -17,10 +17,10 @@ from authz.oauth.door import PROBES_MAX, Door
 from authz.oauth.http import HttpClient, tls_context
 from authz.oauth.provider import Provider
 from authz.tokens.digest import Digester
-from authz.tokens.introspected import IntrospectedTokens
 from authz.tokens.keeper import Keeper
 from authz.tokens.memory import BoundedCache, MemoryTier
 from authz.tokens.remembered import RememberedMethods
+from authz.tokens.vouched import VouchedTokens
 
 if TYPE_CHECKING:
     import ssl
@@ -103,7 +103,7 @@ class Shared:
             clock=self.clock,
             telemetry=telemetry,
         )
-        self.introspected: Final = IntrospectedTokens(
+        self.vouched: Final = VouchedTokens(
             entries_max=entries_max, bytes_max=bytes_max, timer=timer
         )
         self.remembered: Final = RememberedMethods(timer=timer)
@@ -117,7 +117,7 @@ class Shared:
         telemetry.watch_cache("signatures", self._signatures.__len__)
         telemetry.watch_cache("tokens", self.keeper.tokens_held)
         telemetry.watch_cache("refusals", self.keeper.refusals_held)
-        telemetry.watch_cache("introspected", self.introspected.__len__)
+        telemetry.watch_cache("introspected", self.vouched.__len__)
         telemetry.watch_cache("answers", self._answers_held)
 
     def lease(self) -> Lease:
@@ -184,7 +184,7 @@ class Shared:
         """Close a provider once the calls that are under way have ended."""
         self.keeper.release(provider)
         await self.keeper.settled()
-        await self.introspected.calls.settled()
+        await self.vouched.calls.settled()
         self.keeper.release(provider)  # of the tokens too that have come meanwhile
         await self._close(provider)
 
@@ -197,7 +197,7 @@ class Shared:
     async def aclose(self) -> None:
         """End what is under way and close everything, in the reverse of the order of its making."""
         await self.keeper.aclose()
-        await self.introspected.calls.aclose()
+        await self.vouched.calls.aclose()
         await asyncio.gather(*self._closing)
         while self._providers:
             await self._close(self._providers.popitem()[1])

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from authz.oauth.verifier import TokenVerifier
     from authz.telemetry import Telemetry
     from authz.tokens.digest import Digester
-    from authz.tokens.introspected import IntrospectedTokens
     from authz.tokens.keeper import Keeper
     from authz.tokens.sources import Sources
+    from authz.tokens.vouched import VouchedTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class MethodContext:
     provider: Provider
     verifier: TokenVerifier
     keeper: Keeper
-    introspected: IntrospectedTokens
+    vouched: VouchedTokens
     sources: Sources
     digest: Digester
     clock: Clock

@@ -1,9 +1,10 @@
 """What of a caller's request goes into the question to the provider, because the file names it.
 
-Kong's ``introspection_headers_client``, ``introspection_post_args_client`` and
-``introspection_post_args_client_headers``.  The values are the caller's own text, so they
-are bounded; the names are the file's (:mod:`authz.parameters.introspection` refuses those
-that would let a caller write what authz writes).  The answer depends on them: they belong
+Kong's ``introspection_headers_client``, ``introspection_post_args_client``,
+``introspection_post_args_client_headers``, ``userinfo_headers_client`` and
+``userinfo_query_args_client``.  The values are the caller's own text, so they
+are bounded; the names are the file's (:mod:`authz.kong.openid_connect` refuses those that
+would let a caller write what authz writes).  The answer depends on them: they belong
 into the key of whatever keeps it.
 """
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from authz.model import Request
-    from authz.parameters.introspection import IntrospectionParameters
 
 FORWARDED_BYTES_MAX: Final = 4_096
 """Of all values that go with one question; in a query or a form, as they were sent."""
@@ -57,16 +57,23 @@ class Forwarded:
 class Forwarding:
     """What one plugin forwards.
 
-    ``reads_body``: whether arguments are looked for in the body, too.  They are in the
-    plugin's that read credentials there: Envoy sends no other body.
+    ``headers``, ``arguments``: the names of the caller's that are passed on as they are.
+    ``headers_as_arguments``: those of headers that become arguments.  ``reads_body``:
+    whether arguments are looked for in the body, too.  They are in the plugin's that read
+    credentials there: Envoy sends no other body.
     """
 
-    def __init__(self, parameters: IntrospectionParameters, *, reads_body: bool) -> None:
-        self._headers = _lower_case(parameters.introspection_headers_client)
-        self._headers_as_arguments = tuple(
-            (name, name.lower()) for name in parameters.introspection_post_args_client_headers
-        )
-        self._arguments = parameters.introspection_post_args_client
+    def __init__(
+        self,
+        *,
+        headers: tuple[str, ...],
+        arguments: tuple[str, ...],
+        headers_as_arguments: tuple[str, ...] = (),
+        reads_body: bool = False,
+    ) -> None:
+        self._headers = _lower_case(headers)
+        self._headers_as_arguments = tuple((name, name.lower()) for name in headers_as_arguments)
+        self._arguments = arguments
         self._reads_body = reads_body
         # All that decodes to a name: an upstream knows an argument by any spelling of it.
         names = "|".join(f"({credentials.any_spelling(name)})" for name in self._arguments)

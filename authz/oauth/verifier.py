@@ -76,7 +76,7 @@ class TokenVerifier:
             raise issuers.refusal(token.claims, trusted=from_exchange)
         return await self._provider.verify(token, issuer, from_exchange=from_exchange)
 
-    async def check_introspected(self, claims: Claims) -> None:
+    async def check_vouched(self, claims: Claims) -> None:
         """Hold what the provider said of a token to a token's rules; see ``introspection``.
 
         Raises :class:`~authz.errors.Unauthenticated` for one that is not good here.

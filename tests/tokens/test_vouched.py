@@ -8,26 +8,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from authz.errors import Overloaded
+from authz.errors import Overloaded, Reason, Unauthenticated
 from authz.model import Claims
-from authz.tokens.introspected import (
+from authz.tokens.vouched import (
     INACTIVE_ENTRIES_MAX,
     INACTIVE_SECONDS_MAX,
     KNOWN_ENTRIES_MAX,
     KNOWN_SECONDS_MAX,
     STRANGERS_MAX,
-    Introspected,
-    IntrospectedTokens,
+    Vouched,
+    VouchedTokens,
 )
 
 if TYPE_CHECKING:
     from support.clock import Clock
 
-ACTIVE = Introspected(Claims({"client_id": "kong_id"}))
+INACTIVE = Unauthenticated(Reason.TOKEN_INACTIVE, "not active")
+ACTIVE = Vouched(Claims({"client_id": "kong_id"}))
 
 
-def tokens(clock: Clock, entries_max: int = 100) -> IntrospectedTokens:
-    return IntrospectedTokens(
+def tokens(clock: Clock, entries_max: int = 100) -> VouchedTokens:
+    return VouchedTokens(
         entries_max=entries_max, bytes_max=entries_max * 1_000, timer=clock.monotonic
     )
 
@@ -56,20 +57,32 @@ def test_one_that_is_not_active_is_kept_for_a_moment_however_long_the_file_says(
     clock: Clock,
 ) -> None:
     kept = tokens(clock)
-    answer = kept.keep_inactive(b"key", lifetime_s=math.inf)
+    answer = kept.keep_inactive(b"key", INACTIVE, lifetime_s=math.inf)
 
-    assert answer.claims is None
     clock.advance(INACTIVE_SECONDS_MAX - 0.1)
     assert kept.get(b"key") is answer
     clock.advance(0.1)
     assert kept.get(b"key") is None
 
 
+def test_why_a_token_is_not_active_is_kept_without_what_was_presented(clock: Clock) -> None:
+    kept = tokens(clock)
+    with pytest.raises(Unauthenticated) as raised:
+        raise Unauthenticated(Reason.TOKEN_INACTIVE, "not active", log_fields={"idp_error": "x"})
+    kept.keep_inactive(b"key", raised.value, lifetime_s=5)
+
+    answer = kept.get(b"key")
+    assert isinstance(answer, Unauthenticated)
+    assert (answer.reason, answer.detail) == (Reason.TOKEN_INACTIVE, "not active")
+    assert answer.__traceback__ is None
+    assert answer.log_fields == {}
+
+
 def test_a_flood_of_bad_tokens_pushes_out_no_good_one(clock: Clock) -> None:
     kept = tokens(clock, entries_max=2)
     kept.keep(b"good", b"good", ACTIVE, lifetime_s=60)
     for number in range(INACTIVE_ENTRIES_MAX + 1):
-        kept.keep_inactive(b"%d" % number, lifetime_s=5)
+        kept.keep_inactive(b"%d" % number, INACTIVE, lifetime_s=5)
 
     assert kept.get(b"good") is ACTIVE
     assert kept.get(b"0") is None
@@ -82,7 +95,7 @@ def test_a_token_is_known_from_when_it_was_active_until_it_is_found_inactive(clo
     clock.advance(KNOWN_SECONDS_MAX - 1)
     assert kept.is_known(b"key")
 
-    kept.keep_inactive(b"key", lifetime_s=5)
+    kept.keep_inactive(b"key", INACTIVE, lifetime_s=5)
     assert not kept.is_known(b"key")
 
 
@@ -91,7 +104,7 @@ async def test_G16_strangers_leave_room_for_tokens_that_are_known(clock: Clock) 
     kept.keep(b"known", b"known", ACTIVE, lifetime_s=0)
     told = asyncio.Event()
 
-    async def call() -> Introspected:
+    async def call() -> Vouched:
         await told.wait()
         return ACTIVE
 

@@ -1,11 +1,11 @@
-"""What providers have said of tokens (RFC 7662): kept as long as it holds."""
+"""What providers have said of tokens when they were asked: kept as long as it holds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from authz.errors import Overloaded, Reason
+from authz.errors import Overloaded, Reason, Unauthenticated
 from authz.tokens.memory import BoundedCache
 from authz.tokens.single_flight import SingleFlight
 
@@ -29,24 +29,25 @@ _DIGEST_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Introspected:
-    """What a provider said of one token.
+class Vouched:
+    """What a provider said of one token that is active.
 
-    ``claims``: ``None`` for a token that is not active.  ``expires_at``: the token's end,
-    in seconds since 1970.  ``kept_until``: until when the answer holds, in monotonic
-    seconds.
+    ``expires_at``: the token's end, in seconds since 1970.  ``kept_until``: until when the
+    answer holds, in monotonic seconds.
     """
 
-    claims: Claims | None
+    claims: Claims
     expires_at: float = 0.0
     kept_until: float = 0.0
 
 
-_INACTIVE: Final = Introspected(None)
+Answer = Vouched | Unauthenticated
 
 
-class IntrospectedTokens:
+class VouchedTokens:
     """Answers by digest of the token and of everything else that they depend on.
+
+    Of a token that is not active: the refusal, to be raised as ``again()``.
 
     ``token`` is the digest of the token alone: a token is known by that, or whoever has a
     good one could push out all others by varying what goes with it.
@@ -56,16 +57,15 @@ class IntrospectedTokens:
     """
 
     def __init__(self, *, entries_max: int, bytes_max: int, timer: Callable[[], float]) -> None:
-        self.calls: Final[SingleFlight[Introspected]] = SingleFlight(calls_max=CALLS_MAX)
-        self._active: BoundedCache[Introspected] = BoundedCache(
+        self.calls: Final[SingleFlight[Answer]] = SingleFlight(calls_max=CALLS_MAX)
+        self._active: BoundedCache[Vouched] = BoundedCache(
             entries_max=entries_max, bytes_max=bytes_max, timer=timer
         )
-        self._inactive: BoundedCache[Introspected] = BoundedCache(
+        self._inactive: BoundedCache[Unauthenticated] = BoundedCache(
             entries_max=INACTIVE_ENTRIES_MAX,
             bytes_max=INACTIVE_ENTRIES_MAX * _DIGEST_BYTES,
             timer=timer,
         )
-
         self._known: BoundedCache[bool] = BoundedCache(
             entries_max=KNOWN_ENTRIES_MAX,
             bytes_max=KNOWN_ENTRIES_MAX * _DIGEST_BYTES,
@@ -77,8 +77,8 @@ class IntrospectedTokens:
         return self._known.get(token) is not None
 
     async def run(
-        self, key: bytes, token: bytes, call: Callable[[], Coroutine[Any, Any, Introspected]]
-    ) -> Introspected:
+        self, key: bytes, token: bytes, call: Callable[[], Coroutine[Any, Any, Answer]]
+    ) -> Answer:
         """Return what ``call()`` returns, once for all who ask about one token.
 
         Raises as :meth:`SingleFlight.run`; a token that is not known leaves room for others.
@@ -94,22 +94,29 @@ class IntrospectedTokens:
             )
         return await self.calls.run(key, call)
 
-    def get(self, key: bytes) -> Introspected | None:
+    def get(self, key: bytes) -> Answer | None:
         """Return the answer that is kept, or ``None``."""
         return self._active.get(key) or self._inactive.get(key)
 
-    def keep(self, key: bytes, token: bytes, answer: Introspected, *, lifetime_s: float) -> None:
+    def keep(self, key: bytes, token: bytes, answer: Vouched, *, lifetime_s: float) -> None:
         """Keep what was said of a token that is active; for 0 s, only that it is known."""
         self._known.put(token, value=True, lifetime_s=KNOWN_SECONDS_MAX, size_bytes=_DIGEST_BYTES)
         size_bytes = _DIGEST_BYTES + len(repr(answer.claims))
         self._active.put(key, answer, lifetime_s=lifetime_s, size_bytes=size_bytes)
 
-    def keep_inactive(self, key: bytes, *, lifetime_s: float) -> Introspected:
-        """Keep for a moment that a token is not active; return that answer."""
+    def keep_inactive(
+        self, key: bytes, refusal: Unauthenticated, *, lifetime_s: float
+    ) -> Unauthenticated:
+        """Keep for a moment why a token is not active; return that, for everybody who waits.
+
+        What the provider said beside it is for the log of that moment.
+        """
+        # Neither the frames nor the texts that the exception holds are kept.
+        refusal = Unauthenticated(refusal.reason, refusal.detail)
         self._known.drop(key)  # where nothing went with it, the key is the token's own
         lifetime_s = min(lifetime_s, INACTIVE_SECONDS_MAX)
-        self._inactive.put(key, _INACTIVE, lifetime_s=lifetime_s, size_bytes=_DIGEST_BYTES)
-        return _INACTIVE
+        self._inactive.put(key, refusal, lifetime_s=lifetime_s, size_bytes=_DIGEST_BYTES)
+        return refusal
 
     def __len__(self) -> int:
         return len(self._active)
