@@ -113,6 +113,7 @@ OTHER_WORDS = {
         "credentials.py",  # the argument of a query or a form
         "oauth/grants.py",  # a grant (RFC 6749 section 4.3)
     },
+    "userinfo": {"oauth/endpoints.py"},  # an endpoint (OpenID Connect Core section 5.3)
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

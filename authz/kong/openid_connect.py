@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
 from authz import header_names
 from authz.errors import Reason
@@ -31,12 +32,11 @@ from authz.parameters.declaration import Status
 from authz.parameters.kinds import Array, Object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from authz.kong.problems import Problems
     from authz.model import SourcePosition
     from authz.parameters.declaration import Parameter
-    from authz.parameters.introspection import IntrospectionParameters
     from authz.parameters.kinds import Field
 
 _CLIENT_NAMES = ("client_id", "client_secret", "client_jwk")
@@ -50,6 +50,7 @@ _OWN_AUTHENTICATION = {
 _ENDPOINTS = {
     "token_endpoint": frozenset({"client_credentials", "password"}),
     "introspection_endpoint": frozenset({"introspection"}),
+    "userinfo_endpoint": frozenset({"userinfo"}),
 }
 # What authz itself writes into an introspection request.
 _OWN_ARGUMENTS = frozenset(
@@ -60,12 +61,16 @@ _OWN_ARGUMENTS = frozenset(
 )  # fmt: skip
 # What no caller may write into one, whatever the file calls the token there.
 _NO_CALLERS_ARGUMENTS = _OWN_ARGUMENTS | {"token", "grant_type"}
-_FORWARDED = (
+# How a token can stand in a query (RFC 6750 section 2.3); ours stands in the header alone.
+_NO_ARGUMENT_OF_USERINFO = frozenset({"access_token"})
+# What of the caller's request goes with a question: the headers, then what becomes arguments.
+_INTROSPECTION_FORWARDED = (
     "introspection_headers_client",
     "introspection_post_args_client",
     "introspection_post_args_client_headers",
 )
-# Of these three together.
+_USERINFO_FORWARDED = ("userinfo_headers_client", "userinfo_query_args_client")
+# With one question.
 FORWARDED_NAMES_MAX = 16
 _URLS = tuple(
     name
@@ -260,6 +265,7 @@ class _Reading:
         self._check_client()
         self._check_own_client()
         self._check_introspection()
+        self._check_userinfo()
         self._notice_client()
         self._check_issuer()
         self._check_cache()
@@ -503,42 +509,68 @@ class _Reading:
                 "introspection_check_active",
                 "must stay true: a token that is not active would be accepted; remove the line",
             )
-        for what in ("headers", "post_args"):
-            names = getattr(said, f"introspection_{what}_names")
-            values = getattr(said, f"introspection_{what}_values")
-            if len(names) != len(values):
-                self._error(
-                    f"introspection_{what}_names",
-                    f"has {len(names)} items, introspection_{what}_values {len(values)}: each name "
-                    "has one value",
-                )
-        for name in said.introspection_post_args_names:
-            if name in _OWN_ARGUMENTS | {said.introspection_token_param_name}:
-                self._error(
-                    "introspection_post_args_names", f"'{name}' is an argument that authz writes"
-                )
+        own = _OWN_ARGUMENTS | {said.introspection_token_param_name}
+        self._check_pairs("introspection_headers")
+        self._check_pairs("introspection_post_args", own)
+        self._check_forwarded(
+            _INTROSPECTION_FORWARDED,
+            headers=said.introspection_headers_names,
+            arguments=(*_NO_CALLERS_ARGUMENTS, *own, *said.introspection_post_args_names),
+        )
 
-        self._check_forwarded(said)
+    def _check_userinfo(self) -> None:
+        """Refuse what the userinfo endpoint could not be asked with."""
+        if "userinfo" not in self._methods:
+            return
+        said = self._said.userinfo
+        in_url = (name for name, _ in parse_qsl(urlsplit(said.userinfo_endpoint or "").query))
+        self._check_pairs("userinfo_headers")
+        self._check_pairs("userinfo_query_args", _NO_ARGUMENT_OF_USERINFO)
+        self._check_forwarded(
+            _USERINFO_FORWARDED,
+            headers=said.userinfo_headers_names,
+            arguments=(*_NO_ARGUMENT_OF_USERINFO, *said.userinfo_query_args_names, *in_url),
+        )
 
-    def _check_forwarded(self, said: IntrospectionParameters) -> None:
-        """Refuse what would let a caller write what authz or the file writes."""
-        count = sum(len(getattr(said, name)) for name in _FORWARDED)
-        if count > FORWARDED_NAMES_MAX:
-            given = next(name for name in _FORWARDED if getattr(said, name))
+    def _check_pairs(self, what: str, own: Collection[str] = ()) -> None:
+        """Refuse names and values that do not pair, and names that authz writes itself."""
+        values = self._said.flat()
+        names, count = values[f"{what}_names"], len(values[f"{what}_values"])
+        if len(names) != count:
             self._error(
-                given,
-                f"{' and '.join(_FORWARDED)} name {count} in all; at most {FORWARDED_NAMES_MAX}",
+                f"{what}_names",
+                f"has {len(names)} items, {what}_values {count}: each name has one value",
             )
-        headers, *arguments = _FORWARDED
-        self._check_written_once((headers,), said.introspection_headers_names)
-        written = (said.introspection_token_param_name, *said.introspection_post_args_names)
-        self._check_written_once(arguments, (*_NO_CALLERS_ARGUMENTS, *written))
+        for name in names:
+            if name in own:
+                self._error(f"{what}_names", f"'{name}' is an argument that authz writes")
 
-    def _check_written_once(self, parameters: Iterable[str], written: Iterable[str]) -> None:
+    def _check_forwarded(
+        self, parameters: Sequence[str], *, headers: Iterable[str], arguments: Iterable[str]
+    ) -> None:
+        """Refuse what would let a caller write what authz or the file writes.
+
+        ``parameters``: the one of headers first.  ``headers``, ``arguments``: what is
+        written already.
+        """
+        names = {parameter: self._said.flat()[parameter] for parameter in parameters}
+        count = sum(map(len, names.values()))
+        if count > FORWARDED_NAMES_MAX:
+            self._error(
+                next(parameter for parameter in parameters if names[parameter]),
+                f"{' and '.join(parameters)} name {count} in all; at most {FORWARDED_NAMES_MAX}",
+            )
+        of_headers = parameters[0]
+        self._check_written_once({of_headers: names.pop(of_headers)}, headers)
+        self._check_written_once(names, arguments)
+
+    def _check_written_once(
+        self, names: Mapping[str, Iterable[str]], written: Iterable[str]
+    ) -> None:
         """Refuse a name that is written already: some providers take one spelling for another."""
         seen = {header_names.folded(name.lower()) for name in written}
-        for parameter in parameters:
-            for name in getattr(self._said.introspection, parameter):
+        for parameter, of_callers in names.items():
+            for name in of_callers:
                 folded = header_names.folded(name.lower())
                 if folded in seen:
                     self._error(

@@ -32,5 +32,7 @@ JWKS: Final = Endpoint(
 TOKEN: Final = Endpoint("token", "token endpoint", "token_endpoint")
 # RFC 7662 section 2.
 INTROSPECTION: Final = Endpoint("introspection", "introspection endpoint", "introspection_endpoint")
+# OpenID Connect Core section 5.3.
+USERINFO: Final = Endpoint("userinfo", "userinfo endpoint", "userinfo_endpoint")
 
-ENDPOINTS: Final = (DISCOVERY, JWKS, TOKEN, INTROSPECTION)
+ENDPOINTS: Final = (DISCOVERY, JWKS, TOKEN, INTROSPECTION, USERINFO)

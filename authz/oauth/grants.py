@@ -1,4 +1,4 @@
-"""What is asked of the token and introspection endpoints, and what a refusal there means.
+"""What is asked of the provider's endpoints, and what a refusal there means.
 
 The provider's verdict may be on the caller, on our own client, on the way in which we
 asked, or no verdict at all: which of these depends on the grant, on whose client asked,
@@ -162,6 +162,11 @@ def verdict(answer: ProviderAnswer, kind: str, *, is_caller: bool) -> Refusal:
         or (_of_callers_client(answer) if is_caller else _of_own_client(answer, kind))
         or _of_the_request(answer)
     )
+
+
+def trouble(answer: ProviderAnswer) -> Refusal:
+    """Return what a refusal means that is no verdict on anybody."""
+    return _outage(answer) or _of_the_request(answer)
 
 
 def _outage(answer: ProviderAnswer) -> Refusal | None:

@@ -118,6 +118,14 @@ class OpenIDConnect:
             self.provider, self.reach, self.client, self.introspection, self.token, self.memory
         )
 
+    @property
+    def userinfo_key(self) -> tuple[str, ...]:
+        """All that an answer of the userinfo endpoint and its life depend on, as above.
+
+        Our own client is no part of it: the caller's token is all that is asked with.
+        """
+        return key_parts(self.provider, self.reach, self.userinfo, self.token, self.memory)
+
 
 def key_parts(*groups: object) -> tuple[str, ...]:
     """Return one part of a cache key for each group: all of its values, secrets included."""

@@ -5,16 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from authz.parameters.common import (
-    ASKED_OTHERWISE,
-    FLAG,
-    KEPT,
-    SECRETS,
-    TEXT,
-    TEXTS,
-    choice,
-)
-from authz.parameters.declaration import param
+from authz.parameters import checks
+from authz.parameters.common import FILLED, FLAG, SECRETS, URL, choice
+from authz.parameters.declaration import DONE, param, partly
+from authz.parameters.kinds import Array, SecretText, Text
 
 if TYPE_CHECKING:
     from authz.secret import Secret
@@ -27,46 +21,53 @@ class UserinfoParameters:
     """What is asked of the userinfo endpoint (OpenID Connect Core section 5.3)."""
 
     userinfo_endpoint: str | None = param(
-        TEXT,
-        becomes=ASKED_OTHERWISE,
+        URL,
+        becomes=DONE,
         used_by=_METHOD,
         about="the userinfo endpoint, instead of what is discovered",
     )
     userinfo_accept: str = param(
         choice("application/json", "application/jwt"),
         "application/json",
-        becomes=ASKED_OTHERWISE,
+        becomes=partly("application/json", without="the answer is JSON that nobody has signed"),
         used_by=_METHOD,
         about="the kind of answer that is asked for",
     )
     userinfo_headers_names: tuple[str, ...] = param(
-        TEXTS, becomes=ASKED_OTHERWISE, used_by=_METHOD, about="the names of further headers"
+        Array(Text(check=checks.header_name)),
+        becomes=DONE,
+        used_by=_METHOD,
+        about="the names of further headers",
     )
+    # Values for the provider are API keys, as a rule.
     userinfo_headers_values: tuple[Secret, ...] = param(
-        SECRETS, becomes=ASKED_OTHERWISE, used_by=_METHOD, about="their values"
+        Array(SecretText(check=checks.header_value)),
+        becomes=DONE,
+        used_by=_METHOD,
+        about="their values",
     )
     userinfo_headers_client: tuple[str, ...] = param(
-        TEXTS,
-        becomes=ASKED_OTHERWISE,
+        Array(Text(check=checks.forwarded_header)),
+        becomes=DONE,
         used_by=_METHOD,
         about="headers of the caller that are passed on",
     )
     userinfo_query_args_names: tuple[str, ...] = param(
-        TEXTS, becomes=ASKED_OTHERWISE, used_by=_METHOD, about="the names of further arguments"
+        FILLED, becomes=DONE, used_by=_METHOD, about="the names of further arguments"
     )
     userinfo_query_args_values: tuple[Secret, ...] = param(
-        SECRETS, becomes=ASKED_OTHERWISE, used_by=_METHOD, about="their values"
+        SECRETS, becomes=DONE, used_by=_METHOD, about="their values"
     )
     userinfo_query_args_client: tuple[str, ...] = param(
-        TEXTS,
-        becomes=ASKED_OTHERWISE,
+        Array(Text(check=checks.argument_name)),
+        becomes=DONE,
         used_by=_METHOD,
         about="arguments of the caller that are passed on",
     )
     cache_user_info: bool = param(
         FLAG,
         default=True,
-        becomes=KEPT,
+        becomes=DONE,
         used_by=_METHOD,
         about="whether answers are kept",
     )

@@ -107,11 +107,8 @@ class VouchedTokens:
     def keep_inactive(
         self, key: bytes, refusal: Unauthenticated, *, lifetime_s: float
     ) -> Unauthenticated:
-        """Keep for a moment why a token is not active; return that, for everybody who waits.
-
-        What the provider said beside it is for the log of that moment.
-        """
-        # Neither the frames nor the texts that the exception holds are kept.
+        """Keep for a moment why a token is not active; return that, for everybody who waits."""
+        # Neither the frames that the exception holds are kept, nor what the provider wrote.
         refusal = Unauthenticated(refusal.reason, refusal.detail)
         self._known.drop(key)  # where nothing went with it, the key is the token's own
         lifetime_s = min(lifetime_s, INACTIVE_SECONDS_MAX)

@@ -23,6 +23,7 @@ from authz.kong.problems import Problems
 from authz.methods import METHOD_NAMES
 from authz.parameters import PARAMETERS
 from authz.parameters.browser import LEGACY
+from authz.parameters.common import AUTH_METHODS
 from authz.parameters.declaration import Status
 from authz.parameters.kinds import Array, Object
 
@@ -689,6 +690,105 @@ def test_no_more_than_so_many_names_are_passed_on() -> None:
     assert complaints(with_own_client(*OURS, *lines(FORWARDED_NAMES_MAX - 1))) == []
     found = own_client_refused(*OURS, *lines(FORWARDED_NAMES_MAX))
     assert f"name {FORWARDED_NAMES_MAX + 1} in all; at most {FORWARDED_NAMES_MAX}" in found
+
+
+# --- userinfo -----------------------------------------------------------------------------
+
+
+def userinfo_complaints(*lines: str) -> list[str]:
+    """What is wrong with a plugin whose only method is userinfo, for a reader that knows it."""
+    named = ("auth_methods: [userinfo]", "bearer_token_param_type: [header]", *lines)
+    return complaints(with_parameters(*named, instead_of="auth_methods"), methods=("userinfo",))
+
+
+def test_the_question_to_the_userinfo_endpoint_needs_no_client_of_ours() -> None:
+    assert (
+        userinfo_complaints(
+            "userinfo_endpoint: https://idp.example/userinfo?tenant=1",
+            "userinfo_headers_names: [X-Api-Key]",
+            "userinfo_headers_values: [k]",
+            "userinfo_headers_client: [X-Tenant]",
+            "userinfo_query_args_names: [detail]",
+            "userinfo_query_args_values: [full]",
+            "userinfo_query_args_client: [region]",
+            "cache_user_info: false",
+        )
+        == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            ("userinfo_accept: application/jwt",),
+            "the answer is JSON that nobody has signed: write application/json, if that is right",
+        ),
+        (("userinfo_endpoint: nowhere",), "must be an absolute URL"),
+        (
+            ("userinfo_headers_names: [x-a]",),
+            "userinfo_headers_names: has 1 items, userinfo_headers_values 0: each name has one",
+        ),
+        (("userinfo_query_args_values: [a]",), "has 0 items, userinfo_query_args_values 1"),
+        (("userinfo_headers_names: [Authorization]",), "a header that authz itself writes"),
+        (("userinfo_headers_values: ['a\u00e9']",), "must be visible ASCII"),
+        (("userinfo_headers_client: [Cookie, Host]",), "never passed on"),
+        (("userinfo_query_args_client: ['a b']",), "letters, digits and -._~ alone"),
+        (
+            ("userinfo_query_args_names: [access_token]", "userinfo_query_args_values: [x]"),
+            "userinfo_query_args_names: 'access_token' is an argument that authz writes",
+        ),
+        (
+            ("userinfo_query_args_client: [Access-Token]",),
+            "userinfo_query_args_client: 'Access-Token' is written already",
+        ),
+        (
+            ("userinfo_query_args_names: [a]", "userinfo_query_args_values: [x]",
+             "userinfo_query_args_client: [A]"),
+            "userinfo_query_args_client: 'A' is written already",
+        ),
+        (
+            ("userinfo_endpoint: 'https://idp.example/u?tenant=1'",
+             "userinfo_query_args_client: [tenant]"),
+            "userinfo_query_args_client: 'tenant' is written already",
+        ),
+        (
+            ("userinfo_headers_names: [X-A]", "userinfo_headers_values: [x]",
+             "userinfo_headers_client: [x_a]"),
+            "userinfo_headers_client: 'x_a' is written already",
+        ),
+        (
+            (f"userinfo_headers_client: [{', '.join(f'x-{n}' for n in range(17))}]",),
+            f"userinfo_query_args_client name 17 in all; at most {FORWARDED_NAMES_MAX}",
+        ),
+        (
+            ("using_pseudo_issuer: true", "jwks_endpoint: https://idp.example/certs"),
+            "using_pseudo_issuer: needs userinfo_endpoint: nothing is discovered",
+        ),
+    ],
+)  # fmt: skip
+def test_a_question_to_the_userinfo_endpoint_that_cannot_be_asked_is_refused(
+    lines: tuple[str, ...], said: str
+) -> None:
+    [found] = userinfo_complaints(*lines)
+
+    assert said in found
+
+
+def test_a_method_that_is_done_acts_unasked_only_if_kongs_default_stands_for_it_here() -> None:
+    ours = ("client_id: [a]", "client_secret: [s]")
+    unnamed = with_parameters(*ours, instead_of="auth_methods")
+    of_kongs_nine = with_parameters(
+        f"auth_methods: [{', '.join(AUTH_METHODS)}]", *ours, instead_of="auth_methods"
+    )
+    for text in (unnamed, of_kongs_nine):
+        read = load(text, methods=AUTH_METHODS).plugins[0].config
+        assert set(read.callers.auth_methods) == {
+            "bearer", "client_credentials", "introspection", "password",
+        }  # fmt: skip
+
+
+# --- Introspection of JWTs, what cannot be switched off ------------------------------------
 
 
 def test_jwts_that_should_be_introspected_and_are_not_are_refused() -> None:

@@ -32,6 +32,7 @@ from authz.secret import Secret
 ISSUER = "https://idp.example/realms/kong"
 EXCHANGE = {"provider", "client", "exchange", "token", "memory"}
 INTROSPECTION = {"provider", "reach", "client", "introspection", "token", "memory"}
+USERINFO = {"provider", "reach", "userinfo", "token", "memory"}
 
 
 def another(kind: Kind[Any], value: Any) -> Any:
@@ -66,6 +67,7 @@ def test_each_parameter_changes_the_keys_of_what_depends_on_its_group_and_no_oth
     of_exchange = group in EXCHANGE or name == "audience_claim"
     assert (before.exchange_key != after.exchange_key) is of_exchange
     assert (before.introspection_key != after.introspection_key) is (group in INTROSPECTION)
+    assert (before.userinfo_key != after.userinfo_key) is (group in USERINFO)
     assert (before.provider_key != after.provider_key) is (group in {"provider", "reach"})
     assert before != after
     assert len({before, after}) == 2

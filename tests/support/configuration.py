@@ -31,9 +31,13 @@ PLUGIN = FORMAT + dedent("""\
 """One plugin about which there is nothing to say; parameters are appended to it."""
 
 
-def load(text: str | bytes, environ: Mapping[str, str] | None = None) -> Gateway:
+def load(
+    text: str | bytes,
+    environ: Mapping[str, str] | None = None,
+    methods: tuple[str, ...] = METHOD_NAMES,
+) -> Gateway:
     data = text if isinstance(text, bytes) else text.encode()
-    return state.parse(read(["-"], lambda: data), environ or {}, METHOD_NAMES)
+    return state.parse(read(["-"], lambda: data), environ or {}, methods)
 
 
 def load_files(*paths: str | Path, environ: Mapping[str, str] | None = None) -> Gateway:
@@ -53,10 +57,14 @@ def read(
     return sources
 
 
-def complaints(text: str | bytes, environ: Mapping[str, str] | None = None) -> list[str]:
+def complaints(
+    text: str | bytes,
+    environ: Mapping[str, str] | None = None,
+    methods: tuple[str, ...] = METHOD_NAMES,
+) -> list[str]:
     """Return what is wrong, a line a problem as ``line:column: parameter: message``."""
     try:
-        load(text, environ)
+        load(text, environ, methods)
     except ConfigurationError as error:
         return [str(problem).removeprefix("<stdin>:") for problem in error.problems]
     return []
