@@ -54,7 +54,7 @@ USERS: Final[Mapping[str, str]] = {"alice": "Wm2yQf5tVb8n"}
 
 TOKEN_LIFETIME_SECONDS = 300
 RECORDED_REQUESTS_MAX = 10_000
-ENDPOINTS = ("discovery", "token", "certs", "introspection")
+ENDPOINTS = ("discovery", "token", "certs", "introspection", "userinfo")
 ALWAYS_COUNTED = ("discovery", "token", "certs")
 """Shown as 0 before their first request."""
 
@@ -67,7 +67,8 @@ class DevelopmentIdp:
 
     The first of ``keys`` signs, all are published.  ``claims``, ``header``,
     ``members``, ``metadata`` and ``introspected`` override what tokens, their JOSE
-    headers, token answers, the discovery document and introspection answers would say.
+    headers, token answers, the discovery document and introspection answers would say;
+    ``told`` those of what the userinfo endpoint tells.
     ``opaque``: what an opaque token stands for.  ``revoked``: tokens that are no longer
     active.  ``client_keys``: the keys of clients that sign assertions.
     """
@@ -96,10 +97,12 @@ class DevelopmentIdp:
         self.members: dict[str, Any] = {}
         self.metadata: dict[str, Any] = {}
         self.introspected: dict[str, Any] = {}
+        self.told: dict[str, Any] = {}
         self.opaque: dict[str, Mapping[str, Any]] = {}
         self.revoked: set[str] = set()
         self._assertions_seen: set[str] = set()
         self.introspection_answers: deque[Answer] = deque()
+        self.userinfo_answers: deque[Answer] = deque()
         self.discovery_answers: deque[Answer] = deque()
         self.token_answers: deque[Answer] = deque()
         self.certs_answers: deque[Answer] = deque()
@@ -214,6 +217,7 @@ class DevelopmentIdp:
                 Route(f"{realm}/.well-known/openid-configuration", self._discovery),
                 Route(f"{protocol}/token", self._token, methods=["POST"]),
                 Route(f"{protocol}/token/introspect", self._introspection, methods=["POST"]),
+                Route(f"{protocol}/userinfo", self._userinfo, methods=["GET", "POST"]),
                 Route(f"{protocol}/certs", self._certs),
                 Route("/control", self._control, methods=["GET", "POST"]),
             ],
@@ -231,6 +235,9 @@ class DevelopmentIdp:
 
     async def _introspection(self, request: Request) -> Response:
         return await self._answer("introspection", request, self._introspection_answer)
+
+    async def _userinfo(self, request: Request) -> Response:
+        return await self._answer("userinfo", request, self._userinfo_answer)
 
     async def _answer(
         self, endpoint: str, request: Request, own: Callable[[Recorded, str], Response]
@@ -257,6 +264,7 @@ class DevelopmentIdp:
             "token_endpoint": f"{protocol}/token",
             "jwks_uri": f"{protocol}/certs",
             "introspection_endpoint": f"{protocol}/token/introspect",
+            "userinfo_endpoint": f"{protocol}/userinfo",
             "grant_types_supported": ["client_credentials", "password"],
             "response_types_supported": ["none"],
             "subject_types_supported": ["public"],
@@ -316,6 +324,23 @@ class DevelopmentIdp:
         answer = {"token_type": "Bearer", **known, "active": True}
         return JSONResponse(_override(answer, self.introspected), headers=_NO_STORE)
 
+    def _userinfo_answer(self, request: Recorded, _address: str) -> Response:
+        """Say whose the token is that was brought, as Keycloak does."""
+        scheme, _, token = (request.header("authorization") or "").partition(" ")
+        known = self._known(token) if scheme.lower() == "bearer" else None
+        if known is None:
+            return self._challenge(401, "invalid_token", "Token verification failed")
+        if "openid" not in str(known.get("scope", "openid")).split():
+            return self._challenge(403, "insufficient_scope", "Missing openid scope")
+        told = {name: value for name, value in known.items() if name not in _OF_THE_TOKEN}
+        return JSONResponse(_override(told, self.told), headers=_NO_STORE)
+
+    def _challenge(self, status: int, error: str, description: str) -> Response:
+        said = {"error": error, "error_description": description}
+        fields = ", ".join(f'{name}="{text}"' for name, text in said.items())
+        challenge = f'Bearer realm="{self.realm}", {fields}'
+        return JSONResponse(said, status, headers={"www-authenticate": challenge})
+
     def _known(self, token: str) -> Mapping[str, Any] | None:
         """Return the claims of a token that is active."""
         claims = self.opaque.get(token) or self._of_own_token(token)
@@ -354,10 +379,10 @@ class DevelopmentIdp:
         """Apply what ``POST /control`` carries.
 
         ``reset``: true · ``rotate``: an algorithm · ``claims``, ``header``,
-        ``members``, ``metadata``, ``introspected``: overrides, merged (null: left out) ·
-        ``token_answers``, ``discovery_answers``, ``certs_answers``,
-        ``introspection_answers``: lists of scripted answers with ``Answer``'s fields,
-        ``headers`` an object and ``body`` a string.
+        ``members``, ``metadata``, ``introspected``, ``told``: overrides, merged (null:
+        left out) · ``token_answers``, ``discovery_answers``, ``certs_answers``,
+        ``introspection_answers``, ``userinfo_answers``: lists of scripted answers with
+        ``Answer``'s fields, ``headers`` an object and ``body`` a string.
 
         Raises ``ValueError`` or ``TypeError`` for anything else.
         """
@@ -366,7 +391,7 @@ class DevelopmentIdp:
                 self.reset()
             elif name == "rotate":
                 self.rotate(change)
-            elif name in {"claims", "header", "members", "metadata", "introspected"}:
+            elif name in {"claims", "header", "members", "metadata", "introspected", "told"}:
                 given = {key: ABSENT if value is None else value for key, value in change.items()}
                 getattr(self, name).update(given)
             elif name in {f"{endpoint}_answers" for endpoint in ENDPOINTS}:
@@ -376,6 +401,11 @@ class DevelopmentIdp:
 
 
 _NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}  # RFC 6749 section 5.1
+
+# What an access token says of itself, and not of whom it stands for.
+_OF_THE_TOKEN = frozenset(
+    {"exp", "iat", "nbf", "jti", "iss", "aud", "typ", "azp", "acr", "scope", "allowed-origins"}
+)
 
 
 def _override(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -510,7 +510,7 @@ def test_without_keys_it_makes_its_own() -> None:
     assert [made.algorithm for made in DevelopmentIdp().keys] == ["RS256", "RSA-OAEP"]
 
 
-# --- Passwords, assertions, introspection ------------------------------------------------------
+# --- Passwords, assertions, introspection, userinfo ----------------------------------------------
 
 
 def test_a_users_password_gets_a_token_in_the_users_name(idp: RunningIdp) -> None:
@@ -583,3 +583,23 @@ def test_introspection_says_what_a_token_stands_for(idp: RunningIdp) -> None:
     for text in (jwt_token, "unknown", idp.issue(exp=1), "a.b.c", "é.b.c"):
         assert introspect(idp, text, client).json == {"active": False}
     assert introspect(idp, "opaque-1", basic("kong_id", "wrong")).status == 401
+
+
+def test_userinfo_says_whose_a_token_is(idp: RunningIdp) -> None:
+    path = "/realms/kong/protocol/openid-connect/userinfo"
+
+    def ask(text: str) -> Reply:
+        return call(idp, path, "GET", headers={"authorization": f"Bearer {text}"})
+
+    idp.opaque["opaque-1"] = {"sub": "7", "exp": 2**40}
+    assert ask("opaque-1").json == {"sub": "7"}
+    assert ask(idp.issue()).json["preferred_username"] == "service-account-kong_id"
+    idp.told["sub"] = "8"
+    assert ask("opaque-1").json == {"sub": "8"}
+
+    refused = ask("unknown")
+    assert (refused.status, refused.json["error"]) == (401, "invalid_token")
+    assert 'error="invalid_token"' in refused.headers["www-authenticate"]
+    refused = ask(idp.issue(scope="email profile"))
+    assert (refused.status, refused.json["error"]) == (403, "insufficient_scope")
+    assert call(idp, path, "GET").status == 401
