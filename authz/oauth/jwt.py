@@ -125,21 +125,23 @@ def is_signed(token: str) -> bool:
     return len(token) <= TOKEN_BYTES_MAX and token.count(".") == _SIGNED_DOTS
 
 
-def check_kind(token: str) -> None:
+def check_kind(token: str) -> float:
     """Refuse a JWT that says itself that it is no access token; no call to its issuer is needed.
 
     Nobody has vouched for its words, so they refuse and never accept.  A text that is no
-    JWT says nothing of itself.  Raises :class:`~authz.errors.Unauthenticated`.
+    JWT says nothing of itself.  Return the end that it names itself, in seconds since
+    1970; infinity if it names none.  Raises :class:`~authz.errors.Unauthenticated`.
     """
     found = _SIGNED.match(token.encode("ascii", "replace"))
     if found is None:
-        return
+        return math.inf
     try:
         header, claims = _json_object(found[1], "header"), _json_object(found[2], "claims")
     except Unauthenticated:
-        return
+        return math.inf
     token_kind.is_marked(header)
     token_kind.check(without_empty(claims), marked=True, tell=strict_json.kind)
+    return float(claims["exp"]) if _is_time(claims.get("exp")) else math.inf
 
 
 def not_signed(token: str) -> Unauthenticated:
@@ -245,11 +247,7 @@ class ClaimRules:
         """
         over_s = now - expiry(claims)
         if over_s >= self.leeway_s:
-            raise Unauthenticated(
-                Reason.TOKEN_EXPIRED,
-                f"token: exp was {_seconds(over_s)} ago (leeway {self.leeway_s:g} s);"
-                " fetch a new token, or compare the clocks",
-            )
+            raise expired(over_s, self.leeway_s)
         ahead_s = self._ahead(claims, now, max(self.leeway_s, ahead_s_max))
         for name in ("sub", "jti"):
             if not isinstance(claims.get(name, ""), str):
@@ -287,6 +285,15 @@ class ClaimRules:
             )
 
 
+def expired(over_s: float, leeway_s: float) -> Unauthenticated:
+    """Return what to say of a token whose ``exp`` was so many seconds ago."""
+    return Unauthenticated(
+        Reason.TOKEN_EXPIRED,
+        f"token: exp was {_seconds(over_s)} ago (leeway {leeway_s:g} s);"
+        " fetch a new token, or compare the clocks",
+    )
+
+
 def expiry(claims: Claims) -> float:
     """Return ``exp`` in seconds since 1970; a token without one would never end."""
     return _time(claims, "exp")
@@ -295,10 +302,14 @@ def expiry(claims: Claims) -> float:
 def _time(claims: Claims, name: str) -> float:
     """Return a NumericDate: a JSON number, not a string of digits and not true."""
     value: Any = claims.get(name)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not -TIME_MAX <= value <= TIME_MAX:
+    if not _is_time(value):
         raise _claim_invalid(name, claims, "a number of seconds since 1970")
     return float(value)
+
+
+def _is_time(value: Any) -> bool:  # noqa: ANN401 - any JSON
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and -TIME_MAX <= value <= TIME_MAX
 
 
 def _claim_invalid(name: str, claims: Claims, wanted: str) -> Unauthenticated:

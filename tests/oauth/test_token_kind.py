@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.idp import key
 from support.running import KONG_ID
 from support.scenes import verdict
 
 from authz.demo.idp import ABSENT
 from authz.errors import Unauthenticated
 from authz.model import Claims
-from authz.oauth import token_kind
+from authz.oauth import jwt, token_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -197,3 +199,23 @@ def test_G_18_whatever_a_token_says_only_access_tokens_pass(
     says_access = marked or claims.get("typ") or claims.get("token_use")
     if not (says_access or from_exchange or audience_asked):
         assert all(claims.get(name) in (None, "") for name in ("nonce", "at_hash", "c_hash"))
+
+
+@pytest.mark.parametrize(
+    ("claims", "end"),
+    [
+        ({"exp": 1_700_000_000}, 1_700_000_000.0),
+        ({"exp": 0.5}, 0.5),
+        ({}, math.inf),
+        ({"exp": "1700000000"}, math.inf),
+        ({"exp": True}, math.inf),
+        ({"exp": 2**60}, math.inf),
+    ],
+)
+def test_a_jwt_names_its_own_end_whoever_has_signed_it(claims: dict[str, Any], end: float) -> None:
+    assert jwt.check_kind(key().sign({"alg": "RS256"}, claims)) == end
+
+
+@pytest.mark.parametrize("text", ["opaque", "a.b.c", "e30.W10.x", "e30.e30"])
+def test_what_is_no_jwt_names_no_end(text: str) -> None:
+    assert jwt.check_kind(text) == math.inf
