@@ -23,7 +23,7 @@ from authz.kong.problems import Problems
 from authz.methods import METHOD_NAMES
 from authz.parameters import PARAMETERS
 from authz.parameters.browser import LEGACY
-from authz.parameters.common import AUTH_METHODS
+from authz.parameters.common import AUTH_METHODS, METHODS_FOR_BROWSERS
 from authz.parameters.declaration import Status
 from authz.parameters.kinds import Array, Object
 
@@ -435,7 +435,9 @@ def test_methods_of_browsers_are_noticed_even_when_named() -> None:
     assert notice.endswith("authorization_code, session: for browsers, not done here")
 
 
-@pytest.mark.parametrize("method", ["kong_oauth2", "userinfo", "refresh_token"])
+@pytest.mark.parametrize(
+    "method", sorted(set(AUTH_METHODS) - METHODS_FOR_BROWSERS - set(METHOD_NAMES))
+)
 def test_a_method_that_is_named_and_not_done_is_refused(method: str) -> None:
     text = with_parameters(f"auth_methods: [bearer, {method}]", instead_of="auth_methods")
     [found] = complaints(text)
