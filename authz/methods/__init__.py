@@ -8,6 +8,7 @@ from authz.methods.bearer import Bearer
 from authz.methods.client_credentials import ClientCredentials
 from authz.methods.introspection import Introspection
 from authz.methods.password import Password
+from authz.methods.userinfo import Userinfo
 
 if TYPE_CHECKING:
     from authz.methods.base import Method
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 METHODS: Final[tuple[type[Method], ...]] = (
     Bearer,
     Introspection,
+    Userinfo,
     Password,
     ClientCredentials,
 )
