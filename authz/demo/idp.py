@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from authz.demo.keys import Key
@@ -325,21 +325,24 @@ class DevelopmentIdp:
         return JSONResponse(_override(answer, self.introspected), headers=_NO_STORE)
 
     def _userinfo_answer(self, request: Recorded, _address: str) -> Response:
-        """Say whose the token is that was brought, as Keycloak does."""
+        """Say whose the token is that was brought, as Keycloak does (RFC 6750 section 3)."""
         scheme, _, token = (request.header("authorization") or "").partition(" ")
-        known = self._known(token) if scheme.lower() == "bearer" else None
+        if scheme.lower() != "bearer":
+            return self._challenge(401)
+        known = self._known(token)
         if known is None:
             return self._challenge(401, "invalid_token", "Token verification failed")
         if "openid" not in str(known.get("scope", "openid")).split():
             return self._challenge(403, "insufficient_scope", "Missing openid scope")
-        told = {name: value for name, value in known.items() if name not in _OF_THE_TOKEN}
-        return JSONResponse(_override(told, self.told), headers=_NO_STORE)
+        names = known.keys() - {"exp", "scope"} if token in self.opaque else _TOLD
+        told = {name: known[name] for name in known if name in names}
+        return JSONResponse(_override(told, self.told), headers={"cache-control": "no-cache"})
 
-    def _challenge(self, status: int, error: str, description: str) -> Response:
-        said = {"error": error, "error_description": description}
-        fields = ", ".join(f'{name}="{text}"' for name, text in said.items())
-        challenge = f'Bearer realm="{self.realm}", {fields}'
-        return JSONResponse(said, status, headers={"www-authenticate": challenge})
+    def _challenge(self, status: int, error: str = "", description: str = "") -> Response:
+        more = f', error="{error}", error_description="{description}"' if error else ""
+        return PlainTextResponse(
+            "", status, headers={"www-authenticate": f'Bearer realm="{self.realm}"{more}'}
+        )
 
     def _known(self, token: str) -> Mapping[str, Any] | None:
         """Return the claims of a token that is active."""
@@ -402,10 +405,8 @@ class DevelopmentIdp:
 
 _NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}  # RFC 6749 section 5.1
 
-# What an access token says of itself, and not of whom it stands for.
-_OF_THE_TOKEN = frozenset(
-    {"exp", "iat", "nbf", "jti", "iss", "aud", "typ", "azp", "acr", "scope", "allowed-origins"}
-)
+# What the userinfo endpoint says of a service account.
+_TOLD = frozenset({"sub", "email_verified", "preferred_username"})
 
 
 def _override(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -593,13 +593,14 @@ def test_userinfo_says_whose_a_token_is(idp: RunningIdp) -> None:
 
     idp.opaque["opaque-1"] = {"sub": "7", "exp": 2**40}
     assert ask("opaque-1").json == {"sub": "7"}
-    assert ask(idp.issue()).json["preferred_username"] == "service-account-kong_id"
+    told = ask(idp.issue()).json
+    assert told.keys() == {"sub", "email_verified", "preferred_username"}
+    assert told["preferred_username"] == "service-account-kong_id"
     idp.told["sub"] = "8"
     assert ask("opaque-1").json == {"sub": "8"}
 
-    refused = ask("unknown")
-    assert (refused.status, refused.json["error"]) == (401, "invalid_token")
-    assert 'error="invalid_token"' in refused.headers["www-authenticate"]
-    refused = ask(idp.issue(scope="email profile"))
-    assert (refused.status, refused.json["error"]) == (403, "insufficient_scope")
-    assert call(idp, path, "GET").status == 401
+    unknown, unasked, nothing = ask("x"), ask(idp.issue(scope="email")), call(idp, path, "GET")
+    assert (unknown.status, unasked.status, nothing.status) == (401, 403, 401)
+    assert 'error="invalid_token"' in unknown.headers["www-authenticate"]
+    assert 'error="insufficient_scope"' in unasked.headers["www-authenticate"]
+    assert nothing.headers["www-authenticate"] == 'Bearer realm="kong"'

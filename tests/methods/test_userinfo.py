@@ -328,6 +328,7 @@ async def test_beside_bearer_no_jwt_is_taken_on_the_providers_word_alone(
 
 
 async def test_alone_it_asks_about_a_jwt_too(idp: RunningIdp, ask: MakeAuthz) -> None:
+    idp.told["client_id"] = KONG_ID
     authz, token = ask(), idp.issue()
 
     assert (await authz.bearer(token)).allowed
