@@ -1,4 +1,4 @@
-"""The methods that ask Keycloak in our own client's name: introspection, and password."""
+"""The methods that ask Keycloak in our own client's name, and userinfo: with the caller's token."""
 
 from __future__ import annotations
 
@@ -161,6 +161,63 @@ def test_our_clients_wrong_secret_is_our_fault_and_503(
 def warnings_of_our_client(authz: Deployment) -> list[dict[str, Any]]:
     lines = json_lines(authz.authz.output())
     return [line for line in lines if line["message"].startswith("own_client_rejected")]
+
+
+# --- userinfo: Keycloak is asked with the caller's token --------------------------------------
+
+
+@pytest.fixture
+def openid_token(keycloak: Keycloak, as_kong_id: dict[str, str]) -> str:
+    """A fresh token of the seed's client, with the scope that the userinfo endpoint asks for."""
+    answer = post(keycloak, "token", grant_type="client_credentials", scope="openid", **as_kong_id)
+    token: str = json.loads(answer)["access_token"]
+    return token
+
+
+def test_whom_keycloak_tells_of_is_who_the_caller_is(
+    envoy: Edge, authz: Deployment, seen: Upstream, openid_token: str
+) -> None:
+    before = calls(authz, "userinfo")
+    assert bring(envoy, "userinfo", openid_token).status == 200
+    (request,) = seen.requests
+    assert request.header("authorization") == [f"Bearer {openid_token}"]
+    assert request.header("x-consumer-username") == ["service-account-kong_id"]
+
+    assert bring(envoy, "userinfo", openid_token).status == 200
+    assert calls(authz, "userinfo") == before + 1
+
+
+def test_a_token_without_the_scope_openid_tells_of_nobody(
+    envoy: Edge, authz: Deployment, access_token: str
+) -> None:
+    before = authz.denied("token_unsupported")
+    assert bring(envoy, "userinfo", access_token).status == 401
+    assert authz.denied("token_unsupported") == before + 1
+
+
+@pytest.mark.parametrize("token", ["opaque", "a.b.c", "x" * 2048])
+def test_a_token_that_is_nobodys_is_401(
+    envoy: Edge, authz: Deployment, seen: Upstream, token: str
+) -> None:
+    before = authz.denied("token_inactive")
+    assert (bring(envoy, "userinfo", token).status, seen.requests) == (401, [])
+    assert authz.denied("token_inactive") == before + 1
+
+
+def test_keycloak_tells_of_nobody_for_a_token_that_was_revoked(
+    envoy: Edge,
+    authz: Deployment,
+    keycloak: Keycloak,
+    as_kong_id: dict[str, str],
+    openid_token: str,
+) -> None:
+    assert bring(envoy, "userinfo-kept-briefly", openid_token).status == 200
+    before = authz.denied("token_inactive")
+    post(keycloak, "revoke", token=openid_token, **as_kong_id)
+
+    until(lambda: bring(envoy, "userinfo-kept-briefly", openid_token).status == 401)
+
+    assert authz.denied("token_inactive") == before + 1
 
 
 # --- password beside client_credentials: the how-to's FAQ -----------------------------------
