@@ -140,6 +140,15 @@ def find(slot: Slot, parts: RequestParts) -> Credential | None:
 # --- The Authorization header --------------------------------------------------
 
 
+def basic(client_id: str, secret: str) -> str:
+    """Return the header by which a pair is presented, as ``curl -u`` does (RFC 7617).
+
+    In UTF-8 and not form-encoded; raises ``UnicodeEncodeError`` for what UTF-8 cannot say.
+    """
+    pair = f"{client_id}:{secret}".encode()
+    return f"Basic {base64.b64encode(pair).decode()}"
+
+
 def is_commonly_spelled(authorization: str) -> bool:
     """Whether a good Authorization header is spelled as clients do.
 

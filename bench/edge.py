@@ -67,7 +67,7 @@ def verifying(name: str, issuer: str, keys: Json, *, remembers: bool = False) ->
     return Listener(name, free_port(), (jwt_authn,))
 
 
-class Edge(Envoy):
+class ListenersEnvoy(Envoy):
     """The Envoy of these listeners, with one worker."""
 
     def __init__(self, listeners: Iterable[Listener]) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from google.protobuf import message_factory
-
+from authz import credentials
 from authz.demo.idp import CLIENTS
-from authz.envoy.check import POOL
 from authz.model import Consumer, Gateway, OpenIDConnect, Plugin, Route, Service, SourcePosition
+from bench import messages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,8 +82,8 @@ def usernames(consumers: int) -> list[str]:
 
 
 def basic(secret: str = CLIENTS[CALLER]) -> str:
-    """Return the header that curl -u sends."""
-    return "Basic " + base64.b64encode(f"{CALLER}:{secret}".encode()).decode()
+    """Return the caller's Authorization header."""
+    return credentials.basic(CALLER, secret)
 
 
 def check_request(authorization: str, route: str = ROUTE) -> bytes:
@@ -101,24 +99,14 @@ def any_request(
     route: str | None = None,
 ) -> bytes:
     """Return what Envoy would ask about this request; without ``route`` it names none."""
-    request = _CHECK_REQUEST()
+    headers = {**HEADERS, ":path": path, **headers}
+    context = None if route is None else {"route": route}
+    request = messages.check_request(headers, path=path, body=body, context=context)
     attributes = request.attributes
     for end, port in ((attributes.source, 40_000), (attributes.destination, 8_000)):
         end.address.socket_address.address = "127.0.0.1"
         end.address.socket_address.port_value = port
-    if route is not None:
-        attributes.context_extensions["route"] = route
     attributes.request.time.seconds = 1_700_000_000
-    http = attributes.request.http
-    http.id = "17182156997139833360"
-    http.method, http.path, http.host = "GET", path, "localhost"
-    http.scheme, http.protocol = "http", "HTTP/1.1"
-    http.raw_body = body
-    http.headers.update({**HEADERS, ":path": path, **headers})
+    attributes.request.http.id = "17182156997139833360"
     wire: bytes = request.SerializeToString()
     return wire
-
-
-_CHECK_REQUEST: Any = message_factory.GetMessageClass(
-    POOL.FindMessageTypeByName("envoy.service.auth.v3.CheckRequest")
-)

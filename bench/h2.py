@@ -12,41 +12,31 @@ import struct
 from itertools import repeat
 from typing import TYPE_CHECKING
 
-from bench.noop import METHOD
+from bench.frames import (
+    ACK,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    INITIAL_WINDOW_SIZE,
+    MESSAGE_HEAD_BYTES,
+    PING,
+    PREFACE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    call_fields,
+    frame,
+    message,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
-END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
-INITIAL_WINDOW_SIZE = 4
-WINDOW, FRAME, MOST = 65_535, 16_384, 2**31 - 1
+WINDOW_BYTES, WINDOW_BYTES_MAX = 65_535, 2**31 - 1
 
-REQUEST = {
-    b":method": b"POST",
-    b":scheme": b"http",
-    b":path": METHOD.encode(),
-    b":authority": b"localhost",
-    b"content-type": b"application/grpc",
-    b"te": b"trailers",
-}
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
-
-
-def _text(value: bytes) -> bytes:
-    return bytes([len(value)]) + value  # shorter than 127, without Huffman: RFC 7541 section 5.2
-
-
-# Literal fields that nobody remembers (RFC 7541 section 6.2.2): the same bytes for every call.
-_FIELDS = b"".join(b"\0" + _text(name) + _text(value) for name, value in REQUEST.items())
-
-
-def _framed(message: bytes) -> bytes:
-    return b"\0" + struct.pack(">I", len(message)) + message
+_FIELDS = call_fields()  # nobody remembers them: the same bytes for every call
 
 
 class Connection:
@@ -55,16 +45,16 @@ class Connection:
     def __init__(self, port: int, messages: Iterator[bytes], in_flight: int) -> None:
         self.answered = 0
         self.socket = socket.create_connection(("127.0.0.1", port))
-        self._messages = (_framed(message) for message in messages)
-        self._message = next(self._messages, None)
-        self._window = WINDOW
+        self._messages = messages
+        self._message = next(messages, None)
+        self._window = WINDOW_BYTES
         self._next = 1
         self._waiting = in_flight
         self._with_data: set[int] = set()
         self._read = b""
-        settings = struct.pack(">HI", INITIAL_WINDOW_SIZE, MOST)
-        window = _frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", MOST - WINDOW))
-        self.socket.sendall(PREFACE + _frame(SETTINGS, 0, 0, settings) + window + self._calls())
+        settings = struct.pack(">HI", INITIAL_WINDOW_SIZE, WINDOW_BYTES_MAX)
+        window = frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", WINDOW_BYTES_MAX - WINDOW_BYTES))
+        self.socket.sendall(PREFACE + frame(SETTINGS, 0, 0, settings) + window + self._calls())
 
     def on_readable(self) -> None:
         """Take what has come, and ask again for each answer."""
@@ -75,13 +65,13 @@ class Connection:
 
     def _calls(self) -> bytes:
         calls = []
-        while self._message and self._waiting and self._window >= len(self._message):
-            calls.append(_frame(HEADERS, END_HEADERS, self._next, _FIELDS))
-            starts = range(0, len(self._message), FRAME)
-            *first, last = [self._message[at : at + FRAME] for at in starts]
-            calls += [_frame(DATA, 0, self._next, part) for part in first]
-            calls.append(_frame(DATA, END_STREAM, self._next, last))
-            self._window -= len(self._message)
+        while self._message is not None and self._waiting:
+            size = MESSAGE_HEAD_BYTES + len(self._message)
+            if self._window < size:
+                break
+            calls.append(frame(HEADERS, END_HEADERS, self._next, _FIELDS))
+            calls.append(message(self._next, self._message))
+            self._window -= size
             self._waiting -= 1
             self._next += 2
             self._message = next(self._messages, None)
@@ -98,7 +88,7 @@ class Connection:
             elif kind == WINDOW_UPDATE and stream == 0:
                 self._window += int.from_bytes(payload)
             elif kind in {SETTINGS, PING} and not flags & ACK:
-                yield _frame(kind, ACK, 0, payload if kind == PING else b"")
+                yield frame(kind, ACK, 0, payload if kind == PING else b"")
             elif kind in {RST_STREAM, GOAWAY}:
                 raise RuntimeError("the server has ended a call")
 

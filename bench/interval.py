@@ -109,7 +109,7 @@ def measure() -> Iterator[_Interval]:
             authz = stack.enter_context(_AtInterval(deck(idp.issuer), seconds))
             listener = edge.asking(f"{seconds * 1e6:.0f}us", authz.port)
             intervals.append(_Interval(seconds, listener))
-        stack.enter_context(edge.Edge([one.listener for one in intervals]))
+        stack.enter_context(edge.ListenersEnvoy([one.listener for one in intervals]))
         threads = stack.enter_context(ThreadPoolExecutor(1))
         for run in range(-1, RUNS):
             for one in intervals:

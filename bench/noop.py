@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import uvloop
 
-METHOD = "/envoy.service.auth.v3.Authorization/Check"
+from bench.frames import CHECK
 
 
 async def serve(port: int, answer: bytes) -> None:
@@ -19,7 +19,7 @@ async def serve(port: int, answer: bytes) -> None:
         return answer
 
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(check)
-    service, _, method = METHOD.strip("/").partition("/")
+    service, _, method = CHECK.strip("/").partition("/")
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler(service, {method: handler}),)

@@ -12,9 +12,9 @@ import grpc
 
 from bench.decisions import ready_answer
 from bench.fixture import basic, check_request, deck
+from bench.frames import CHECK
 from bench.idp import running_idp
 from bench.machine import resident_megabytes
-from bench.noop import METHOD
 from bench.report import RUNS, Figure, ratio
 from bench.servers import Authz, Peer, grpc_aio
 
@@ -55,7 +55,7 @@ async def _round_trips(authz_port: int, noop_port: int) -> list[Figure]:
         grpc.aio.insecure_channel(f"127.0.0.1:{noop_port}") as noop,
     ):
         calls: list[grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = [
-            channel.unary_unary(METHOD) for channel in (authz, noop)
+            channel.unary_unary(CHECK) for channel in (authz, noop)
         ]
         for call in calls:  # connections, and the one exchange
             await _per_call(call, wire, 50)

@@ -91,7 +91,7 @@ class _Contest:
             _envoys_own(idp), self._peers(stack, answer), self._ours(stack, deck(idp.issuer))
         )
         everyone = {one.listener for unit in UNITS for one in self._contenders[unit]}
-        self._edge = stack.enter_context(edge.Edge(everyone))
+        self._edge = stack.enter_context(edge.ListenersEnvoy(everyone))
 
     def _peers(self, stack: ExitStack, answer: Path) -> list[Contender]:
         contenders: list[Contender] = []

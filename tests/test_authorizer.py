@@ -8,11 +8,12 @@ import logging
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from support.running import KONG_SECRET, basic, check_request, logged, read
+from support.running import KONG_SECRET, check_request, logged, read
 from support.scenes import routes
 
 from authz.authorizer import DEADLINE_SECONDS_DEFAULT, Authorizer
 from authz.clock import SystemClock
+from authz.credentials import basic
 from authz.decision import Allow
 from authz.fast_path import CachedAnswers, FastPath
 from authz.model import Request

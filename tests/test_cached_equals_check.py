@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
-from google.protobuf import message_factory
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from support.clock import Clock
@@ -18,17 +17,16 @@ from support.running import (
     KONG_SECRET,
     POSITION,
     RunningAuthz,
-    basic,
     check_request,
     plugin,
     read,
 )
 
-from authz.credentials import QUERY_BYTES_MAX
-from authz.envoy.check import POOL
+from authz.credentials import QUERY_BYTES_MAX, basic
 from authz.fast_path import NAME_CHARS_MAX
 from authz.header_names import IDENTITY, TOKENS, spellings
 from authz.model import Gateway, Plugin, Route, Service, SourcePosition, Termination
+from bench.messages import CheckRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -237,10 +235,7 @@ methods = mostly(st.sampled_from(["GET", "POST"]), st.sampled_from(["OPTIONS", "
 
 def more(**http: Any) -> bytes:
     """Bytes that, added to a CheckRequest, set what Envoy itself never sends so."""
-    kind: Any = message_factory.GetMessageClass(
-        POOL.FindMessageTypeByName("envoy.service.auth.v3.CheckRequest")
-    )
-    wire: bytes = kind(attributes={"request": {"http": http}}).SerializeToString()
+    wire: bytes = CheckRequest(attributes={"request": {"http": http}}).SerializeToString()
     return wire
 
 

@@ -10,17 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.idp import RunningIdp, key
-from support.running import (
-    KONG_CONSUMER,
-    KONG_ID,
-    KONG_SECRET,
-    POSITION,
-    basic,
-    check_request,
-    gateway,
-)
+from support.running import KONG_CONSUMER, KONG_ID, KONG_SECRET, POSITION, check_request, gateway
 from support.scenes import OTHER_ID, OTHER_SECRET, claims, landed, on, routes, says, verdict
 
+from authz.credentials import basic
 from authz.demo.script import Answer
 from authz.model import Consumer, Secret
 from authz.tokens.guesses import GUESSES_MAX

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus, unquote_plus
 
 import pytest
-from google.protobuf import message_factory
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from support.running import KONG_CONSUMER, KONG_ID, KONG_SECRET, POSITION, basic, gateway
+from support.running import KONG_CONSUMER, KONG_ID, KONG_SECRET, POSITION, gateway
 from support.work import calls_of
 
 from authz import credentials
-from authz.envoy.check import POOL
+from authz.credentials import basic
 from authz.errors import MalformedRequest, Refusal, Unauthenticated
 from authz.header_names import TOKENS
 from authz.model import (
@@ -27,6 +26,7 @@ from authz.model import (
     Request,
     Slot,
 )
+from bench.messages import CheckRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -78,13 +78,10 @@ def find_basic(value: str) -> PairCredential | None:
 
 def raw_lines(*lines: tuple[str, bytes], **fields: str) -> bytes:
     """A CheckRequest whose headers came as ``header_map`` (Envoy's encode_raw_headers)."""
-    kind: Any = message_factory.GetMessageClass(
-        POOL.FindMessageTypeByName("envoy.service.auth.v3.CheckRequest")
-    )
     headers = [{"key": name, "raw_value": value} for name, value in lines]
     headers += [{"key": name, "value": value} for name, value in fields.items()]
     http = {"method": "GET", "path": "/", "header_map": {"headers": headers}}
-    wire: bytes = kind(attributes={"request": {"http": http}}).SerializeToString()
+    wire: bytes = CheckRequest(attributes={"request": {"http": http}}).SerializeToString()
     return wire
 
 

@@ -6,8 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from support.running import KONG_ID, KONG_SECRET, basic
+from support.running import KONG_ID, KONG_SECRET
 
+from authz.credentials import basic
 from authz.kong import state
 from authz.kong.files import Sources
 from authz.methods import METHOD_NAMES

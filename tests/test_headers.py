@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from google.protobuf import message_factory
 from support.running import (
     KONG_CONSUMER,
     KONG_ID,
@@ -18,9 +17,9 @@ from support.running import (
     plugin,
 )
 
-from authz.envoy.check import POOL
 from authz.header_names import FORWARDED, IDENTITY, spellings
 from authz.model import Consumer, Gateway, Route, Service
+from bench.messages import CheckRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -189,10 +188,7 @@ def guarded_open_and_preflight(idp: RunningIdp) -> Gateway:
 
 def raw(headers: Mapping[str, str], **request: Any) -> bytes:
     """A CheckRequest of an Envoy with ``encode_raw_headers``."""
-    kind: Any = message_factory.GetMessageClass(
-        POOL.FindMessageTypeByName("envoy.service.auth.v3.CheckRequest")
-    )
-    wire: Any = kind.FromString(check_request(**request))
+    wire: Any = CheckRequest.FromString(check_request(**request))
     http = wire.attributes.request.http
     http.headers.clear()
     for name, value in headers.items():
@@ -475,10 +471,7 @@ async def test_HS_19_an_odd_path_is_answered_as_kong_reads_it(
 async def test_HS_20_claims_that_another_filter_left_are_no_identity(
     idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
-    kind: Any = message_factory.GetMessageClass(
-        POOL.FindMessageTypeByName("envoy.service.auth.v3.CheckRequest")
-    )
-    left: Any = kind()
+    left = CheckRequest()
     payload = left.attributes.metadata_context.filter_metadata["envoy.filters.http.jwt_authn"]
     payload.fields["client_id"].string_value = KONG_ID
 

@@ -14,19 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.configuration import load
 from support.idp import key
-from support.running import (
-    KONG_ID,
-    POSITION,
-    RunningAuthz,
-    basic,
-    check_request,
-    gateway,
-    read,
-)
+from support.running import KONG_ID, POSITION, RunningAuthz, check_request, gateway, read
 
 from authz import logs
 from authz.authorizer import Authorizer
 from authz.clock import SystemClock
+from authz.credentials import basic
 from authz.decision import Allow
 from authz.demo.script import Answer as Scripted
 from authz.errors import ConfigurationError

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from support import tls
-from support.checks import CHECK, Echo, ask, channel, health, unary, watch
+from support.checks import Echo, ask, channel, health, unary, watch
 
 from authz.build import Configuration
 from authz.control import ask_for_reload
@@ -27,6 +27,7 @@ from authz.server import Server
 from authz.settings import Settings, TcpAddress, UnixAddress
 from authz.telemetry import Telemetry
 from authz.transport import ListenError
+from bench.frames import CHECK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

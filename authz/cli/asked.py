@@ -127,7 +127,7 @@ async def _decide(settings: Settings, request: Request) -> tuple[Outcome, list[S
 
 def _authorization(user: str | None, bearer: str | None) -> str | None:
     """Return the Authorization header's value for what was given, or ``None``."""
-    import base64
+    from authz.credentials import basic
 
     if user is not None and bearer is not None:
         raise click.UsageError("-u and --bearer are two credentials: give one")
@@ -135,10 +135,11 @@ def _authorization(user: str | None, bearer: str | None) -> str | None:
         if user is None:
             token = bearer or _revealed(BEARER_VARIABLE)
             return f"Bearer {token}" if token else None
-        pair = user if ":" in user else f"{user}:{_client_secret(user)}"
+        client_id, colon, secret = user.partition(":")
+        secret = secret if colon else _client_secret(client_id)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    return f"Basic {base64.b64encode(pair.encode()).decode()}"
+    return basic(client_id, secret)
 
 
 def _client_secret(client_id: str) -> str:

@@ -21,7 +21,7 @@ from authz.demo.parts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 _P = TypeVar("_P", bound=Process)
 
@@ -33,6 +33,7 @@ LATE_CLIENT = ("late_id", "Gw4sBv1uTzK9cHf6yXqLm2RjPd8NeA7o")
 
 UPSTREAM_HOST = "httpbin.kong.svc.cluster.local:8000"
 IDP_HOSTS = ("keycloak.keycloak:8080", "keycloak.keycloak.svc.cluster.local:8080")
+"""The names under which the workshop's file knows the identity provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def _authz(idp_port: int, port: int, admin_port: int) -> Authz:
             *("-c", str(WORKSHOP)),
             *("--listen", f"{LOOPBACK}:{port}"),
             *("--admin", f"{LOOPBACK}:{admin_port}"),
-            *_connect_to(idp_port, *IDP_HOSTS),
+            *connect_to(dict.fromkeys(IDP_HOSTS, idp_port)),
         ],
         ready_url=f"http://{LOOPBACK}:{admin_port}/readyz",
     )
@@ -116,11 +117,12 @@ def _envoy(httpbin_port: int, authz_port: int, port: int) -> Envoy:
         *("--authz", f"{LOOPBACK}:{authz_port}"),
         *("--listen", f"{LOOPBACK}:{port}"),
         *("--admin", f"{LOOPBACK}:{admin_port}"),
-        *_connect_to(httpbin_port, UPSTREAM_HOST),
+        *connect_to({UPSTREAM_HOST: httpbin_port}),
     )
     return Envoy(bootstrap, admin_port)
 
 
-def _connect_to(port: int, *hosts: str) -> list[str]:
-    """Return the flags that send connections for these hosts to a loopback port."""
-    return [word for host in hosts for word in ("--connect-to", f"{host}:{LOOPBACK}:{port}")]
+def connect_to(ports: Mapping[str, int]) -> list[str]:
+    """Return the flags that send connections for ``HOST:PORT`` to a loopback port."""
+    rules = (f"{host}:{LOOPBACK}:{port}" for host, port in ports.items())
+    return [word for rule in rules for word in ("--connect-to", rule)]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from authz.credentials import basic
 from authz.demo.idp import CLIENTS
 from authz.demo.parts import LOOPBACK
 from authz.demo.stage import LATE_CLIENT
@@ -71,8 +72,7 @@ class Call:
         """Return the headers that the caller sends, credentials included."""
         headers = dict(self.headers)
         if self.user:
-            pair = ":".join(self.user).encode()
-            headers["authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+            headers["authorization"] = basic(*self.user)
         return headers
 
 

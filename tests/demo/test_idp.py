@@ -19,6 +19,7 @@ import pytest
 from support.idp import RunningIdp, key
 from support.tls import authority, ca_file, server_context
 
+from authz.credentials import basic
 from authz.demo.idp import ABSENT, CLIENTS, ISSUER, USERS, DevelopmentIdp, serve
 from authz.demo.keys import Key
 from authz.demo.parts import Process, answers, free_port
@@ -76,9 +77,9 @@ def call(idp: RunningIdp, path: str, method: str = "GET", **request: Any) -> Rep
         connection.close()
 
 
-def basic(client_id: str, secret: str) -> dict[str, str]:
-    pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
-    return {"authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+def authorized(client_id: str, secret: str) -> dict[str, str]:
+    """The header of ``client_secret_basic``: each half is form-encoded (RFC 6749 2.3.1)."""
+    return {"authorization": basic(quote_plus(client_id), quote_plus(secret))}
 
 
 def token(
@@ -99,7 +100,7 @@ def claims(access_token: str) -> dict[str, Any]:
 
 def test_an_access_token_has_exactly_the_claims_of_the_workshop(clock: Clock) -> None:
     with RunningIdp(issuer=ISSUER, now=clock.now) as idp:
-        reply = token(idp, GRANT | {"scope": "openid"}, basic("kong_id", SECRET))
+        reply = token(idp, GRANT | {"scope": "openid"}, authorized("kong_id", SECRET))
         access_token = reply.json["access_token"]
         found = claims(access_token)
 
@@ -114,7 +115,7 @@ def test_an_access_token_has_exactly_the_claims_of_the_workshop(clock: Clock) ->
 
 
 def test_the_token_answer_has_the_members_and_headers_of_keycloak(idp: RunningIdp) -> None:
-    reply = token(idp, GRANT, basic("kong_id", SECRET))
+    reply = token(idp, GRANT, authorized("kong_id", SECRET))
 
     assert reply.status == 200
     assert {n: v for n, v in reply.json.items() if n != "access_token"} == {
@@ -129,7 +130,7 @@ def test_the_token_answer_has_the_members_and_headers_of_keycloak(idp: RunningId
 
 
 def test_scope_openid_also_gives_an_id_token(idp: RunningIdp) -> None:
-    reply = token(idp, GRANT | {"scope": "openid"}, basic("kong_id", SECRET))
+    reply = token(idp, GRANT | {"scope": "openid"}, authorized("kong_id", SECRET))
 
     assert claims(reply.json["id_token"])["typ"] == "ID"
     assert claims(reply.json["id_token"])["aud"] == "kong_id"
@@ -150,7 +151,7 @@ def test_a_secret_of_any_characters_passes_by_basic_and_by_post(
     idp.clients["odd"] = secret
     posted = {"client_id": "odd", "client_secret": secret}
 
-    assert token(idp, GRANT, basic("odd", secret)).status == 200
+    assert token(idp, GRANT, authorized("odd", secret)).status == 200
     assert token(idp, GRANT | posted).status == 200
 
 
@@ -161,8 +162,8 @@ WRONG = (401, "unauthorized_client", "Invalid client or Invalid client credentia
 @pytest.mark.parametrize(
     ("form", "headers", "expected"),
     [
-        pytest.param(GRANT, basic("kong_id", "wrong"), WRONG, id="wrong secret"),
-        pytest.param(GRANT, basic("nobody", SECRET), UNKNOWN, id="unknown client"),
+        pytest.param(GRANT, authorized("kong_id", "wrong"), WRONG, id="wrong secret"),
+        pytest.param(GRANT, authorized("nobody", SECRET), UNKNOWN, id="unknown client"),
         pytest.param(GRANT, {}, UNKNOWN, id="no client authentication"),
         pytest.param(GRANT, {"authorization": "Bearer x"}, UNKNOWN, id="another scheme"),
         pytest.param(GRANT, {"authorization": "Basic !!!"}, UNKNOWN, id="no base64"),
@@ -170,43 +171,43 @@ WRONG = (401, "unauthorized_client", "Invalid client or Invalid client credentia
         pytest.param(GRANT | {"client_id": "kong_id"}, {}, WRONG, id="no secret"),
         pytest.param(
             GRANT,
-            {"authorization": "Basic " + base64.b64encode(b"kong_id:100%").decode()},
+            {"authorization": basic("kong_id", "100%")},
             (400, "unauthorized_client", "Unexpected error when authenticating client"),
             id="secret not form-encoded",
         ),
         pytest.param(
             GRANT | {"client_id": "kong_id", "client_secret": SECRET},
-            basic("kong_id", SECRET),
+            authorized("kong_id", SECRET),
             (400, "invalid_request", "more than one client authentication"),
             id="basic and post",
         ),
         pytest.param(
             {"grant_type": "refresh_token"},
-            basic("kong_id", SECRET),
+            authorized("kong_id", SECRET),
             (400, "unsupported_grant_type", "Unsupported grant_type"),
             id="another grant",
         ),
         pytest.param(
             {"scope": "openid"},
-            basic("kong_id", SECRET),
+            authorized("kong_id", SECRET),
             (400, "invalid_request", "Missing form parameter: grant_type"),
             id="no grant",
         ),
         pytest.param(
             "grant_type=client_credentials&scope=openid&scope=openid",
-            basic("kong_id", SECRET),
+            authorized("kong_id", SECRET),
             (400, "invalid_request", "duplicated parameter"),
             id="a parameter twice",
         ),
         pytest.param(
             GRANT | {"scope": "openid nope"},
-            basic("kong_id", SECRET),
+            authorized("kong_id", SECRET),
             (400, "invalid_scope", "Invalid scopes: openid nope"),
             id="unknown scope",
         ),
         pytest.param(
             GRANT,
-            basic("kong_id", SECRET) | {"content-type": "application/json"},
+            authorized("kong_id", SECRET) | {"content-type": "application/json"},
             (400, "invalid_request", "Missing form parameter: grant_type"),
             id="no form",
         ),
@@ -293,7 +294,7 @@ def test_claims_header_and_members_are_overridden_or_left_out(idp: RunningIdp) -
     idp.claims |= {"aud": "elsewhere", "azp": ABSENT}
     idp.header |= {"kid": "unknown", "jku": "http://127.0.0.1:1/"}
     idp.members |= {"token_type": "bearer", "expires_in": ABSENT}
-    answer = token(idp, GRANT, basic("kong_id", SECRET)).json
+    answer = token(idp, GRANT, authorized("kong_id", SECRET)).json
     found = claims(answer["access_token"])
 
     assert found["aud"] == "elsewhere"
@@ -320,7 +321,7 @@ def test_scripted_answers_come_in_order_and_then_its_own(idp: RunningIdp) -> Non
         Answer(200, b"<html>", html),
         Answer(302, headers=(("location", "http://127.0.0.1:1/"),)),
     ]
-    replies = [token(idp, GRANT, basic("kong_id", SECRET)) for _ in range(5)]
+    replies = [token(idp, GRANT, authorized("kong_id", SECRET)) for _ in range(5)]
 
     assert [reply.status for reply in replies] == [503, 503, 200, 302, 200]
     assert replies[0].body == b"down"
@@ -348,7 +349,7 @@ async def test_a_held_answer_waits_for_its_event(idp: RunningIdp) -> None:
     idp.token_answers.append(Answer(hold=release))
     replies: list[Reply] = []
     caller = threading.Thread(
-        target=lambda: replies.append(token(idp, GRANT, basic("kong_id", SECRET)))
+        target=lambda: replies.append(token(idp, GRANT, authorized("kong_id", SECRET)))
     )
     caller.start()
     await idp.reached("token")
@@ -360,12 +361,12 @@ async def test_a_held_answer_waits_for_its_event(idp: RunningIdp) -> None:
 
 
 def test_requests_are_recorded_and_counted_by_endpoint(idp: RunningIdp) -> None:
-    token(idp, GRANT, basic("kong_id", SECRET) | {"x-extra": "1"})
+    token(idp, GRANT, authorized("kong_id", SECRET) | {"x-extra": "1"})
     call(idp, "/realms/kong/.well-known/openid-configuration?x=1")
 
     assert dict(idp.counters) == {"token": 1, "discovery": 1, "certs": 0}
     first, second = idp.requests
-    assert first.header("authorization") == basic("kong_id", SECRET)["authorization"]
+    assert first.header("authorization") == authorized("kong_id", SECRET)["authorization"]
     assert first.header("x-extra") == "1"
     assert first.body == b"grant_type=client_credentials"
     assert first.form == GRANT
@@ -380,7 +381,7 @@ def test_a_stopped_provider_refuses_and_comes_back_on_its_port(idp: RunningIdp) 
     idp.start()
 
     assert idp.port == port
-    assert token(idp, GRANT, basic("kong_id", SECRET)).status == 200
+    assert token(idp, GRANT, authorized("kong_id", SECRET)).status == 200
 
 
 async def test_a_stop_cuts_a_connection_that_waits_for_its_answer(idp: RunningIdp) -> None:
@@ -438,7 +439,7 @@ def test_faults_are_set_over_the_control_endpoint(idp: RunningIdp) -> None:
     }
     assert idp.keys[0].algorithm == "ES256"
     assert token(idp, GRANT).status == 503
-    found = claims(token(idp, GRANT, basic("kong_id", SECRET)).json["access_token"])
+    found = claims(token(idp, GRANT, authorized("kong_id", SECRET)).json["access_token"])
     assert found["aud"] == "elsewhere"
     assert "azp" not in found
     call(idp, "/control", "POST", body='{"reset": true}')
@@ -515,8 +516,8 @@ def test_without_keys_it_makes_its_own() -> None:
 
 def test_a_users_password_gets_a_token_in_the_users_name(idp: RunningIdp) -> None:
     grant = {"grant_type": "password", "username": "alice"}
-    good = token(idp, grant | {"password": USERS["alice"]}, basic("kong_id", SECRET))
-    bad = token(idp, grant | {"password": "wrong"}, basic("kong_id", SECRET))
+    good = token(idp, grant | {"password": USERS["alice"]}, authorized("kong_id", SECRET))
+    bad = token(idp, grant | {"password": "wrong"}, authorized("kong_id", SECRET))
 
     found = claims(good.json["access_token"])
     assert (found["preferred_username"], found["azp"]) == ("alice", "kong_id")
@@ -571,7 +572,7 @@ def introspect(idp: RunningIdp, text: str, headers: dict[str, str]) -> Reply:
 
 def test_introspection_says_what_a_token_stands_for(idp: RunningIdp) -> None:
     idp.opaque["opaque-1"] = {"client_id": "kong_id"}
-    jwt_token, client = idp.issue(), basic("kong_id", SECRET)
+    jwt_token, client = idp.issue(), authorized("kong_id", SECRET)
 
     assert introspect(idp, "opaque-1", client).json == {
         "active": True,
@@ -582,7 +583,7 @@ def test_introspection_says_what_a_token_stands_for(idp: RunningIdp) -> None:
     idp.revoked.add(jwt_token)
     for text in (jwt_token, "unknown", idp.issue(exp=1), "a.b.c", "é.b.c"):
         assert introspect(idp, text, client).json == {"active": False}
-    assert introspect(idp, "opaque-1", basic("kong_id", "wrong")).status == 401
+    assert introspect(idp, "opaque-1", authorized("kong_id", "wrong")).status == 401
 
 
 def test_userinfo_says_whose_a_token_is(idp: RunningIdp) -> None:

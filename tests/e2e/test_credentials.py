@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from support.curl import Token, basic
+from support.curl import Token
 from support.deployment import Deployment, Edge, assert_no_secret_in
+
+from authz.credentials import basic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

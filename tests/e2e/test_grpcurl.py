@@ -7,8 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.curl import basic
 
+from authz.credentials import basic
 from authz.demo.parts import grpcurl
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def ask(*arguments: str) -> str:
 
 def check(authz: Deployment, headers: dict[str, Any]) -> Any:
     """Ask with every field that Envoy documents; return the CheckResponse."""
-    request = json.dumps(check_request(headers))
+    request = json.dumps(every_field(headers))
     return json.loads(ask("-d", request, authz.listen, f"{AUTHORIZATION}/Check"))
 
 
@@ -44,7 +44,7 @@ def raw(user: tuple[str, str]) -> dict[str, Any]:
     return {"headerMap": {"headers": [{"key": "authorization", "rawValue": value}]}}
 
 
-def check_request(headers: dict[str, Any]) -> dict[str, Any]:
+def every_field(headers: dict[str, Any]) -> dict[str, Any]:
     return {
         "attributes": {
             "source": {

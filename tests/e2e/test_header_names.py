@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.cgi import Lighttpd, environment, variable
-from support.curl import TIMEOUT_SECONDS, basic
+from support.curl import TIMEOUT_SECONDS
 from support.deployment import Deployment, ext_authz
-from support.http2 import DATA, END_HEADERS, END_STREAM, HEADERS, connected, fields, frame
+from support.http2 import connected
 from support.http2_upstream import Http2Upstream
 from support.idp import RunningIdp
 
+from authz.credentials import basic
 from authz.header_names import FORWARDED, IDENTITY, TOKENS, folded
 from authz.settings import TcpAddress
+from bench.frames import DATA, END_HEADERS, END_STREAM, HEADERS, fields, frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,9 +6,9 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
-from support.curl import basic
 from support.deployment import ext_authz, upstream
 
+from authz.credentials import basic
 from authz.header_names import AUTHORIZATION, IDENTITY
 
 if TYPE_CHECKING:

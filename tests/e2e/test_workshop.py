@@ -7,9 +7,10 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.curl import Reply, basic, curl
+from support.curl import Reply, curl
 from support.deployment import assert_no_secret_in, authz_check, json_lines, until
 
+from authz.credentials import basic
 from authz.demo.parts import CHECKOUT, run_authz
 from authz.demo.story import CLAIM_NAMES
 

@@ -5,7 +5,6 @@ import dataclasses
 from typing import Any
 
 import pytest
-from google.protobuf import message_factory
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,13 +12,7 @@ from authz.decision import Allow, Decision, Deny, Respond
 from authz.envoy import check
 from authz.errors import Reason, Unavailable
 from authz.model import Request
-
-CheckRequest: Any = message_factory.GetMessageClass(
-    check.POOL.FindMessageTypeByName("envoy.service.auth.v3.CheckRequest")
-)
-CheckResponse: Any = message_factory.GetMessageClass(
-    check.POOL.FindMessageTypeByName("envoy.service.auth.v3.CheckResponse")
-)
+from bench.messages import CheckRequest, CheckResponse
 
 APPEND, OVERWRITE = 0, 2  # HeaderValueOption.HeaderAppendAction
 

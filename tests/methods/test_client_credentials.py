@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from support.methods import Subject
-from support.running import KONG_ID, KONG_SECRET, basic
+from support.running import KONG_ID, KONG_SECRET
+
+from authz.credentials import basic
 
 SUBJECT = Subject(
     good=lambda _idp: {"authorization": basic(KONG_ID, KONG_SECRET)},

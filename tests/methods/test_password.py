@@ -7,9 +7,10 @@ from urllib.parse import quote_plus
 
 import pytest
 from support.methods import Subject
-from support.running import KONG_ID, KONG_SECRET, POSITION, basic, logged
+from support.running import KONG_ID, KONG_SECRET, POSITION, logged
 from support.scenes import JSON, OTHER_ID, OTHER_SECRET, claims, says, verdict
 
+from authz.credentials import basic
 from authz.demo.idp import USERS
 from authz.model import Consumer
 from authz.secret import Secret

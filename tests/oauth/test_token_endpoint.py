@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.idp import RunningIdp, key
-from support.running import KONG_ID, KONG_SECRET, basic, logged
+from support.running import KONG_ID, KONG_SECRET, logged
 from support.scenes import OTHER_ID, OTHER_SECRET, landed, on, routes, says, verdict
 from support.scripted import (
     answer as sends,
@@ -27,6 +27,7 @@ from support.scripted import (
 )
 from support.tls import authority, ca_file, server_context
 
+from authz.credentials import basic
 from authz.demo.idp import ABSENT
 from authz.demo.script import Answer
 from authz.oauth.pause import JITTER_SHARE

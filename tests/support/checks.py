@@ -10,13 +10,13 @@ from urllib.parse import quote
 import grpc
 
 from authz.settings import UnixAddress
+from bench.frames import CHECK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
     from authz.settings import Address
 
-CHECK = "/envoy.service.auth.v3.Authorization/Check"
 HEALTH = "/grpc.health.v1.Health"
 
 

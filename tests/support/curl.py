@@ -9,6 +9,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from authz.credentials import basic
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -95,8 +97,3 @@ def curl(
         response = connection.getresponse()
         received = tuple((name.lower(), value) for name, value in response.getheaders())
         return Reply(response.status, received, response.read())
-
-
-def basic(client_id: str, secret: str) -> str:
-    """Return the Authorization value of ``curl -u``: raw UTF-8, not form-encoded."""
-    return f"Basic {base64.b64encode(f'{client_id}:{secret}'.encode()).decode()}"

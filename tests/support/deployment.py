@@ -10,8 +10,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from support.curl import basic, curl
+from support.curl import curl
 
+from authz.credentials import basic
 from authz.demo.parts import (
     LOOPBACK,
     POLL_SECONDS,
@@ -22,6 +23,7 @@ from authz.demo.parts import (
     authz_environment,
     free_port,
 )
+from authz.demo.stage import IDP_HOSTS, connect_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -32,9 +34,6 @@ if TYPE_CHECKING:
     from support.transports import Name
 
     Change = Callable[[dict[str, Any]], None]
-
-IDP_HOSTS = ("keycloak.keycloak:8080", "keycloak.keycloak.svc.cluster.local:8080")
-"""The names under which the workshop's file knows the identity provider."""
 
 EXT_AUTHZ = "envoy.filters.http.ext_authz"
 
@@ -197,12 +196,6 @@ def assert_no_secret_in(text: str, clients: Iterable[tuple[str, str]]) -> None:
 def json_lines(text: str) -> list[dict[str, Any]]:
     """Return the lines that are JSON objects."""
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-
-
-def connect_to(ports: Mapping[str, int]) -> list[str]:
-    """Return the flags that send connections for ``HOST:PORT`` to a loopback port."""
-    rules = (f"{host}:{LOOPBACK}:{port}" for host, port in ports.items())
-    return [word for rule in rules for word in ("--connect-to", rule)]
 
 
 def until(condition: Callable[[], object], *, within_s: float = 20) -> None:

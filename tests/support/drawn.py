@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from support.running import KONG_ID, KONG_SECRET, basic
+from support.running import KONG_ID, KONG_SECRET
+
+from authz.credentials import basic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -9,25 +9,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from support.checks import CHECK
-
 from authz.settings import UnixAddress
+from bench.frames import ACK, DATA, PING, PREFACE, RST_STREAM, SETTINGS, frame
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
     from authz.settings import Address
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = (
-    *(0x0, 0x1, 0x3, 0x4, 0x6, 0x7, 0x8, 0x9),
-)
-END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
-MAX_CONCURRENT_STREAMS = 0x3
 CANCEL = 0x8
 
-FRAME_BYTES = 16_384
 WAIT_SECONDS = 20
 
 
@@ -39,49 +30,6 @@ class Frame:
     flags: int
     stream: int
     payload: bytes
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
-
-
-def fields(*pairs: tuple[bytes, bytes]) -> bytes:
-    """Header fields as literals that are not indexed (RFC 7541 section 6.2.2)."""
-    return b"".join(b"\0" + _text(name) + _text(value) for name, value in pairs)
-
-
-def _text(text: bytes) -> bytes:
-    """A string of octets (RFC 7541 section 5.2), its length as in section 5.1."""
-    length = len(text)
-    if length < 127:
-        return bytes([length]) + text
-    rest, prefix = length - 127, b"\x7f"
-    while rest >= 128:
-        prefix += bytes([rest % 128 + 128])
-        rest //= 128
-    return prefix + bytes([rest]) + text
-
-
-def call_headers(stream: int, *more: tuple[bytes, bytes], method: str = CHECK) -> bytes:
-    """The HEADERS frame of a gRPC call."""
-    block = fields(
-        (b":method", b"POST"),
-        (b":scheme", b"http"),
-        (b":path", method.encode()),
-        (b":authority", b"authz"),
-        (b"content-type", b"application/grpc"),
-        (b"te", b"trailers"),
-        *more,
-    )
-    return frame(HEADERS, END_HEADERS, stream, block)
-
-
-def message(stream: int, wire: bytes) -> bytes:
-    """The DATA frames of a gRPC call's only message: it is not compressed, and so long."""
-    content = b"\0" + struct.pack(">I", len(wire)) + wire
-    *first, last = [content[at : at + FRAME_BYTES] for at in range(0, len(content), FRAME_BYTES)]
-    frames = [frame(DATA, 0, stream, part) for part in first]
-    return b"".join([*frames, frame(DATA, END_STREAM, stream, last)])
 
 
 NO_MESSAGE = {

@@ -6,7 +6,9 @@ import asyncio
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from support.http2 import ACK, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, Peer, frame
+from support.http2 import Peer
+
+from bench.frames import ACK, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, frame
 
 if TYPE_CHECKING:
     from typing import Self

@@ -13,17 +13,18 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf import json_format, message_factory
+from google.protobuf import json_format
 from prometheus_client import generate_latest
 
 from authz.build import build
-from authz.envoy.check import POOL
+from authz.credentials import basic
 from authz.errors import Reason
 from authz.header_names import AUTHORIZATION, IDENTITY, TOKENS, spellings
 from authz.model import Consumer, Gateway, OpenIDConnect, Plugin, SourcePosition
 from authz.runtime import Shared
 from authz.settings import Settings
 from authz.telemetry import Telemetry
+from bench import messages
 
 if TYPE_CHECKING:
     import logging
@@ -46,37 +47,12 @@ _VISIBLE = re.compile(r"[\x20-\x7e\t]*")
 _PROTECTED = spellings((*IDENTITY, AUTHORIZATION, *TOKENS))
 
 
-def basic(client_id: str, client_secret: str) -> str:
-    """Return the Authorization header that curl -u sends."""
-    pair = f"{client_id}:{client_secret}".encode()
-    return "Basic " + base64.b64encode(pair).decode()
-
-
-def _message(name: str) -> Any:
-    return message_factory.GetMessageClass(
-        POOL.FindMessageTypeByName(f"envoy.service.auth.v3.{name}")
-    )
-
-
 def check_request(
-    headers: Mapping[str, str] | None = None,
-    *,
-    method: str = "GET",
-    path: str = "/oidc-route/get",
-    host: str = "localhost",
-    body: bytes = b"",
-    context: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None, *, path: str = "/oidc-route/get", **request: Any
 ) -> bytes:
-    """Return a CheckRequest as Envoy sends it."""
-    request = _message("CheckRequest")()
-    attributes = request.attributes
-    http = attributes.request.http
-    http.method, http.path, http.host, http.scheme = method, path, host, "http"
-    http.protocol = "HTTP/1.1"
-    http.headers.update({"x-request-id": "7d1c1b7e", "user-agent": "curl/8.5.0", **(headers or {})})
-    http.raw_body = body
-    attributes.context_extensions.update(context or {})
-    wire: bytes = request.SerializeToString()
+    """Return a CheckRequest as Envoy sends it; see ``bench.messages``."""
+    headers = {"x-request-id": "7d1c1b7e", "user-agent": "curl/8.5.0", **(headers or {})}
+    wire: bytes = messages.check_request(headers, path=path, **request).SerializeToString()
     return wire
 
 
@@ -108,7 +84,7 @@ class Answer:
 
 def read(wire: bytes) -> Answer:
     """Read a CheckResponse and assert what holds for every one."""
-    response = _message("CheckResponse").FromString(wire)
+    response = messages.CheckResponse.FromString(wire)
     which = response.WhichOneof("http_response")
     part = getattr(response, which)
     # I2: Envoy looks only at the code, so a denial with 0 would be an allow.

@@ -12,8 +12,9 @@ from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from support.checks import CHECK
 from support.running import read
+
+from bench.frames import CHECK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

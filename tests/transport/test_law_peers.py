@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from support.checks import CHECK, Echo, ask, channel, health, unary
-from support.http2 import (
+from support.checks import Echo, ask, channel, health, unary
+from support.http2 import NO_MESSAGE, connected, reset
+from support.transports import serving
+
+from authz.transport import LIMITS, Limits
+from bench.frames import (
+    CHECK,
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -18,22 +23,16 @@ from support.http2 import (
     GOAWAY,
     HEADERS,
     MAX_CONCURRENT_STREAMS,
-    NO_MESSAGE,
     PING,
     PREFACE,
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
     call_headers,
-    connected,
     fields,
     frame,
     message,
-    reset,
 )
-from support.transports import serving
-
-from authz.transport import LIMITS, Limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

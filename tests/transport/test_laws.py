@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Never
 
 import grpc
 import pytest
-from support.checks import CHECK, Echo, ask, channel, health, unary, watch
+from support.checks import Echo, ask, channel, health, unary, watch
 from support.transports import LOOPBACK
 
 from authz.settings import TcpAddress
 from authz.transport import AUTHORIZATION, ListenError
+from bench.frames import CHECK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,22 +13,7 @@ import grpc
 import pytest
 from support import tls
 from support.checks import Echo, ask
-from support.http2 import (
-    DATA,
-    END_HEADERS,
-    END_STREAM,
-    FRAME_BYTES,
-    HEADERS,
-    NO_MESSAGE,
-    PING,
-    SETTINGS,
-    WINDOW_UPDATE,
-    call_headers,
-    connected,
-    frame,
-    message,
-    reset,
-)
+from support.http2 import NO_MESSAGE, connected, reset
 from support.transports import LOOPBACK, Make, serving
 
 from authz.envoy.check import POOL
@@ -36,6 +21,19 @@ from authz.settings import UnixAddress
 from authz.transport import Limits, ListenError
 from authz.transport.choice import transport_class
 from authz.transport.tls import CertificateFiles
+from bench.frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_BYTES,
+    HEADERS,
+    PING,
+    SETTINGS,
+    WINDOW_UPDATE,
+    call_headers,
+    frame,
+    message,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -18,11 +18,12 @@ from grpc_health.v1 import health_pb2
 from support import tls
 from support.deployment import until
 from support.idp import RunningIdp
-from support.running import basic, check_request
+from support.running import check_request
 from support.transports import NAMES
 from support.workers import SECONDS, Callers, Served, answers
 
 from authz.cli import main
+from authz.credentials import basic
 from authz.demo.idp import CLIENTS
 from authz.demo.script import Answer
 
