@@ -17,6 +17,7 @@ from authz.errors import Reason, Unauthenticated
 from authz.model import Claims
 from authz.oauth import jwks, token_kind
 from authz.oauth.jwks import ALGORITHMS, KEY_ID_BYTES_MAX
+from authz.policy import possession
 from authz.policy.claims import walk
 
 if TYPE_CHECKING:
@@ -126,11 +127,12 @@ def is_signed(token: str) -> bool:
 
 
 def check_kind(token: str) -> float:
-    """Refuse a JWT that says itself that it is no access token; no call to its issuer is needed.
+    """Refuse a JWT that says itself that it is no access token, or bound to a key.
 
-    Nobody has vouched for its words, so they refuse and never accept.  A text that is no
-    JWT says nothing of itself.  Return the end that it names itself, in seconds since
-    1970; infinity if it names none.  Raises :class:`~authz.errors.Unauthenticated`.
+    No call to its issuer is needed.  Nobody has vouched for its words, so they refuse and
+    never accept.  A text that is no JWT says nothing of itself.  Return the end that it
+    names itself, in seconds since 1970; infinity if it names none.  Raises
+    :class:`~authz.errors.Unauthenticated`.
     """
     found = _SIGNED.match(token.encode("ascii", "replace"))
     if found is None:
@@ -141,6 +143,9 @@ def check_kind(token: str) -> float:
         return math.inf
     token_kind.is_marked(header)
     token_kind.check(without_empty(claims), marked=True, tell=strict_json.kind)
+    # The answer about it may not say so.
+    if bound := possession.bound_by(Claims(claims)):
+        raise _unsupported(f"bound to a key ({bound}), and no proof is checked here")
     return float(claims["exp"]) if _is_time(claims.get("exp")) else math.inf
 
 

@@ -22,12 +22,12 @@ def check(identity: Identity, presented: Credential) -> None:
     Raises :class:`~authz.errors.Unauthenticated` if the caller presented the token,
     :class:`~authz.errors.Unavailable` if the provider gave it to us.
     """
-    bound = _bound(identity.claims)
+    bound = bound_by(identity.claims)
     if bound:
         raise _refusal(presented, f"token: bound to a key ({bound}), and no proof is checked here")
 
 
-def _bound(claims: Claims) -> str:
+def bound_by(claims: Claims) -> str:
     """Return the claim that binds a token to a key, or nothing."""
     if claims.get("cnf") is not None:
         return "cnf"

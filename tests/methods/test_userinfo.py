@@ -343,6 +343,16 @@ async def test_a_jwt_that_names_another_kind_is_asked_nobody_about(
     assert idp.counters["userinfo"] == 0
 
 
+@pytest.mark.parametrize("bound", [{"cnf": {"jkt": "x"}}, {"typ": "DPoP"}], ids=str)
+async def test_a_jwt_that_says_it_is_bound_to_a_key_is_refused_whatever_the_answer_leaves_out(
+    idp: RunningIdp, ask: MakeAuthz, bound: dict[str, Any]
+) -> None:
+    idp.told["client_id"] = KONG_ID
+
+    assert verdict(await ask().bearer(idp.issue(**bound))) == "401 token_unsupported"
+    assert idp.counters["userinfo"] == 0
+
+
 async def test_beside_introspection_the_issuers_verdict_is_the_last_word(
     idp: RunningIdp, ask: MakeAuthz
 ) -> None:
