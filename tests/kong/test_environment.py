@@ -161,8 +161,12 @@ def test_columns_after_a_template_are_those_of_the_file() -> None:
     ]
 
 
-def test_templates_in_comment_lines_are_left_alone() -> None:
-    assert load(PLUGIN + '  # ${{ env "DECK_NOWHERE" }}\n') == load(PLUGIN)
+@pytest.mark.parametrize(
+    "environ", [{}, {"DECK_A": "\n    ssl_verify: false"}], ids=["not set", "set"]
+)
+def test_templates_in_comment_lines_are_left_alone(environ: dict[str, str]) -> None:
+    text = PLUGIN + '    # ${{ env "DECK_A" }}\n'
+    assert load(text, environ) == load(PLUGIN)
 
 
 @pytest.mark.parametrize(

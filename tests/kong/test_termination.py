@@ -92,7 +92,10 @@ def test_C_08_one_for_a_consumer_is_refused(field: str) -> None:
     name, value = field.split(": ")
     text = f"{FORMAT}plugins: [{entry(**{name: value})}]\n"
 
-    assert any("for a consumer or a group is not done here" in found for found in complaints(text))
+    assert complaints(text) == [
+        "2:11: consumer: request-termination for a consumer or a group is not done here: "
+        "put it on a service, on a route, or on everything"
+    ]
 
 
 @pytest.mark.parametrize("field", ["condition", "ordering", "partials", "expressions"])
