@@ -92,10 +92,11 @@ def test_C_08_one_for_a_consumer_is_refused(field: str) -> None:
     name, value = field.split(": ")
     text = f"{FORMAT}plugins: [{entry(**{name: value})}]\n"
 
-    assert complaints(text) == [
+    [found] = complaints(text)
+    assert found == (
         "2:11: consumer: request-termination for a consumer or a group is not done here: "
         "put it on a service, on a route, or on everything"
-    ]
+    )
 
 
 @pytest.mark.parametrize("field", ["condition", "ordering", "partials", "expressions"])
