@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from support.mutations import ROOT, Mutation, mutations
 
-DESIGN_RULES = range(1, 12)
+DESIGN_RULES = {*map(str, range(1, 12)), "11a", "11b"}
 
 
 @pytest.mark.parametrize("mutation", mutations(), ids=lambda one: one.rule)
@@ -27,6 +25,4 @@ def test_the_tests_that_must_fail_are_there(mutation: Mutation) -> None:
 
 
 def test_every_rule_has_a_guard_that_is_broken() -> None:
-    told = [re.match(r"\d+", mutation.rule) for mutation in mutations()]
-
-    assert {int(found[0]) for found in told if found} == set(DESIGN_RULES)
+    assert {mutation.rule.partition(" ")[0] for mutation in mutations()} == DESIGN_RULES

@@ -19,7 +19,10 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 TABLE: Final = ROOT / "tests/mutations.toml"
-COPIED: Final = ("authz", "bench", "docs", "protos", "seeds", "tests", "pyproject.toml")
+COPIED: Final = (
+    *("authz", "bench", "docs", "protos", "requirements", "seeds", "tests"),
+    "pyproject.toml",
+)
 
 MUTATION_SECONDS_MAX: Final = 120
 UNBROKEN_SECONDS_MAX: Final = 600
