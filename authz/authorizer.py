@@ -126,10 +126,11 @@ class Authorizer:
             # Our own guard has found a value that no answer may carry.
             outcome = self._refuse(outcome.trace, _internal(error))
             answer = wire_format.render(outcome.decision)
-        self._record(outcome, self._clock.monotonic() - started)
         trace = outcome.trace
+        log_fields = _log_fields(trace)
+        self._record(outcome, log_fields, self._clock.monotonic() - started)
         if outcome.refusal is None and trace.identity is not None:
-            self._fast_path.remember(trace.request, trace.identity, answer, _log_fields(trace))
+            self._fast_path.remember(trace.request, trace.identity, answer, log_fields)
         return answer
 
     def fault(self, error: Exception) -> bytes:
@@ -169,18 +170,18 @@ class Authorizer:
 
     # --- The record ------------------------------------------------------------------
 
-    def _record(self, outcome: Outcome, seconds: float) -> None:
+    def _record(self, outcome: Outcome, log_fields: Mapping[str, Any], seconds: float) -> None:
         refusal, header = outcome.refusal, outcome.trace.request.headers.get
         reason = str(outcome.decision.reason)
         self._telemetry.decided("deny" if refusal else "allow", reason, seconds)
         if refusal is None:
             if self._log_allowed:
-                self._log_decision("allowed", _log_fields(outcome.trace), header, seconds)
+                self._log_decision("allowed", log_fields, header, seconds)
         elif self._log_denied:
             status = None if isinstance(outcome.decision, Allow) else outcome.decision.status
             said = {"reason": reason, "detail": refusal.detail, **refusal.log_fields}
             fields = {**said, "status": status, **_asked(outcome.trace)}
-            self._log_decision("denied", {**fields, **_log_fields(outcome.trace)}, header, seconds)
+            self._log_decision("denied", {**fields, **log_fields}, header, seconds)
 
     def _log_decision(
         self,

@@ -258,6 +258,8 @@ class Form:
     @classmethod
     def of(cls, encoded: str) -> Form:
         """Search a text whose length has been bounded."""
+        if not encoded:
+            return _EMPTY_FORM
         if too_many_arguments(encoded):
             raise MalformedRequest(
                 Reason.REQUEST_MALFORMED, f"more than {ARGUMENTS_MAX} arguments to search"
@@ -288,6 +290,9 @@ class Form:
             except UnicodeDecodeError:
                 raise Unauthenticated(Reason.CREDENTIAL_MALFORMED, f"{name} is not UTF-8") from None
         return values
+
+
+_EMPTY_FORM: Final = Form(())
 
 
 def _argument(text: str, match: re.Match[str]) -> tuple[str, bool, str]:

@@ -7,6 +7,7 @@ import itertools
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -104,21 +105,21 @@ class Telemetry:
         checks = _Checks()
         self.registry.register(checks)
         self._checks = checks.counter
-        self._check_seconds = Histogram(
+        check_seconds = Histogram(
             "authz_check_duration_seconds",
             "Time from Envoy's question to the answer; cached answers are counted apart.",
             ["verdict"],
             buckets=_CHECK_BUCKETS,
             registry=self.registry,
         )
-        self._calls = Histogram(
+        calls = Histogram(
             "authz_idp_request_duration_seconds",
             "Calls to identity providers.",
             ["endpoint", "outcome"],
             buckets=_CALL_BUCKETS,
             registry=self.registry,
         )
-        self._cache_events = Counter(
+        cache_events = Counter(
             "authz_cache_events", "Cache look-ups.", ["cache", "event"], registry=self.registry
         )
         self._cache_entries = Gauge(
@@ -169,6 +170,12 @@ class Telemetry:
         Info("authz_build", "What is running.", registry=self.registry).info(
             {"version": __version__}
         )
+        # A look-up of prometheus-client's takes a lock, and ten times as long.
+        self._check = cache(self._checks.labels)
+        self._check_seconds = cache(check_seconds.labels)
+        self._call = cache(calls.labels)
+        self._cache_event = cache(cache_events.labels)
+        self._token_wait = cache(self._token_waits.labels)
         # Children are made once: every series exists from the start, at 0, and
         # the fast path does no label look-up.
         self.allowed_from_cache = checks.allowed_from_cache
@@ -185,8 +192,8 @@ class Telemetry:
 
     def decided(self, verdict: str, reason: str, seconds: float) -> None:
         """Count a decision that was worked out."""
-        self._checks.labels(verdict, reason).inc()
-        self._check_seconds.labels(verdict).observe(seconds)
+        self._check(verdict, reason).inc()
+        self._check_seconds(verdict).observe(seconds)
 
     @contextlib.contextmanager
     def idp_call(
@@ -211,7 +218,7 @@ class Telemetry:
         else:
             call.end("ok")
         finally:
-            self._calls.labels(endpoint, call.outcome).observe(call.seconds)
+            self._call(endpoint, call.outcome).observe(call.seconds)
 
     def identity_mismatch(self, differs: str) -> None:
         """Count a token of another client: one by its ``case`` alone, or another ``client``."""
@@ -219,7 +226,7 @@ class Telemetry:
 
     def token_waited(self, kind: WaitKind) -> None:
         """Count a caller that waits for a token."""
-        self._token_waits.labels(kind).inc()
+        self._token_wait(kind).inc()
 
     def token_renewed(self, outcome: RenewalOutcome) -> None:
         """Count a renewal that has ended."""
@@ -227,7 +234,7 @@ class Telemetry:
 
     def cache(self, name: str, event: str) -> None:
         """Count a look-up in a cache: ``hit``, ``miss`` or ``stale``."""
-        self._cache_events.labels(name, event).inc()
+        self._cache_event(name, event).inc()
 
     def watch_cache(self, name: str, entries: Callable[[], int]) -> None:
         """Report the size of a cache whenever metrics are read."""

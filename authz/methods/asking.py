@@ -11,7 +11,7 @@ from authz.errors import Reason, Unauthenticated
 from authz.methods.base import Method, client_id_of
 from authz.model import AccessToken, Identity
 from authz.oauth import jwt
-from authz.oauth.deadline import within
+from authz.oauth.deadline import Deadline
 from authz.oauth.places import Asker, Priority
 from authz.tokens.vouched import Vouched
 
@@ -117,7 +117,7 @@ class AskingMethod(Method):
     ) -> Vouched | Unauthenticated:
         """Ask, and keep the answer; this runs once for all who wait."""
         try:
-            async with within(self._timeout_s):
+            async with Deadline(self._timeout_s):
                 claims = await self.ask(token, forwarded, asker)
         except Unauthenticated as refusal:
             return self._answers.keep_inactive(key, refusal, lifetime_s=self._inactive_s)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from authz.errors import Reason, Unauthenticated, Unavailable
 from authz.methods.base import Method, client_id_of
 from authz.model import AccessToken, Identity
-from authz.oauth.deadline import within
+from authz.oauth.deadline import Deadline
 from authz.oauth.places import Asker, Priority
 from authz.oauth.token_endpoint import TokenEndpoint
 from authz.tokens.guesses import Guess
@@ -94,7 +95,7 @@ class ExchangingMethod(Method):
         A token that is not good is not the caller's fault:
         :class:`~authz.errors.Unavailable`.
         """
-        async with within(self._timeout_s):
+        async with Deadline(self._timeout_s):
             token = await self.request(credential, asker)
             try:
                 verified = await self.verify(token.value)
@@ -110,7 +111,7 @@ class ExchangingMethod(Method):
         return await self._verifier.verify(token.reveal(), from_exchange=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Exchange:
     """The exchange of one pair: a :class:`~authz.tokens.keeper.Grant`."""
 
@@ -128,7 +129,7 @@ class Exchange:
         """Whom it asks."""
         return self.method.provider
 
-    @property
+    @cached_property
     def guess(self) -> Guess:
         """Whom a refusal counts against."""
         return self.method.guess(self.credential, self.source)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 from urllib.parse import quote_plus
 
@@ -42,9 +42,10 @@ class FormRequest:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     hint: str = ""
 
-    def with_fields(self, fields: Iterable[tuple[str, str]], secret: str) -> FormRequest:
-        """Return the request with more form fields, one of which holds ``secret``."""
-        return replace(self, form=(*self.form, *fields), secrets=(*self.secrets, secret))
+    def with_fields(self, fields: Iterable[tuple[str, str]], *secrets: str) -> FormRequest:
+        """Return the request with more form fields, some of which hold ``secrets``."""
+        form, held = (*self.form, *fields), (*self.secrets, *secrets)
+        return FormRequest(form, self.headers, held, self.hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,8 @@ class ClientSecretBasic:
         secret = self.secret.reveal()
         pair = f"{quote_plus(self.client_id)}:{quote_plus(secret)}"
         encoded = base64.b64encode(pair.encode()).decode()
-        return replace(
-            request,
+        return FormRequest(
+            request.form,
             headers={**request.headers, "authorization": f"Basic {encoded}"},
             secrets=(*request.secrets, secret, encoded),
             hint="" if pair == f"{self.client_id}:{secret}" else HINT_ENCODED,

@@ -5,25 +5,62 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from authz.errors import IdpOutage, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
+    from types import TracebackType
 
 
 class Deadline:
-    """The time that everything inside :func:`within` has."""
+    """The time that everything inside ``async with`` has.
 
-    __slots__ = ("given_up", "outer", "timeout", "waits_for", "why")
+    Past it the provider counts as unreachable: IdpOutage.
+    """
 
-    def __init__(self, seconds: float, outer: Deadline | None) -> None:
+    __slots__ = (
+        "_seconds",
+        "_token",
+        "ends_at",
+        "given_up",
+        "outer",
+        "timeout",
+        "waits_for",
+        "why",
+    )
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self.given_up = False
-        self.timeout = asyncio.timeout(seconds)
-        self.outer = outer
         self.waits_for = "the provider"
         self.why = f"no answer within {seconds:g} s"
+
+    async def __aenter__(self) -> Self:
+        """Begin."""
+        self.outer = outer = _innermost.get()
+        self.ends_at = asyncio.get_running_loop().time() + self._seconds
+        # The one around it passes first: no timer of its own.
+        is_covered = outer is not None and outer.ends_at <= self.ends_at
+        self.timeout = asyncio.timeout_at(None if is_covered else self.ends_at)
+        self._token = _innermost.set(self)
+        await self.timeout.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End, and say what was waited for."""
+        try:
+            await self.timeout.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            raise IdpOutage(Reason.IDP_UNAVAILABLE, f"{self.waits_for}: {self.why}") from None
+        finally:
+            _innermost.reset(self._token)
 
     def give_up(self, why: str) -> None:
         """Let it pass now, unless it has passed already."""
@@ -42,20 +79,6 @@ class Deadline:
 
 
 _innermost: Final[ContextVar[Deadline | None]] = ContextVar("deadline", default=None)
-
-
-@contextlib.asynccontextmanager
-async def within(seconds: float) -> AsyncIterator[Deadline]:
-    """Put one deadline over everything inside; past it the provider counts as unreachable."""
-    deadline = Deadline(seconds, _innermost.get())
-    token = _innermost.set(deadline)
-    try:
-        async with deadline.timeout:
-            yield deadline
-    except TimeoutError:
-        raise IdpOutage(Reason.IDP_UNAVAILABLE, f"{deadline.waits_for}: {deadline.why}") from None
-    finally:
-        _innermost.reset(token)
 
 
 class Waiting:

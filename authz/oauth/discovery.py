@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -141,6 +142,7 @@ def parsed(body: bytes) -> Any:  # noqa: ANN401 - whatever the provider sends
     return strict_json.loads(body.removeprefix(_BYTE_ORDER_MARK))
 
 
+@lru_cache(maxsize=64)  # a provider has few endpoints, and each is used many times
 def _fault(url: str, issuer: str) -> str | None:
     """Say why an endpoint may not be used; it may if it is https, or as the issuer itself."""
     try:

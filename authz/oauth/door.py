@@ -22,18 +22,16 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from authz.errors import IdpOutage, Reason, Refusal, Unavailable
-from authz.oauth import deadline
-from authz.oauth.deadline import within
+from authz.oauth.deadline import Deadline, that_has_passed, waits_for
 from authz.oauth.gate import Gate
 from authz.oauth.http import Unanswered, origin_of
 from authz.oauth.places import OURSELVES, Places, Priority
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable, Iterator
 
     from authz.clock import Clock
     from authz.oauth.connection import Origin
-    from authz.oauth.deadline import Deadline
     from authz.oauth.endpoints import Endpoint
     from authz.oauth.http import HttpClient, Request, Response
     from authz.oauth.places import Asker
@@ -75,7 +73,7 @@ def observed() -> Iterator[list[IdpCall]]:
 class Door:
     """The only way to one provider.
 
-    ``timeout_s`` bounds a call, the wait for its place included; ``within`` around
+    ``timeout_s`` bounds a call, the wait for its place included; a Deadline around
     several calls bounds them all.  ``lot`` draws a number from 0 to 1.
     """
 
@@ -120,36 +118,32 @@ class Door:
         """
         origin = origin_of(request.url)
         gate, where = self._gates[origin], f"{endpoint.title} at {origin.host}:{origin.port}"
-        with gate.entered(where, asker.priority) as is_probe:
-            deadline.waits_for(where)
-            with self._telemetry.idp_call(endpoint.name, where, _observer.get()) as call:
-                try:
+        timed = self._telemetry.idp_call(endpoint.name, where, _observer.get())
+        with gate.entered(where, asker.priority) as is_probe, timed as call:
+            try:
+                async with Deadline(self._timeout_s) as own:
+                    waits_for(where)
                     # A probe takes no place: those may be held by calls that hang.
-                    place = contextlib.nullcontext() if is_probe else self._place(asker)
-                    async with within(self._timeout_s) as own, place:
-                        deadline.waits_for(where)
+                    if not is_probe:
+                        await self._places.take(asker)
+                    try:
                         response = await self._answer(
                             gate, endpoint, request, own, asker.priority, is_probe=is_probe
                         )
-                    return _read(gate, response, read, asker.priority)
-                except Unavailable as error:
-                    told = _with_place(error, where)
-                    gate.warn(endpoint, told)
-                    raise told from error
-                except asyncio.CancelledError:
-                    if (passed := deadline.that_has_passed()) is not None:
-                        call.outcome = "unavailable"
-                        late = IdpOutage(Reason.IDP_UNAVAILABLE, f"{where}: {passed.why}")
-                        gate.warn(endpoint, late)
-                    raise
-
-    @contextlib.asynccontextmanager
-    async def _place(self, asker: Asker) -> AsyncIterator[None]:
-        await self._places.take(asker)
-        try:
-            yield
-        finally:
-            self._places.give_back()
+                    finally:
+                        if not is_probe:
+                            self._places.give_back()
+                return _read(gate, response, read, asker.priority)
+            except Unavailable as error:
+                told = _with_place(error, where)
+                gate.warn(endpoint, told)
+                raise told from error
+            except asyncio.CancelledError:
+                if (passed := that_has_passed()) is not None:
+                    call.outcome = "unavailable"
+                    late = IdpOutage(Reason.IDP_UNAVAILABLE, f"{where}: {passed.why}")
+                    gate.warn(endpoint, late)
+                raise
 
     async def _answer(
         self,
@@ -169,7 +163,7 @@ class Door:
             gate.unanswered(outage.detail, priority, probe=is_probe)
             raise
         except asyncio.CancelledError:
-            passed = deadline.that_has_passed()
+            passed = that_has_passed()
             if passed is not None and not passed.given_up:
                 gate.unanswered(passed.why, priority, probe=is_probe)
             raise

@@ -58,6 +58,9 @@ class Gate:
     def entered(self, where: str, priority: Priority) -> Iterator[bool]:
         """Let a call through, and yield whether it is a probe; else raise IdpOutage."""
         self._check_pause(where, priority)
+        if not any(breaker.is_open for breaker in self._breakers[: priority + 1]):
+            yield False
+            return
         with contextlib.ExitStack() as probing:
             is_probe = False
             for breaker in self._breakers[: priority + 1]:

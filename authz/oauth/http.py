@@ -23,7 +23,7 @@ from authz.oauth.connection import ConnectionLost, Origin, ProtocolError
 from authz.oauth.connections import Connections
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from authz.oauth.connection import Answer, Connection
     from authz.settings import ConnectTo
@@ -41,9 +41,8 @@ _FIXED_HEADERS: Final = (
     ("connection", "keep-alive"),
     ("user-agent", "authz"),
 )
-_FORM_TYPE: Final = ("content-type", "application/x-www-form-urlencoded")
-# RFC 9110 sections 5.1 and 5.5.  What ends a line would begin another header.
-_HEADER_LINES: Final = re.compile(rb"(?:[!#-'*+.0-9A-Z^-z|~-]+: [\t\x20-\x7e\x80-\xff]*\r\n)*")
+# RFC 9110 sections 5.1 and 5.5, without obs-text.  What ends a line would begin another header.
+_HEADER_LINES: Final = re.compile(r"(?:[!#-'*+.0-9A-Z^-z|~-]+: [\t\x20-\x7e]*\r\n)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,24 +194,31 @@ def _target(text: str) -> _Target:
 
 def _wire(target: _Target, request: Request, accept: str) -> bytes:
     """Return a request as it is sent (RFC 9112 section 3), head and body."""
+    if request.form is None:
+        return b"%s%s\r\n" % (_head(target, "GET", accept), _lines(request.headers.items()))
+    length = ("content-length", str(len(request.form)))
+    lines = _lines((length, *request.headers.items()))
+    return b"%s%s\r\n%s" % (_head(target, "POST", accept), lines, request.form)
+
+
+@lru_cache(maxsize=64)  # as for targets
+def _head(target: _Target, method: str, accept: str) -> bytes:
+    """Return the beginning of every request to a target, with the headers that all have."""
     fixed = [("host", target.host), ("accept", accept), *_FIXED_HEADERS]
-    method, body = "GET", b""
-    if request.form is not None:
-        method, body = "POST", request.form
-        fixed += [_FORM_TYPE, ("content-length", str(len(body)))]
-    sent = httpx.Request(
-        method,
-        target.url,
-        headers=[*fixed, *request.headers.items()],
-        stream=httpx.ByteStream(body),
-    )
-    raw = sent.headers.raw
-    lines = b"".join(b"%s: %s\r\n" % header for header in raw)
-    if lines.count(b"\n") != len(raw) or _HEADER_LINES.fullmatch(lines) is None:
+    if method == "POST":
+        fixed.append(("content-type", "application/x-www-form-urlencoded"))
+    request = httpx.Request(method, target.url, headers=fixed, stream=httpx.ByteStream(b""))
+    path, lines = request.url.raw_path, _lines(request.headers.multi_items())
+    return b"%s %s HTTP/1.1\r\n%s" % (method.encode("ascii"), path, lines)
+
+
+def _lines(headers: Collection[tuple[str, str]]) -> bytes:
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    if lines.count("\n") != len(headers) or _HEADER_LINES.fullmatch(lines) is None:
         raise Unavailable(
             Reason.IDP_REQUEST_REFUSED, "a header has a character that no header may have; not sent"
         )
-    return b"%s %s HTTP/1.1\r\n%s\r\n%s" % (method.encode(), sent.url.raw_path, lines, body)
+    return lines.encode("ascii")
 
 
 # --- Answers -----------------------------------------------------------------------------

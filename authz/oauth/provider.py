@@ -13,7 +13,7 @@ from authz import strict_json
 from authz.errors import IdpOutage, Overloaded, Reason, Retryable, Unauthenticated, Unavailable
 from authz.logs import log_internal_error
 from authz.oauth import discovery, endpoints, issuers, jwks, jwt
-from authz.oauth.deadline import within
+from authz.oauth.deadline import Deadline
 from authz.oauth.discovery import ProviderMetadata, json_object
 from authz.oauth.http import Request
 from authz.oauth.issuers import Issuer, Issuers, SignedToken
@@ -356,7 +356,7 @@ class Provider:
     async def _discover(self) -> None:
         if self.config.using_pseudo_issuer:
             return
-        async with within(self._reach.timeout_s):
+        async with Deadline(self._reach.timeout_s):
             found = await discovery.discover(self.door, self.config.issuer)
         if self._metadata is None and found.issuer != discovery.issuer_url(self.config.issuer):
             _log.info(
@@ -390,7 +390,7 @@ class Provider:
         return uri
 
     async def _fetch_keys(self, source: KeySource, url: str) -> None:
-        async with within(self._reach.timeout_s):
+        async with Deadline(self._reach.timeout_s):
             keys, cache_control = await self.door.ask(
                 endpoints.JWKS,
                 Request(url),

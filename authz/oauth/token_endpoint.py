@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from authz.errors import Reason, Unavailable
@@ -40,6 +39,9 @@ class TokenEndpoint:
     def __init__(self, config: OpenIDConnect, provider: Provider) -> None:
         self._config = config
         self._provider = provider
+        # What the plugin asks for in every grant.
+        scope = (("scope", " ".join(config.exchange.scopes)),) if config.exchange.scopes else ()
+        self._asked_for = (*scope, *(("audience", one) for one in config.token.audience))
         self._own_client = OwnClientWatch(config.provider.issuer)
         self._untyped_token_noticed = False
 
@@ -52,9 +54,10 @@ class TokenEndpoint:
         :class:`~authz.errors.Unavailable` when it refuses us, or its answer is of no use.
         """
         endpoint = await self._endpoint(client)
+        wanted = grant.request.with_fields(self._asked_for)
 
         def signed() -> FormRequest:
-            return client.authentication.sign(self._with_parameters(grant.request), endpoint)
+            return client.authentication.sign(wanted, endpoint)
 
         asked = signed()
 
@@ -67,13 +70,6 @@ class TokenEndpoint:
         request = grants.posted(endpoint.url, asked, signed)
         with self._own_client.watched():
             return await self._provider.door.ask(endpoints.TOKEN, request, read, asker)
-
-    def _with_parameters(self, request: FormRequest) -> FormRequest:
-        """Add what the plugin asks for in every grant: scopes and audience."""
-        config = self._config
-        scope = (("scope", " ".join(config.exchange.scopes)),) if config.exchange.scopes else ()
-        audience = tuple(("audience", audience) for audience in config.token.audience)
-        return replace(request, form=(*request.form, *scope, *audience))
 
     async def _endpoint(self, client: Client) -> Endpoint:
         """Return where to ask, discovering what is not configured."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -54,11 +55,10 @@ class Guess:
 
 
 class GuessLimiter:
-    """A leaking bucket per client: an exchange that may be a guess adds to it, time empties it.
+    """A leaking bucket per client: a wrong secret adds to it, time empties it.
 
-    What an exchange adds is taken back unless the provider refuses it: the place is
-    taken before it begins, for a thousand that begin at once have all been let in
-    before the first is refused.
+    An exchange that is under way counts as if it had been refused already: of a thousand
+    that begin at once all would else be let in before the first is refused.
 
     While a bucket is full its free places go in turn to the sources that ask for one, so
     that an attacker keeps no other source out.  ``timer`` returns monotonic seconds.
@@ -68,40 +68,45 @@ class GuessLimiter:
         self._timer = timer
         # Per client, the time at which its bucket will be empty.
         self._empty_at: BoundedCache[float] = _cache(CLIENTS_MAX, _ENTRY_BYTES, timer)
+        # Per client, how many exchanges are under way; the keeper bounds their number.
+        self._under_way: Counter[bytes] = Counter()
         self._turns: BoundedCache[Turns] = _cache(ATTACKED_CLIENTS_MAX, _TURNS_BYTES, timer)
         self._counted: BoundedCache[bool] = _cache(COUNTED_ENTRIES_MAX, _ENTRY_BYTES, timer)
 
     @contextlib.contextmanager
     def place(self, guess: Guess) -> Iterator[None]:
-        """Hold a place during an exchange; it stays taken if that was refused.
+        """Hold a place during an exchange; if that is refused, it was a guess.
 
         Raises :class:`~authz.errors.Throttled`, and adds nothing, if the bucket is full.
         """
         if self._counted.get(guess.pair):
             yield
             return
-        self._take(guess.client, guess.source)
+        client = guess.client
+        self._take(client, guess.source)
         try:
             yield
         except Unauthenticated:
+            self._put(client, self._debt_s(client) + SECONDS_PER_GUESS)
             self._counted.put(
                 guess.pair, value=True, lifetime_s=COUNTED_SECONDS_MAX, size_bytes=_ENTRY_BYTES
             )
             raise
-        except BaseException:
-            self._give_back(guess.client)
-            raise
-        self._give_back(guess.client)
+        finally:
+            self._under_way[client] -= 1
+            if not self._under_way[client]:
+                del self._under_way[client]
 
     def _take(self, client: bytes, source: str) -> None:
-        fill_s, turns = self._fill_s(client), self._turns.get(client)
+        fill_s = self._debt_s(client) + self._under_way[client] * SECONDS_PER_GUESS
+        turns = self._turns.get(client)
         ahead = turns.ahead(source) if turns else 0
         over_s = fill_s - (GUESSES_MAX - 1 - ahead) * SECONDS_PER_GUESS
         if over_s > 0:
             self._turn_away(client, source, over_s)
         if turns is not None:
             turns.take(source)
-        self._put(client, fill_s + SECONDS_PER_GUESS)
+        self._under_way[client] += 1
 
     def _turn_away(self, client: bytes, source: str, over_s: float) -> None:
         turns = self._turns.get(client) or Turns(self._timer)
@@ -114,18 +119,12 @@ class GuessLimiter:
             retry_after=math.ceil(over_s),
         )
 
-    def _give_back(self, client: bytes) -> None:
-        self._put(client, self._fill_s(client) - SECONDS_PER_GUESS)
+    def _put(self, client: bytes, debt_s: float) -> None:
+        self._empty_at.put(
+            client, self._timer() + debt_s, lifetime_s=debt_s, size_bytes=_ENTRY_BYTES
+        )
 
-    def _put(self, client: bytes, fill_s: float) -> None:
-        if fill_s <= 0:
-            self._empty_at.drop(client)
-        else:
-            self._empty_at.put(
-                client, self._timer() + fill_s, lifetime_s=fill_s, size_bytes=_ENTRY_BYTES
-            )
-
-    def _fill_s(self, client: bytes) -> float:
+    def _debt_s(self, client: bytes) -> float:
         return max(0.0, (self._empty_at.get(client) or 0.0) - self._timer())
 
 
@@ -140,5 +139,7 @@ def fold(client_id: str) -> str:
     the end; a guesser must not have a bucket for each spelling.  Two clients whose ids
     fold to one share a bucket, and nothing else.
     """
+    if client_id.isascii():
+        return client_id.lower().strip()
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", client_id).casefold())
     return "".join(c for c in folded if not unicodedata.combining(c)).strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
 
@@ -28,8 +29,11 @@ class Sources:
         return source(named) or source(request.source_address)
 
 
+@lru_cache(maxsize=1_024)  # a peer, an edge's as a rule, asks many times
 def source(address: str) -> str:
     """Return an address without what one host may choose of it; no address: ``""``."""
+    if not address:
+        return ""
     try:
         parsed = ip_address(address)
     except ValueError:

@@ -15,7 +15,7 @@ from support.scripted import read_request, reset, silence
 from authz.demo.script import Answer
 from authz.errors import IdpOutage, Reason, Unauthenticated, Unavailable
 from authz.oauth.breaker import PROBE_SECONDS_MAX, PROBE_SECONDS_MIN, UNANSWERED_MAX
-from authz.oauth.deadline import within
+from authz.oauth.deadline import Deadline
 from authz.oauth.door import REPEATS_MAX, observed
 from authz.oauth.endpoints import DISCOVERY, JWKS, TOKEN
 from authz.oauth.http import IDLE_SECONDS_MIN, Request
@@ -501,7 +501,7 @@ async def test_C2_a_deadline_that_has_passed_is_not_given_up_once_more() -> None
     loop.set_exception_handler(lambda _, context: faults.append(context["exception"]))
 
     async def wait() -> None:
-        async with within(60) as deadline:
+        async with Deadline(60) as deadline:
             deadline.give_up("given up")
             # Both go off before the task that waits has heard of the first.
             loop.call_later(0, deadline.give_up, "once more")

@@ -18,7 +18,7 @@ from support.scripted import read_request, send, silence
 from support.tls import authority, ca_file, server_context
 
 from authz.errors import ConfigurationError, IdpOutage, Unavailable
-from authz.oauth.deadline import within
+from authz.oauth.deadline import Deadline
 from authz.oauth.http import tls_context
 from authz.settings import parse_connect_to
 
@@ -275,13 +275,13 @@ async def test_a_url_that_cannot_be_asked_is_one_of_our_errors(url: str) -> None
 
 async def test_within_ends_everything_inside_as_an_outage() -> None:
     with pytest.raises(IdpOutage, match=r"within 0\.01 s"):
-        async with within(0.01):
+        async with Deadline(0.01):
             await asyncio.Event().wait()
 
 
 async def test_within_leaves_a_cancellation_from_outside_alone() -> None:
     async def wait() -> None:
-        async with within(60):
+        async with Deadline(60):
             await asyncio.Event().wait()
 
     task = asyncio.create_task(wait())
