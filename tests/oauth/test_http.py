@@ -242,6 +242,7 @@ async def test_a_kept_connection_that_was_closed_costs_nothing(scripted: Serve) 
     server = scripted([read_request, sends(b"1")], [read_request, sends(b"2")])
     async with client() as http:
         assert (await http.get(server.url, bytes_max=100)).body == b"1"
+        await asyncio.to_thread(server.wait_until_closed, 0)
         assert (await http.get(server.url, bytes_max=100)).body == b"2"
 
 

@@ -65,6 +65,10 @@ class ScriptedServer:
         """What each connection received so far, in the order of arrival."""
         return [bytes(connection.received) for connection in self.connections]
 
+    def wait_until_closed(self, connection: int) -> None:
+        """Wait for the end of one connection's script, after which it is closed."""
+        self._threads[connection].join(20)
+
     def close(self) -> None:
         """Cut every connection and wait for the threads."""
         self._closing.set()
