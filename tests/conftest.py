@@ -14,7 +14,10 @@ from support.scripted import Script, ScriptedServer
 from support.transports import NAMES, NATIVE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
+
+    from support.running import MakeAuthz
+    from support.scripted import Serve
 
     from authz.model import Gateway
 
@@ -44,7 +47,7 @@ def idp() -> Iterator[RunningIdp]:
 
 
 @pytest.fixture
-def scripted() -> Iterator[Callable[..., ScriptedServer]]:
+def scripted() -> Iterator[Serve]:
     """A maker of servers that play byte-level scripts; they end with the test."""
     servers: list[ScriptedServer] = []
 
@@ -58,9 +61,7 @@ def scripted() -> Iterator[Callable[..., ScriptedServer]]:
 
 
 @pytest.fixture
-async def make_authz(
-    idp: RunningIdp, caplog: pytest.LogCaptureFixture
-) -> AsyncIterator[Callable[..., RunningAuthz]]:
+async def make_authz(idp: RunningIdp, caplog: pytest.LogCaptureFixture) -> AsyncIterator[MakeAuthz]:
     """A maker of running configurations; at the end nothing secret may have been told."""
     caplog.set_level(logging.DEBUG)
     made: list[RunningAuthz] = []

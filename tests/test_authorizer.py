@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from support.idp import RunningIdp
-    from support.running import RunningAuthz
+    from support.running import MakeAuthz
 
     from authz.pipeline import Pipeline, Trace
 
@@ -179,7 +179,7 @@ async def test_GR_02_bytes_that_are_no_question_get_an_answer() -> None:
 
 
 async def test_GR_16_a_denial_is_short_and_repeats_nothing_of_the_request(
-    make_authz: Callable[..., RunningAuthz],
+    make_authz: MakeAuthz,
 ) -> None:
     answer = await make_authz(display_errors=True).ask(
         {"authorization": 'Basic "><script>', "x-request-id": '"><script>'},
@@ -196,7 +196,7 @@ async def test_GR_16_a_denial_is_short_and_repeats_nothing_of_the_request(
 
 
 async def test_GR_17_dynamic_metadata_names_the_consumer_and_nothing_secret(
-    make_authz: Callable[..., RunningAuthz],
+    make_authz: MakeAuthz,
 ) -> None:
     allowed = await make_authz().basic()
 
@@ -207,7 +207,7 @@ async def test_GR_17_dynamic_metadata_names_the_consumer_and_nothing_secret(
 
 
 async def test_the_hot_path_is_silent_rather_than_wrong_when_it_fails(
-    make_authz: Callable[..., RunningAuthz],
+    make_authz: MakeAuthz,
 ) -> None:
     class Broken:
         def now(self) -> float:
@@ -242,7 +242,7 @@ async def test_DS_02_more_decisions_than_the_bound_are_turned_away_at_once() -> 
 
 
 async def test_C4_a_denial_names_the_request_and_the_id_that_was_presented(
-    make_authz: Callable[..., RunningAuthz], caplog: pytest.LogCaptureFixture
+    make_authz: MakeAuthz, caplog: pytest.LogCaptureFixture
 ) -> None:
     authz = make_authz()
     await authz.basic("stranger", "wrong", method="POST", host="a.test", path="/x?client_secret=s")
@@ -255,7 +255,7 @@ async def test_C4_a_denial_names_the_request_and_the_id_that_was_presented(
 
 
 async def test_C4_a_request_that_no_route_fits_is_named(
-    idp: RunningIdp, make_authz: Callable[..., RunningAuthz], caplog: pytest.LogCaptureFixture
+    idp: RunningIdp, make_authz: MakeAuthz, caplog: pytest.LogCaptureFixture
 ) -> None:
     authz = make_authz(routes(known=(idp, {})))
     answer = await authz.ask(path="/elsewhere?token=s", host="a.test")

@@ -18,12 +18,9 @@ from support.scenes import claims, landed, on, routes, says, verdict
 from authz.demo.script import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from support.clock import Clock
-    from support.running import RunningAuthz
+    from support.running import MakeAuthz
 
-    MakeAuthz = Callable[..., RunningAuthz]
 
 NEVER_ANSWERS = Answer(None, times=None, hold=threading.Event())
 

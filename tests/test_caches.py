@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from support.clock import Clock
-    from support.running import RunningAuthz
+    from support.running import MakeAuthz, RunningAuthz
 
-    MakeAuthz = Callable[..., RunningAuthz]
 
 HOUR = 3_600
 # A token of 300 s is renewed for the first time between these, and then in the last 15 s of it.

@@ -32,11 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from support.idp import RunningIdp
-    from support.running import Answer, RunningAuthz
+    from support.running import Answer, MakeAuthz
 
     from authz.demo.script import Recorded
 
-    MakeAuthz = Callable[..., RunningAuthz]
 
 PAIR = basic(KONG_ID, KONG_SECRET)
 EVERYWHERE = ("header", "query")

@@ -14,14 +14,12 @@ from authz.kong.files import Sources
 from authz.methods import METHOD_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from support.idp import RunningIdp
-    from support.running import RunningAuthz
+    from support.running import MakeAuthz
 
 
 async def test_CP_02_a_known_client_passes_with_a_verified_token(
-    idp: RunningIdp, make_authz: Callable[..., RunningAuthz]
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     answer = await make_authz().basic()
 
@@ -32,7 +30,7 @@ async def test_CP_02_a_known_client_passes_with_a_verified_token(
 
 
 async def test_CP_02_a_second_request_is_answered_from_memory(
-    idp: RunningIdp, make_authz: Callable[..., RunningAuthz]
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     authz = make_authz()
     first = await authz.basic()
@@ -43,7 +41,7 @@ async def test_CP_02_a_second_request_is_answered_from_memory(
 
 
 async def test_DS_01_a_thousand_cold_callers_cost_one_exchange(
-    idp: RunningIdp, make_authz: Callable[..., RunningAuthz]
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     authz = make_authz()
     answers = await asyncio.gather(*(authz.basic(seconds=5) for _ in range(1000)))
@@ -70,7 +68,7 @@ routes:
     "methods", ["[authorization_code]", "[session]", "[authorization_code, session]"]
 )
 async def test_D_08_a_route_for_browsers_is_shut_to_every_machine_and_the_file_loads(
-    idp: RunningIdp, make_authz: Callable[..., RunningAuthz], methods: str
+    idp: RunningIdp, make_authz: MakeAuthz, methods: str
 ) -> None:
     text = BROWSERS_ONLY.format(issuer=idp.issuer, methods=methods)
     gateway = state.parse(Sources((("kong.yaml", text.encode()),)), {}, METHOD_NAMES)

@@ -22,12 +22,11 @@ from authz.model import Consumer, Gateway, Route, Service
 from bench.messages import CheckRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from support.idp import RunningIdp
-    from support.running import Answer, RunningAuthz
+    from support.running import Answer, MakeAuthz
 
-    MakeAuthz = Callable[..., RunningAuthz]
 
 SERVICE = Service("s1", "orders", POSITION, host="orders.internal")
 OPEN = Route("r1", "open", POSITION, SERVICE, paths=("/open",))
@@ -567,7 +566,7 @@ async def test_D_14_an_open_route_leaves_the_token_headers_alone(
 
 
 async def test_half_a_pair_in_the_query_goes_to_no_upstream(
-    idp: RunningIdp, make_authz: Callable[..., RunningAuthz]
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     authz = make_authz(client_credentials_param_type=("header", "query"))
 

@@ -14,13 +14,12 @@ from authz.tokens.guesses import GUESSES_MAX
 from authz.tokens.keeper import REFUSED_SECONDS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from support.clock import Clock
     from support.idp import RunningIdp
-    from support.running import Answer, RunningAuthz
+    from support.running import Answer, MakeAuthz
 
-    MakeAuthz = Callable[..., RunningAuthz]
 
 GUID = "b3f0c1de-7a44-4a3e-9d57-0a6c2f8e11ab"
 

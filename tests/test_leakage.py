@@ -45,9 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from support.idp import RunningIdp
-    from support.running import Answer
+    from support.running import Answer, MakeAuthz
 
-    MakeAuthz = Callable[..., RunningAuthz]
 
 CANARY = "canary-5f1d0c3a"
 HOSTILE = 'a\nERROR fake=1 \x1b[31m"' + "x" * 4_000

@@ -21,12 +21,8 @@ from authz.settings import Settings
 from authz.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from support.clock import Clock
-    from support.running import RunningAuthz
-
-    MakeAuthz = Callable[..., RunningAuthz]
+    from support.running import MakeAuthz, RunningAuthz
 
 
 def issuers(authz: RunningAuthz) -> set[str]:

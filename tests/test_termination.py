@@ -13,10 +13,8 @@ from authz.errors import Terminated
 from authz.model import SourcePosition, Termination
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from support.idp import RunningIdp
-    from support.running import RunningAuthz
+    from support.running import MakeAuthz
 
     from authz.model import Gateway
 
@@ -45,7 +43,7 @@ def file(idp: RunningIdp, shut: str = SHUT) -> Gateway:
 
 
 async def test_C_08_a_shut_route_answers_everybody_and_asks_nobody(
-    idp: RunningIdp, make_authz: Callable[..., RunningAuthz]
+    idp: RunningIdp, make_authz: MakeAuthz
 ) -> None:
     authz = make_authz(file(idp))
     for named in ({}, {"route": "shut"}):
@@ -65,7 +63,7 @@ async def test_C_08_a_shut_route_answers_everybody_and_asks_nobody(
 
 
 async def test_C_08_with_openid_connect_the_caller_is_asked_who_it_is_first(
-    make_authz: Callable[..., RunningAuthz], idp: RunningIdp
+    make_authz: MakeAuthz, idp: RunningIdp
 ) -> None:
     """Kong's priorities are 1050 and 2."""
     authz = make_authz(file(idp))
@@ -81,7 +79,7 @@ async def test_C_08_with_openid_connect_the_caller_is_asked_who_it_is_first(
 
 
 async def test_C_08_a_reload_that_shuts_a_route_ends_what_was_remembered(
-    make_authz: Callable[..., RunningAuthz], idp: RunningIdp
+    make_authz: MakeAuthz, idp: RunningIdp
 ) -> None:
     off = SHUT.replace("config", "enabled: false, config")
     authz = make_authz(file(idp, off))
@@ -95,7 +93,7 @@ async def test_C_08_a_reload_that_shuts_a_route_ends_what_was_remembered(
 
 
 async def test_C_08_an_answer_may_be_a_success_of_its_own(
-    make_authz: Callable[..., RunningAuthz], idp: RunningIdp
+    make_authz: MakeAuthz, idp: RunningIdp
 ) -> None:
     own = "{status_code: 200, body: '<p>later</p>', content_type: text/html}"
     authz = make_authz(file(idp, f"{{name: request-termination, config: {own}}}"))
@@ -107,7 +105,7 @@ async def test_C_08_an_answer_may_be_a_success_of_its_own(
 
 
 async def test_C_08_the_log_names_the_entry_that_shuts_the_route(
-    make_authz: Callable[..., RunningAuthz], idp: RunningIdp, caplog: pytest.LogCaptureFixture
+    make_authz: MakeAuthz, idp: RunningIdp, caplog: pytest.LogCaptureFixture
 ) -> None:
     authz = make_authz(file(idp))
     await authz.ask(path="/shut")

@@ -19,9 +19,9 @@ from support.scripted import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from support.scripted import Serve
 
-    Maker = Callable[..., ScriptedServer]
+    Maker = Serve
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\na=b"

@@ -22,13 +22,12 @@ from authz.oauth.issuers import Issuer, Issuers
 from authz.tokens.keeper import REFUSED_SECONDS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from support.clock import Clock
     from support.idp import RunningIdp
-    from support.running import RunningAuthz
+    from support.running import MakeAuthz, RunningAuthz
 
-    MakeAuthz = Callable[..., RunningAuthz]
 
 CLAIM_INVALID: Final = "401 token_claim_invalid"
 EXPIRED: Final = "401 token_expired"

@@ -17,14 +17,11 @@ from authz.oauth.discovery import ProviderMetadata, discover, discovery_url, iss
 from authz.oauth.endpoints import INTROSPECTION, JWKS, TOKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from support.running import RunningAuthz
-    from support.scripted import ScriptedServer
+    from support.running import MakeAuthz
+    from support.scripted import Serve
 
-    MakeAuthz = Callable[..., RunningAuthz]
-    Serve = Callable[..., ScriptedServer]
 
 OIDC = "/.well-known/openid-configuration"
 OAUTH = "/.well-known/oauth-authorization-server"

@@ -22,17 +22,13 @@ from authz.oauth.http import IDLE_SECONDS_MIN, Request
 from authz.oauth.places import Asker, Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from support.clock import Clock
     from support.idp import RunningIdp
-    from support.running import RunningAuthz
-    from support.scripted import Script, ScriptedServer
+    from support.running import MakeAuthz
+    from support.scripted import Script, Serve
 
     from authz.oauth.http import Response
 
-    MakeAuthz = Callable[..., RunningAuthz]
-    Serve = Callable[..., ScriptedServer]
 
 OK = sends(b"{}")
 CLOSED: Script = [read_request]

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from support.running import RunningAuthz
-
-    MakeAuthz = Callable[..., RunningAuthz]
+    from support.running import MakeAuthz
 
 
 async def fault_at(url: str, *connect_to: str, tls: ssl.SSLContext | None = None) -> str:

@@ -23,13 +23,11 @@ from authz.oauth.http import tls_context
 from authz.settings import parse_connect_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from support.scripted import Script, ScriptedServer
+    from support.running import MakeAuthz
+    from support.scripted import Script, ScriptedServer, Serve
 
-    MakeAuthz = Callable[..., RunningAuthz]
-    Serve = Callable[..., ScriptedServer]
 
 ISSUER = "http://keycloak.keycloak:8080/realms/kong"
 

@@ -12,12 +12,11 @@ from authz.errors import ConfigurationError
 from authz.oauth.issuers import UndecidedKeysError, owners
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from support.clock import Clock
-    from support.running import RunningAuthz
+    from support.running import MakeAuthz
 
-    MakeAuthz = Callable[..., RunningAuthz]
 
 KC = "https://kc.test/realms/a"
 KC_B = "https://kc.test/realms/b"

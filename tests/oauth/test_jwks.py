@@ -28,11 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from support.clock import Clock
-    from support.running import RunningAuthz
-    from support.scripted import ScriptedServer
+    from support.running import MakeAuthz, RunningAuthz
+    from support.scripted import Serve
 
-    MakeAuthz = Callable[..., RunningAuthz]
-    Serve = Callable[..., ScriptedServer]
 
 HOUR = 3_600.0
 DAY = 24 * HOUR

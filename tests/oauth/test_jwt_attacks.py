@@ -34,13 +34,12 @@ from authz.oauth.issuers import Issuer, Issuers
 from authz.oauth.looks import LOOKS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from support.clock import Clock
-    from support.running import RunningAuthz
-    from support.scripted import ScriptedServer
+    from support.running import MakeAuthz
+    from support.scripted import Serve
 
-    MakeAuthz = Callable[..., RunningAuthz]
 
 MALFORMED: Final = "401 token_malformed"
 UNSUPPORTED: Final = "401 token_unsupported"
@@ -255,7 +254,7 @@ def embedded(signer: Key, url: str) -> dict[str, Any]:
 
 
 async def test_JW_06_a_key_that_the_token_brings_is_not_used(
-    idp: RunningIdp, make_authz: MakeAuthz, scripted: Callable[..., ScriptedServer]
+    idp: RunningIdp, make_authz: MakeAuthz, scripted: Serve
 ) -> None:
     attacker = Key.generate()
     body = json.dumps({"keys": [attacker.jwk]}).encode()
@@ -274,7 +273,7 @@ async def test_JW_06_a_key_that_the_token_brings_is_not_used(
 
 
 async def test_JW_07_a_good_token_may_say_where_its_key_is_published(
-    idp: RunningIdp, make_authz: MakeAuthz, scripted: Callable[..., ScriptedServer]
+    idp: RunningIdp, make_authz: MakeAuthz, scripted: Serve
 ) -> None:
     server = scripted([read_request, answer(b"{}")])
     names = embedded(key(number=1), server.url)

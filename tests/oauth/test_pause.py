@@ -14,12 +14,11 @@ from authz.oauth.http import Request
 from authz.oauth.pause import JITTER_SHARE, PAUSE_SECONDS_MAX, Pause, seconds_asked_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from support.clock import Clock
-    from support.scripted import ScriptedServer
+    from support.scripted import Serve
 
-    Serve = Callable[..., ScriptedServer]
 
 NOW = 1_754_944_413.0  # Mon, 11 Aug 2025 20:33:33 GMT
 

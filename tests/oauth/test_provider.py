@@ -28,15 +28,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.clock import Clock
-    from support.running import RunningAuthz
-    from support.scripted import ScriptedServer
+    from support.running import MakeAuthz
+    from support.scripted import Serve
 
     from authz.oauth.endpoints import Endpoint
     from authz.oauth.http import Request
     from authz.oauth.issuers import SignedToken
 
-    MakeAuthz = Callable[..., RunningAuthz]
-    Serve = Callable[..., ScriptedServer]
 
 HOUR = 3_600.0
 DAY = 24 * HOUR

@@ -38,11 +38,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.clock import Clock
-    from support.running import RunningAuthz
-    from support.scripted import ScriptedServer
-
-    MakeAuthz = Callable[..., RunningAuthz]
-    Serve = Callable[..., ScriptedServer]
+    from support.running import MakeAuthz, RunningAuthz
+    from support.scripted import Serve
 
 
 def refuses(error: Any, status: int = 400, description: str = "") -> Answer:

@@ -18,12 +18,11 @@ from authz.model import Claims
 from authz.oauth import jwt, token_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from support.idp import RunningIdp
-    from support.running import RunningAuthz
+    from support.running import MakeAuthz
 
-    MakeAuthz = Callable[..., RunningAuthz]
 
 ALLOWED: Final = "200 allowed"
 REFUSED: Final = "401 token_unsupported"

@@ -11,13 +11,10 @@ from authz.errors import Reason, Unauthenticated
 from authz.oauth.verifier import TokenVerifier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from support.clock import Clock
     from support.idp import RunningIdp
-    from support.running import RunningAuthz
+    from support.running import MakeAuthz, RunningAuthz
 
-    MakeAuthz = Callable[..., RunningAuthz]
 
 HOUR = 3_600.0
 DAY = 24 * HOUR

@@ -10,6 +10,7 @@ import base64
 import json
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -196,6 +197,10 @@ class RunningAuthz:
 
     async def __aexit__(self, *_: object) -> None:
         await self.shared.aclose()
+
+
+MakeAuthz = Callable[..., RunningAuthz]
+"""The fixture ``make_authz``."""
 
 
 def plugin(issuer: str, **parameters: Any) -> Plugin:

@@ -116,6 +116,10 @@ class ScriptedServer:
 # --- Actions -----------------------------------------------------------------
 
 
+Serve = Callable[..., ScriptedServer]
+"""The fixture ``scripted``."""
+
+
 def read_request(connection: Connection) -> None:
     """Read one whole HTTP request: its head, and a body of Content-Length bytes."""
     while True:

@@ -18,12 +18,8 @@ from authz.tokens.guesses import COUNTED_SECONDS_MAX, GUESSES_MAX, Guess, GuessL
 from authz.tokens.turns import SOURCES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from support.idp import RunningIdp
-    from support.running import RunningAuthz
-
-    MakeAuthz = Callable[..., RunningAuthz]
+    from support.running import MakeAuthz
 
 
 _numbers = itertools.count()
@@ -313,7 +309,7 @@ async def test_G_12_a_secret_that_is_good_no_more_is_a_guess_like_any_other(
 
 
 async def test_DS_05_guessing_is_429_and_the_known_secret_passes(
-    idp: RunningIdp, make_authz: Callable[..., RunningAuthz], clock: Clock
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock
 ) -> None:
     idp.now = clock.now
     authz = make_authz(clock=clock)
