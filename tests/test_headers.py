@@ -16,6 +16,7 @@ from support.running import (
     gateway,
     plugin,
 )
+from support.scenes import verdict
 
 from authz.header_names import FORWARDED, IDENTITY, spellings
 from authz.model import Consumer, Gateway, Route, Service
@@ -25,17 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from support.idp import RunningIdp
-    from support.running import Answer, MakeAuthz
+    from support.running import MakeAuthz
 
 
 SERVICE = Service("s1", "orders", POSITION, host="orders.internal")
 OPEN = Route("r1", "open", POSITION, SERVICE, paths=("/open",))
 GUARDED = Route("r2", "guarded", POSITION, SERVICE, paths=("/guarded",))
 BLOB = base64.b64encode(f"{KONG_ID}:{KONG_SECRET}".encode()).decode()
-
-
-def said(answer: Answer) -> tuple[int, str]:
-    return answer.status, answer.reason
 
 
 def routed(idp: RunningIdp, **parameters: Any) -> Gateway:
@@ -133,7 +130,7 @@ async def test_HS_05_a_route_without_a_plugin_announces_nobody_and_keeps_authori
 ) -> None:
     answer = await make_authz(routed(idp)).basic(context={"route": "open"})
 
-    assert said(answer) == (200, "unprotected")
+    assert verdict(answer) == "200 unprotected"
     assert not answer.headers
     assert {spelling for name in IDENTITY for spelling in twins(name)} <= answer.removed
     assert "authorization" not in answer.removed
@@ -147,15 +144,15 @@ async def test_HS_05_a_preflight_that_is_not_asked_announces_nobody(
 
     answer = await authz.ask({"x-consumer-id": "admin"}, method="OPTIONS")
 
-    assert said(answer) == (200, "unprotected")
+    assert verdict(answer) == "200 unprotected"
     assert not answer.headers
     for name in (*IDENTITY, "authorization", "access-token", "x-access-token", "x-token"):
         assert twins(name) <= answer.removed
-    assert said(await authz.ask(method="GET")) == (401, "credential_missing")
+    assert verdict(await authz.ask(method="GET")) == "401 credential_missing"
 
 
 async def test_HS_05_a_preflight_is_asked_by_default(make_authz: MakeAuthz) -> None:
-    assert said(await make_authz().ask(method="OPTIONS")) == (401, "credential_missing")
+    assert verdict(await make_authz().ask(method="OPTIONS")) == "401 credential_missing"
 
 
 # --- Names that an upstream folds onto ours ----------------------------------------------
@@ -223,7 +220,7 @@ async def test_G_01_a_twin_of_the_configured_header_is_removed(make_authz: MakeA
 async def test_G_01_what_cannot_be_named_to_envoy_lets_nobody_pass(make_authz: MakeAuthz) -> None:
     answer = await make_authz().ask({"authorization": f"Basic {BLOB}", "x consumer id": "admin"})
 
-    assert said(answer) == (400, "request_malformed")
+    assert verdict(answer) == "400 request_malformed"
 
 
 async def test_G_01_a_pseudo_header_is_no_twin(make_authz: MakeAuthz) -> None:
@@ -260,7 +257,7 @@ async def test_E_01_connection_names_nothing_of_ours_away(
 
     answer = await authz.ask({**sent, "connection": connection}, **request_)
 
-    assert said(answer) == (400, "connection_header_refused")
+    assert verdict(answer) == "400 connection_header_refused"
 
 
 @pytest.mark.parametrize("name", ["authorization", "access-token", "x-token"])
@@ -273,7 +270,7 @@ async def test_E_01_where_a_plugin_reads_or_sets_a_header_connection_may_not_nam
         {"authorization": f"Basic {BLOB}", "connection": f"Upgrade, {name.title()}"}
     )
 
-    assert said(answer) == (400, "connection_header_refused")
+    assert verdict(answer) == "400 connection_header_refused"
 
 
 @pytest.mark.parametrize(
@@ -328,7 +325,7 @@ async def test_HS_07_a_claim_that_fits_in_no_header_lets_nobody_pass(
 
     answer = await authz.bearer(idp.issue(nickname=value))
 
-    assert said(answer) == (403, "header_value_refused")
+    assert verdict(answer) == "403 header_value_refused"
 
 
 @pytest.mark.parametrize(
@@ -341,7 +338,7 @@ async def test_HS_07_a_consumers_name_that_fits_in_no_header_lets_nobody_pass(
 
     answer = await authz.bearer(idp.issue(client_id=name))
 
-    assert said(answer) == (403, "header_value_refused")
+    assert verdict(answer) == "403 header_value_refused"
 
 
 async def test_HS_07_a_claim_with_a_line_break_names_no_consumer(
@@ -349,7 +346,7 @@ async def test_HS_07_a_claim_with_a_line_break_names_no_consumer(
 ) -> None:
     answer = await make_authz().bearer(idp.issue(client_id="kong_id\r\nx-admin: 1"))
 
-    assert said(answer) == (403, "consumer_unknown")
+    assert verdict(answer) == "403 consumer_unknown"
 
 
 async def test_HS_07_visible_ascii_with_spaces_inside_is_announced_as_it_is(
@@ -391,7 +388,7 @@ async def test_HS_10_no_header_lets_a_caller_pass(
 
     answer = await authz.ask(headers, path="/guarded", context={"route": "guarded"})
 
-    assert said(answer) == (401, "credential_missing")
+    assert verdict(answer) == "401 credential_missing"
     assert dict(idp.counters) == {"token": 0, "discovery": 0, "certs": 0}
 
 
@@ -419,7 +416,7 @@ async def test_HS_13_a_forwarded_certificate_proves_no_bound_token(
         {"authorization": f"Bearer {token}", "x-forwarded-client-cert": "Hash=6f070ad1eb1cdc00"}
     )
 
-    assert said(answer) == (401, "token_unsupported")
+    assert verdict(answer) == "401 token_unsupported"
 
 
 @pytest.mark.parametrize(
@@ -431,40 +428,40 @@ async def test_HS_18_the_host_is_no_identity(make_authz: MakeAuthz, host: str) -
     plain = await authz.basic()
 
     assert (await authz.basic(host=host)).wire == plain.wire
-    assert said(await authz.ask(host=host)) == (401, "credential_missing")
+    assert verdict(await authz.ask(host=host)) == "401 credential_missing"
 
 
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("/guarded?x=/open", (401, "credential_missing")),
-        ("/guarded/%2e%2e/guarded", (401, "credential_missing")),
-        ("/guarded;x=1/open", (401, "credential_missing")),
-        ("//guarded", (400, "route_ambiguous")),  # no route to an Envoy that merges no slashes
-        ("/guarded#/open", (400, "request_malformed")),  # no request has a fragment
+        ("/guarded?x=/open", "401 credential_missing"),
+        ("/guarded/%2e%2e/guarded", "401 credential_missing"),
+        ("/guarded;x=1/open", "401 credential_missing"),
+        ("//guarded", "400 route_ambiguous"),  # no route to an Envoy that merges no slashes
+        ("/guarded#/open", "400 request_malformed"),  # no request has a fragment
     ],
 )
 async def test_HS_19_no_spelling_of_a_path_opens_a_guarded_route(
-    idp: RunningIdp, make_authz: MakeAuthz, path: str, expected: tuple[int, str]
+    idp: RunningIdp, make_authz: MakeAuthz, path: str, expected: str
 ) -> None:
-    assert said(await make_authz(routed(idp)).ask(path=path)) == expected
+    assert verdict(await make_authz(routed(idp)).ask(path=path)) == expected
 
 
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("*", (404, "route_unmatched")),
-        ("", (404, "route_unmatched")),
-        ("/a%2e%2e/open", (404, "route_unmatched")),
+        ("*", "404 route_unmatched"),
+        ("", "404 route_unmatched"),
+        ("/a%2e%2e/open", "404 route_unmatched"),
         # To Kong %2f is no separator, to an Envoy that unescapes slashes it is.
-        ("/%6Fpen%2f..%2fguarded", (400, "route_ambiguous")),
-        pytest.param("/" * 20_000, (400, "request_malformed"), id="20 kB"),
+        ("/%6Fpen%2f..%2fguarded", "400 route_ambiguous"),
+        pytest.param("/" * 20_000, "400 request_malformed", id="20 kB"),
     ],
 )
 async def test_HS_19_an_odd_path_is_answered_as_kong_reads_it(
-    idp: RunningIdp, make_authz: MakeAuthz, path: str, expected: tuple[int, str]
+    idp: RunningIdp, make_authz: MakeAuthz, path: str, expected: str
 ) -> None:
-    assert said(await make_authz(routed(idp)).ask(path=path)) == expected
+    assert verdict(await make_authz(routed(idp)).ask(path=path)) == expected
 
 
 async def test_HS_20_claims_that_another_filter_left_are_no_identity(
@@ -476,7 +473,7 @@ async def test_HS_20_claims_that_another_filter_left_are_no_identity(
 
     answer = await make_authz().ask_wire(check_request() + left.SerializeToString())
 
-    assert said(answer) == (401, "credential_missing")
+    assert verdict(answer) == "401 credential_missing"
 
 
 async def test_HS_21_only_envoys_word_names_a_route(idp: RunningIdp, make_authz: MakeAuthz) -> None:
@@ -485,10 +482,8 @@ async def test_HS_21_only_envoys_word_names_a_route(idp: RunningIdp, make_authz:
 
     assert (await authz.ask(headers, path="/open", context={"route": "guarded"})).status == 401
     assert (await authz.ask(headers, path="/guarded", context={"route": "open"})).status == 200
-    assert said(await authz.ask(headers, path="/open", context={"route": "other"})) == (
-        404,
-        "route_unknown",
-    )
+    unknown = await authz.ask(headers, path="/open", context={"route": "other"})
+    assert verdict(unknown) == "404 route_unknown"
 
 
 # --- On the way out -----------------------------------------------------------------------
