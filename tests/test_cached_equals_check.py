@@ -21,6 +21,7 @@ from support.running import (
     plugin,
     read,
 )
+from support.scenes import OTHER_ID, OTHER_SECRET
 
 from authz.credentials import QUERY_BYTES_MAX, basic
 from authz.fast_path import NAME_CHARS_MAX
@@ -157,7 +158,7 @@ authorizations = mostly(
             PAIR.replace("Basic", "bASIC "),
             f"{PAIR},{PAIR}",
             f"{PAIR},",
-            basic("other_id", "R8mZ0cYkq3pWvT5nXb7JdL2sFh9GuEaQ"),
+            basic(OTHER_ID, OTHER_SECRET),
             basic(KONG_ID, "wrong"),
             f"bearer  {TOKEN}",
             f"Bearer {TOKEN}x",

@@ -16,7 +16,7 @@ from support.running import (
     gateway,
     plugin,
 )
-from support.scenes import verdict
+from support.scenes import OTHER_ID, OTHER_SECRET, verdict
 
 from authz.header_names import FORWARDED, IDENTITY, spellings
 from authz.model import Consumer, Gateway, Route, Service
@@ -103,7 +103,7 @@ async def test_HS_03_the_configured_token_header_is_guarded_in_every_spelling(
     ("client_id", "client_secret", "status"),
     [
         pytest.param(KONG_ID, "wrong", 401, id="401"),
-        pytest.param("other_id", "R8mZ0cYkq3pWvT5nXb7JdL2sFh9GuEaQ", 403, id="403"),
+        pytest.param(OTHER_ID, OTHER_SECRET, 403, id="403"),
         pytest.param(KONG_ID, KONG_SECRET, 503, id="503"),
     ],
 )

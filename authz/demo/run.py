@@ -14,6 +14,7 @@ from authz.demo.parts import LOOPBACK, PartMissingError, find
 from authz.demo.stage import WORKSHOP, staged
 from authz.demo.story import KONG_ID, PATH, WHILE_IT_IS_DOWN, WHILE_THE_PROVIDER_RUNS, Call
 from authz.errors import AuthzError
+from authz.transport import AUTHORIZATION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from authz.demo.stage import Stage
     from authz.demo.story import Reply, Step
 
-CHECK_METHOD = "envoy.service.auth.v3.Authorization/Check"
 WATCH_SECONDS = 0.5
 LOG_TIMEOUT_SECONDS = 0.5
 INTERRUPTED = 128 + signal.SIGINT
@@ -183,7 +183,7 @@ def _commands(stage: Stage) -> list[str]:
         Call(user=KONG_ID).curl(stage.url),
         Call(user=("kong_id", "wrong")).curl(f"{stage.url}").replace("-sX", "-isX"),
         f"{grpcurl} {authz} list",
-        f"{grpcurl} -d {shlex.quote(check)} {authz} {CHECK_METHOD}",
+        f"{grpcurl} -d {shlex.quote(check)} {authz} {AUTHORIZATION}/Check",
         f"curl -s 'http://{LOOPBACK}:{stage.admin_port}/readyz?verbose'",
         f"curl -s http://{LOOPBACK}:{stage.admin_port}/metrics",
         f"curl -s {stage.idp_server.url}/control",

@@ -24,6 +24,7 @@ from authz.errors import RouteNotFound
 from authz.kong.paths import normalise
 from authz.kong.router import Router
 from authz.model import Gateway, OpenIDConnect, Plugin, Request, Route, Service, SourcePosition
+from bench.frames import CHECK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,7 +146,7 @@ class Allowing(grpc.GenericRpcHandler):
     def service(
         self, details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
-        if details.method != "/envoy.service.auth.v3.Authorization/Check":
+        if details.method != CHECK:
             return None  # no health service: Envoy must go on all the same
         return grpc.unary_unary_rpc_method_handler(self.check)
 

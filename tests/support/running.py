@@ -19,6 +19,7 @@ from prometheus_client import generate_latest
 
 from authz.build import build
 from authz.credentials import basic
+from authz.demo.idp import CLIENTS
 from authz.errors import Reason
 from authz.header_names import AUTHORIZATION, IDENTITY, TOKENS, spellings
 from authz.model import Consumer, Gateway, OpenIDConnect, Plugin, SourcePosition
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from authz.clock import Clock
 
 KONG_ID = "kong_id"
-KONG_SECRET = "RVXO9SOJskjw4LeVupjRbIMJIAyyil8j"
+KONG_SECRET = CLIENTS[KONG_ID]
 POSITION = SourcePosition("kong.yaml", 1, 1)
 KONG_CONSUMER = Consumer("5f7fca37-1a8c-5b7e-9d5c-5a3f0b6f9b10", KONG_ID, None, POSITION)
 

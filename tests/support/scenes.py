@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from support.running import KONG_CONSUMER, plugin
 
+from authz.demo.idp import CLIENTS
 from authz.demo.script import Answer as Scripted
 from authz.model import Gateway, Route, SourcePosition
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from support.running import Answer, RunningAuthz
 
 OTHER_ID = "other_id"
-OTHER_SECRET = "R8mZ0cYkq3pWvT5nXb7JdL2sFh9GuEaQ"
+OTHER_SECRET = CLIENTS[OTHER_ID]
 """A client of the provider that no consumer stands for."""
 
 JSON = ("content-type", "application/json")
