@@ -7,10 +7,14 @@ Run as a file, with the checkout to measure as working directory and first on th
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
 
 from authz.build import build
 from authz.runtime import Shared
@@ -24,6 +28,8 @@ from bench.servers import NATIVE, Authz
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
     from bench.idp import BenchIdp
 
@@ -63,7 +69,6 @@ def whole_way(idp: BenchIdp) -> dict[str, Callable[[], float]]:
     shared = Shared(Settings(), Telemetry())
     configuration = build(gateway(idp.issuer), shared)
     check = configuration.authorizer.check
-    numbers = itertools.count()
 
     async def all_of(wires: list[bytes]) -> None:
         rest = iter(wires)
@@ -85,9 +90,35 @@ def whole_way(idp: BenchIdp) -> dict[str, Callable[[], float]]:
 
     runner.run(check(check_request(basic()), None))  # the keys, and the names of the headers
     return {
-        "miss": measured(lambda: basic(f"secret {next(numbers)}")),
-        "first bearer": measured(lambda: f"Bearer {idp.issue()}"),
+        "miss": measured(cold_client()),
+        "first bearer": measured(first_bearer(idp)),
     }
+
+
+def cold_client() -> Callable[[], str]:
+    """Return what gives the header of a client that nobody has seen: each time another secret."""
+    numbers = itertools.count()
+    return lambda: basic(f"secret {next(numbers)}")
+
+
+def first_bearer(idp: BenchIdp) -> Callable[[], str]:
+    """Return what gives the header of a token that nobody has seen."""
+    return lambda: f"Bearer {idp.issue()}"
+
+
+def signature(idp: BenchIdp) -> Callable[[], float]:
+    """Return what measures the verification of a token's signature alone: µs of CPU."""
+    public = cast("RSAPublicKey", idp.provider.keys[0].private.public_key())
+
+    def turn() -> float:
+        signed = [idp.issue().rpartition(".") for _ in range(FRESH)]
+        texts = [(head.encode(), base64.urlsafe_b64decode(end + "==")) for head, _, end in signed]
+        started = time.thread_time()
+        for text, end in texts:
+            public.verify(end, text, padding.PKCS1v15(), hashes.SHA256())
+        return (time.thread_time() - started) / FRESH * 1e6
+
+    return turn
 
 
 def through(authz: Authz) -> Callable[[], float]:
@@ -103,12 +134,11 @@ def through(authz: Authz) -> Callable[[], float]:
     return turn
 
 
-def misses_through(authz: Authz) -> Callable[[], float]:
-    """Return what measures a cold client through a server: µs of its CPU a check."""
-    numbers = itertools.count()
+def cold_through(authz: Authz, header: Callable[[], str]) -> Callable[[], float]:
+    """Return what measures a header that is new each time, through a server: µs of its CPU."""
 
     def turn() -> float:
-        wires = [check_request(basic(f"secret {next(numbers)}")) for _ in range(FRESH)]
+        wires = [check_request(header()) for _ in range(FRESH)]
         before = cpu_seconds(authz.pid or 0)
         ask_each(authz.port, wires, connections=CONNECTIONS)
         return (cpu_seconds(authz.pid or 0) - before) / FRESH * 1e6
@@ -124,8 +154,10 @@ def main() -> None:
         turns = {
             "process": in_process(idp),
             transport: through(authz),
-            f"miss, {transport}": misses_through(authz),
+            f"miss, {transport}": cold_through(authz, cold_client()),
+            f"first bearer, {transport}": cold_through(authz, first_bearer(idp)),
             **whole_way(idp),
+            "signature": signature(idp),
         }
         print(*turns, sep="\t", flush=True)
         for line in sys.stdin:

@@ -33,6 +33,7 @@ Message = Any
 # remove may be a caller's own.
 NAMES_CHECKED_MAX = 1024
 REMOVALS_MAX = 256
+CONSUMERS_MAX = 1024
 
 
 def _load_pool() -> DescriptorPool:
@@ -192,12 +193,21 @@ def render(decision: Decision) -> bytes:
     it reads: an answer with code 0, a denial with an HTTP status that is no error, a header
     that is both set and removed, a name or value outside the grammar.
     """
-    response = _CheckResponse()
-    _put_metadata(response, {**decision.metadata, "reason": decision.reason})
+    metadata = tuple({**decision.metadata, "reason": str(decision.reason)}.items())
     if isinstance(decision, Allow):
-        response.status.code = 0
-        return _wire(response) + _ok_response(decision)
+        return _allowed(metadata) + _ok_response(decision)
+    response = _CheckResponse()
+    _put_metadata(response, metadata)
     _deny(response, decision)
+    return _wire(response)
+
+
+@lru_cache(maxsize=CONSUMERS_MAX)
+def _allowed(metadata: tuple[tuple[str, str], ...]) -> bytes:
+    """Return the part of an allow that is a consumer's own."""
+    response = _CheckResponse()
+    response.status.code = 0
+    _put_metadata(response, metadata)
     return _wire(response)
 
 
@@ -279,6 +289,6 @@ def _check_name(name: str) -> None:
         raise ValueError(f"not a header to write or remove: {name!r}")
 
 
-def _put_metadata(response: Message, metadata: Mapping[str, str]) -> None:
-    for key, value in metadata.items():
+def _put_metadata(response: Message, metadata: Iterable[tuple[str, str]]) -> None:
+    for key, value in metadata:
         response.dynamic_metadata.fields[key].string_value = value

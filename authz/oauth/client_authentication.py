@@ -9,7 +9,8 @@ import base64
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
-from urllib.parse import quote_plus
+
+from authz.oauth import form_encoding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -91,7 +92,7 @@ class ClientSecretBasic:
         """
         del endpoint
         secret = self.secret.reveal()
-        pair = f"{quote_plus(self.client_id)}:{quote_plus(secret)}"
+        pair = f"{form_encoding.quoted(self.client_id)}:{form_encoding.quoted(secret)}"
         encoded = base64.b64encode(pair.encode()).decode()
         return FormRequest(
             request.form,

@@ -12,10 +12,11 @@ import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote, unquote_plus, urlencode
+from urllib.parse import unquote, unquote_plus
 
 from authz import strict_json
 from authz.errors import Forbidden, IdpOutage, Reason, Unauthenticated, Unavailable
+from authz.oauth import form_encoding
 from authz.oauth.client_authentication import FormRequest
 from authz.oauth.discovery import parsed
 from authz.oauth.http import HTTP_OK, Request
@@ -81,7 +82,9 @@ def posted(url: str, asked: FormRequest, sign_anew: Callable[[], FormRequest]) -
     def again() -> Request:
         return posted(url, sign_anew(), sign_anew)
 
-    return Request(url, urlencode(asked.form).encode("ascii"), asked.headers, signed_anew=again)
+    return Request(
+        url, form_encoding.encoded(asked.form).encode("ascii"), asked.headers, signed_anew=again
+    )
 
 
 @dataclass(frozen=True, slots=True)

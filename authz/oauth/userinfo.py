@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlencode
 
 from authz.errors import Reason, Unauthenticated, Unavailable
-from authz.oauth import endpoints, grants, jwt
+from authz.oauth import endpoints, form_encoding, grants, jwt
 from authz.oauth.client_authentication import FormRequest
 from authz.oauth.http import HTTP_OK, Request
 
@@ -49,7 +48,7 @@ class Userinfo:
         """
         url = await self._url()
         asked = self._question(token, forwarded)
-        arguments = urlencode(asked.form)
+        arguments = form_encoding.encoded(asked.form)
         if arguments:
             url += ("&" if "?" in url else "?") + arguments
         return await self._provider.door.ask(
