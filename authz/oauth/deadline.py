@@ -26,6 +26,7 @@ class Deadline:
         "ends_at",
         "given_up",
         "outer",
+        "task",
         "timeout",
         "waits_for",
         "why",
@@ -41,8 +42,10 @@ class Deadline:
         """Begin."""
         self.outer = outer = _innermost.get()
         self.ends_at = asyncio.get_running_loop().time() + self._seconds
-        # The one around it passes first: no timer of its own.
-        is_covered = outer is not None and outer.ends_at <= self.ends_at
+        self.task = asyncio.current_task()
+        # The one around it passes first: no timer of its own.  Unless a task has begun in
+        # between, which goes on when that one passes: others may wait for it, too.
+        is_covered = outer is not None and outer.task is self.task and outer.ends_at <= self.ends_at
         self.timeout = asyncio.timeout_at(None if is_covered else self.ends_at)
         self._token = _innermost.set(self)
         await self.timeout.__aenter__()
@@ -115,6 +118,6 @@ def waits_for(what: str) -> None:
 
 def that_has_passed() -> Deadline | None:
     """Return whose deadline the cancellation under way is; ``None``: whoever asked has left."""
-    innermost = _innermost.get()
+    innermost, task = _innermost.get(), asyncio.current_task()
     chain = innermost.chain() if innermost else ()
-    return next((deadline for deadline in chain if deadline.timeout.expired()), None)
+    return next((one for one in chain if one.task is task and one.timeout.expired()), None)

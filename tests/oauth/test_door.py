@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from authz.oauth.http import IDLE_SECONDS_MIN, Request
 from authz.oauth.places import Asker, Priority
 
 if TYPE_CHECKING:
+    from support.client import AskedDoor
     from support.clock import Clock
     from support.idp import RunningIdp
     from support.running import MakeAuthz
@@ -239,6 +241,38 @@ async def test_C2_our_own_timeout_says_what_was_waited_for_and_how_long(scripted
         assert caught.value.detail == f"{where}: no answer within 0.05 s"
         assert idp.counted(TOKEN, "unavailable") == 1
         assert idp.counted(TOKEN, "cancelled") == 0
+
+
+async def begun_by_one_who_had_to_leave(idp: AskedDoor, url: str) -> asyncio.Task[Response]:
+    """A call in a task of its own, begun inside a deadline that has passed since."""
+    begun: list[asyncio.Task[Response]] = []
+    with contextlib.suppress(IdpOutage):
+        async with Deadline(0.01):
+            begun.append(asyncio.create_task(idp.post(url)))
+            await asyncio.shield(begun[0])
+    return begun[0]
+
+
+async def test_C2_a_call_that_outlives_who_has_begun_it_has_its_own_deadline(
+    scripted: Serve,
+) -> None:
+    server = scripted([read_request, silence])
+    async with door(timeout_s=0.05) as idp:
+        call = await begun_by_one_who_had_to_leave(idp, server.url)
+        with pytest.raises(IdpOutage, match=r"within 0\.05 s"):
+            await asyncio.wait_for(call, 5)
+
+
+async def test_C2_a_call_that_is_ended_from_outside_is_no_outage_whoever_has_begun_it(
+    scripted: Serve,
+) -> None:
+    server = scripted([read_request, silence])
+    async with door() as idp:
+        call = await begun_by_one_who_had_to_leave(idp, server.url)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        assert idp.counted(TOKEN, "cancelled") == 1
+        assert idp.counted(TOKEN, "unavailable") == 0
 
 
 async def test_C2_whoever_leaves_is_no_outage(scripted: Serve) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from support.scripted import read_request
 from support.tls import ca_file, server_context
 
 from authz.demo.idp import ABSENT
+from authz.demo.script import Answer
 from authz.oauth import jwt
 from authz.oauth.http import Response
 from authz.oauth.key_source import RETRY_SECONDS
@@ -444,6 +446,19 @@ async def test_RL_05_keys_come_back_with_the_provider(
 
 
 # --- Start -----------------------------------------------------------------------------
+
+
+async def test_RL_05_keys_that_an_exchange_has_asked_for_in_vain_are_asked_for_again(
+    idp: RunningIdp, make_authz: MakeAuthz, clock: Clock
+) -> None:
+    idp.now = clock.now
+    authz = make_authz(clock=clock, timeout=300)
+    idp.discovery_answers.append(Answer(None, hold=threading.Event()))
+    assert verdict(await authz.basic()) == "503 idp_unavailable"
+    await asyncio.wait_for(landed(authz), 5)
+
+    clock.advance(RETRY_SECONDS)
+    assert (await authz.basic()).allowed
 
 
 async def test_RL_06_a_house_before_a_provider_that_is_down_heals_by_itself(
