@@ -1,12 +1,11 @@
 """A development identity provider: Keycloak's paths, claims and refusals, on loopback.
 
-It knows one grant, client credentials, and is as strict about the request as the
-RFCs allow, so that a client that is only nearly right is found out here.  What it
-answers was compared with Keycloak 26.5.
+It has the grants client credentials and password, introspection and userinfo.  It is as
+strict about a request as the RFCs allow, so that a client that is only nearly right is
+found out here.  Its answers were compared with those of Keycloak 26.5.
 
-Every way in which a provider can misbehave is a value: overrides of claims, of the
-token's header and of the answer's members, and scripted answers that stand in for
-an endpoint's own.
+Every way in which a provider can misbehave is a value.  Overrides change claims, a
+token's header or an answer's members; scripted answers stand in for those of an endpoint.
 """
 
 from __future__ import annotations
@@ -65,12 +64,13 @@ ABSENT: Final = object()
 class DevelopmentIdp:
     """The provider's whole state.  Everything public may be changed while it runs.
 
-    The first of ``keys`` signs, all are published.  ``claims``, ``header``,
-    ``members``, ``metadata`` and ``introspected`` override what tokens, their JOSE
-    headers, token answers, the discovery document and introspection answers would say;
-    ``told`` those of what the userinfo endpoint tells.
-    ``opaque``: what an opaque token stands for.  ``revoked``: tokens that are no longer
-    active.  ``client_keys``: the keys of clients that sign assertions.
+    The first of ``keys`` signs; all of them are published.  ``client_keys``: the keys of
+    clients that sign assertions.  ``opaque``: what each opaque token stands for.
+    ``revoked``: tokens that are no longer active.
+
+    Overrides, by what they change: ``claims`` and ``header``, those of tokens;
+    ``members``, token answers; ``metadata``, the discovery document; ``introspected``,
+    introspection answers; ``told``, userinfo answers.
     """
 
     def __init__(
