@@ -51,7 +51,7 @@ class ClientCredentials(ExchangingMethod):
     async def request(self, credential: PairCredential, asker: Asker) -> AccessToken:
         """Ask in the caller's own name."""
         client = caller(self._config, credential.id, credential.secret, self._clock)
-        return await self.endpoint.request(grants.client_credentials(), client, asker)
+        return await self.endpoint.request(grants.IN_ITS_OWN_NAME, client, asker)
 
     def check_owner(self, claims: Claims, presented: str) -> None:
         """Check that the token is the caller's: one of an id that differs by case is a guess."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from authz.errors import Reason, Refusal
@@ -22,13 +23,15 @@ from authz.oauth.client_authentication import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from authz.clock import Clock
     from authz.oauth.client_authentication import ClientAuthentication
     from authz.parameters import OpenIDConnect
     from authz.parameters.client import ClientParameters
     from authz.secret import Secret
+
+    Way = Callable[[], ClientAuthentication]
 
 _log = logging.getLogger("authz.exchange")
 
@@ -103,31 +106,35 @@ def own(parameters: ClientParameters, auth_method: str | None, clock: Clock) -> 
     cannot sign.
     """
     client_id = parameters.client_id[0]
-    ways: dict[str, ClientAuthentication] = {}
+    ways: dict[str, Way] = {}
     for secret in parameters.client_secret[:1]:
         ways |= _with_secret(client_id, secret, parameters.client_alg, clock)
     for jwk in parameters.client_jwk[:1]:
         algorithm = next((a for a in parameters.client_alg[:1] if not a.startswith("HS")), None)
         signer = key_signer(members_of(jwk), algorithm)
-        ways["private_key_jwt"] = Assertion(client_id, signer, clock)
+        ways["private_key_jwt"] = partial(Assertion, client_id, signer, clock)
     return Client(client_id, _chosen(ways, auth_method, parameters), is_caller=False)
 
 
 def _chosen(
-    ways: Mapping[str, ClientAuthentication], named: str | None, parameters: ClientParameters
+    ways: Mapping[str, Way], named: str | None, parameters: ClientParameters
 ) -> ClientAuthentication:
     """Return the way that the file names, else the one that the provider lists."""
     named = named or next(iter(parameters.client_auth), None)
-    return AsProviderSays(ways) if named is None else ways[named]
+    return AsProviderSays(ways) if named is None else ways[named]()
 
 
 def _with_secret(
     client_id: str, secret: Secret, algorithms: Sequence[str], clock: Clock
-) -> dict[str, ClientAuthentication]:
+) -> dict[str, Way]:
     """Return the ways that a secret allows, the one to be preferred first."""
-    hmac = next((a for a in algorithms[:1] if a.startswith("HS")), DEFAULT_SECRET_ALGORITHM)
+
+    def assertion() -> ClientAuthentication:
+        hmac = next((a for a in algorithms[:1] if a.startswith("HS")), DEFAULT_SECRET_ALGORITHM)
+        return Assertion(client_id, SecretSigner(secret, hmac), clock)
+
     return {
-        DEFAULT_METHOD: ClientSecretBasic(client_id, secret),
-        "client_secret_post": ClientSecretPost(client_id, secret),
-        "client_secret_jwt": Assertion(client_id, SecretSigner(secret, hmac), clock),
+        DEFAULT_METHOD: partial(ClientSecretBasic, client_id, secret),
+        "client_secret_post": partial(ClientSecretPost, client_id, secret),
+        "client_secret_jwt": assertion,
     }

@@ -161,14 +161,15 @@ class Assertion:
 class AsProviderSays:
     """The first of the ways we have that the provider lists; if it lists none, the first.
 
+    ``ways`` makes each of them by the name of its method, and one is made where it is used.
     RFC 8414 section 2: where the metadata say nothing, client_secret_basic is meant.
     """
 
-    ways: Mapping[str, ClientAuthentication]
+    ways: Mapping[str, Callable[[], ClientAuthentication]]
     needs_metadata: ClassVar[bool] = True
 
     def sign(self, request: FormRequest, endpoint: Endpoint) -> FormRequest:
         """Sign the request in the way that the endpoint's provider lists."""
         first = next(iter(self.ways))
         chosen = next((name for name in self.ways if name in endpoint.auth_methods), first)
-        return self.ways[chosen].sign(request, endpoint)
+        return self.ways[chosen]().sign(request, endpoint)

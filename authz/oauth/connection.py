@@ -203,8 +203,11 @@ class Connection(asyncio.Protocol):
         transport.write(request)
         self._reader = reader
         try:
-            with self._unless_heard(first_byte_s):
+            if first_byte_s is None:
                 await self._answered
+            else:
+                with self._unless_heard(first_byte_s):
+                    await self._answered
         finally:
             self._reader = None
         if not reader.is_done():
@@ -212,11 +215,8 @@ class Connection(asyncio.Protocol):
         return reader.answer
 
     @contextlib.contextmanager
-    def _unless_heard(self, seconds: float | None) -> Iterator[None]:
+    def _unless_heard(self, seconds: float) -> Iterator[None]:
         """Give the connection up after so long, unless a byte has come by then."""
-        if seconds is None:
-            yield
-            return
         timer = asyncio.get_running_loop().call_later(
             seconds, lambda: None if self.heard else self.abort()
         )

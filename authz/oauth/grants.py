@@ -63,10 +63,10 @@ class Grant:
     request: FormRequest
 
 
-def client_credentials() -> Grant:
-    """Return the grant of a client that asks in its own name (RFC 6749 section 4.4)."""
-    form = (("grant_type", CLIENT_CREDENTIALS),)
-    return Grant(CLIENT_CREDENTIALS, FormRequest(form))
+IN_ITS_OWN_NAME: Final = Grant(
+    CLIENT_CREDENTIALS, FormRequest((("grant_type", CLIENT_CREDENTIALS),))
+)
+"""The grant of a client that asks for itself (RFC 6749 section 4.4)."""
 
 
 def password(username: str, secret: Secret) -> Grant:

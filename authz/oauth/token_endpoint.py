@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from authz.errors import Reason, Unavailable
@@ -68,7 +69,7 @@ class TokenEndpoint:
             return self._access_token(answer)
 
         request = grants.posted(endpoint.url, asked, signed)
-        with self._own_client.watched():
+        with nullcontext() if client.is_caller else self._own_client.watched():
             return await self._provider.door.ask(endpoints.TOKEN, request, read, asker)
 
     async def _endpoint(self, client: Client) -> Endpoint:

@@ -29,17 +29,13 @@ pub struct Message {
     pub taken: Taken,
 }
 
-/// Why the loop gives no answer.
-enum Unanswered {
+/// How far a call has come.
+enum Reached {
+    Answer(Bytes),
+    /// It waits in the loop.
+    Loop(Py<Call>, oneshot::Receiver<Bytes>),
     /// More is asked already than there is room for.
     NoRoom,
-    Fault(PyErr),
-}
-
-impl From<PyErr> for Unanswered {
-    fn from(error: PyErr) -> Self {
-        Self::Fault(error)
-    }
 }
 
 /// Python's side: what to call for each event in the life of a call.
@@ -76,60 +72,60 @@ impl Seam {
         room: &Room,
         deadline: Option<Instant>,
     ) -> Result<Bytes, Status> {
-        if let Some(answer) = self.cached(&message.wire) {
-            return Ok(answer);
-        }
-        match self.ask(message, room, deadline).await {
-            Ok(answer) => Ok(answer),
-            Err(Unanswered::NoRoom) => self.overloaded(),
-            Err(Unanswered::Fault(error)) => self.fault(error),
+        match self.reach(message, room, deadline) {
+            Ok(Reached::Answer(answer)) => Ok(answer),
+            Ok(Reached::Loop(call, answered)) => match self.wait(call, answered).await {
+                Ok(answer) => Ok(answer),
+                Err(error) => self.fault(error),
+            },
+            Ok(Reached::NoRoom) => self.overloaded(),
+            Err(error) => self.fault(error),
         }
     }
 
-    /// Ask Python's memory.  An exception is no answer: the whole way will give one.
-    fn cached(&self, wire: &[u8]) -> Option<Bytes> {
-        with_python(|py| {
-            let answer = self.cached.call1(py, (PyBytes::new(py, wire),))?;
-            let answer = answer.cast_bound::<PyBytes>(py)?;
-            Ok(framed(answer.as_bytes()))
-        })
-        .ok()
-    }
-
-    /// Hand a call to the loop and wait.  Dropped while it waits, it cancels the call.
+    /// Ask Python's memory, else hand the call to the loop: Python's lock is taken once.
     ///
     /// Calls that were cancelled take room until the loop has let go of them: a peer that
     /// asks and resets faster than the loop works is refused.
-    async fn ask(
-        &self,
-        message: Message,
-        room: &Room,
-        deadline: Option<Instant>,
-    ) -> Result<Bytes, Unanswered> {
+    fn reach(&self, message: Message, room: &Room, deadline: Option<Instant>) -> PyResult<Reached> {
         let Message { wire, mut taken } = message;
-        let bytes = wire.len() + CALL_BYTES;
-        if !room.top_up(&mut taken, bytes) {
-            return Err(Unanswered::NoRoom);
-        }
-        let (answer, answered) = oneshot::channel();
-        let call = with_python(|py| {
+        with_python(|py| {
+            let asked = PyBytes::new(py, &wire);
+            if let Some(answer) = self.cached(&asked) {
+                return Ok(Reached::Answer(answer));
+            }
+            if !room.top_up(&mut taken, wire.len() + CALL_BYTES) {
+                return Ok(Reached::NoRoom);
+            }
+            let (answer, answered) = oneshot::channel();
             let call = Call {
-                wire: PyBytes::new(py, &wire).unbind(),
+                wire: asked.unbind(),
                 deadline,
                 answer: Mutex::new(Some(answer)),
                 _taken: taken,
             };
             let call = Py::new(py, call)?;
             self.submit.call1(py, (&call,))?;
-            Ok(call)
-        })?;
+            Ok(Reached::Loop(call, answered))
+        })
+    }
+
+    /// Ask Python's memory.  An exception is no answer: the whole way will give one.
+    fn cached(&self, wire: &Bound<'_, PyBytes>) -> Option<Bytes> {
+        let answer = self.cached.call1(wire.py(), (wire,)).ok()?;
+        let answer = answer.cast_bound::<PyBytes>(wire.py()).ok()?;
+        Some(framed(answer.as_bytes()))
+    }
+
+    /// Wait for the loop's answer.  Dropped while it waits, it cancels the call.
+    async fn wait(&self, call: Py<Call>, answered: oneshot::Receiver<Bytes>) -> PyResult<Bytes> {
         let mut waiting = Waiting {
             seam: self,
             call: Some(call),
         };
         let answer = answered.await;
         waiting.call = None;
-        answer.map_err(|_| PyRuntimeError::new_err("the call ended without an answer").into())
+        answer.map_err(|_| PyRuntimeError::new_err("the call ended without an answer"))
     }
 
     /// Return the answer for a call that there is no room or no time for.
