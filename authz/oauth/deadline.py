@@ -111,9 +111,10 @@ def waits_for(what: str) -> None:
     """Say what is waited for from now on, for the message of a deadline that passes."""
     if (waiting := _waiting.get()) is not None:
         waiting.what = what
-    innermost = _innermost.get()
-    for deadline in innermost.chain() if innermost else ():
+    deadline = _innermost.get()
+    while deadline is not None:
         deadline.waits_for = what
+        deadline = deadline.outer
 
 
 def that_has_passed() -> Deadline | None:

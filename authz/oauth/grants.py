@@ -136,6 +136,8 @@ def _document(answer: Response) -> Mapping[str, Any]:
 
 def _log_fields(error: str | None, description: object, asked: FormRequest) -> dict[str, str]:
     """Return what the provider said, for the log: bounded, escaped, and none of our secrets."""
+    if error is None and description is None:
+        return {}
     said = {"idp_error": error, "idp_error_description": description}
     fields = {
         name: json.dumps(text)[1:-1][:ERROR_DESCRIPTION_CHARS_MAX]

@@ -45,6 +45,8 @@ class BoundedCache(Generic[V]):
 
     def get(self, key: bytes) -> V | None:
         """Return the value, or ``None`` if there is none or it has expired."""
+        if not self._cache.currsize:  # empty, as most caches of trouble are
+            return None
         entry = self._cache.get(key)
         return None if entry is None else entry[0]
 
