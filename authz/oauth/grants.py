@@ -83,7 +83,10 @@ def posted(url: str, asked: FormRequest, sign_anew: Callable[[], FormRequest]) -
         return posted(url, sign_anew(), sign_anew)
 
     return Request(
-        url, form_encoding.encoded(asked.form).encode("ascii"), asked.headers, signed_anew=again
+        url,
+        form_encoding.encoded(asked.form).encode("ascii"),
+        headers=asked.headers,
+        signed_anew=again,
     )
 
 

@@ -49,6 +49,9 @@ _HEADER_LINES: Final = re.compile(r"(?:[!#-'*+.0-9A-Z^-z|~-]+: [\t\x20-\x7e]*\r\
 class Request:
     """What to ask: a GET, or with ``form`` (form-encoded) a POST; both take JSON back.
 
+    ``arguments`` (form-encoded) are sent behind the URL's own.  They may be secret, and a URL
+    is a key of caches here.
+
     ``repeatable``: whether it may be sent once more if a kept connection fails before a
     byte of the answer has come.  ``signed_anew`` makes what is sent then (an assertion
     may be used once, RFC 7523 section 3); without it the same is sent.
@@ -56,6 +59,7 @@ class Request:
 
     url: str
     form: bytes | None = field(default=None, repr=False)
+    arguments: str = field(default="", repr=False)
     headers: Headers = field(default_factory=dict, repr=False)
     repeatable: bool = True
     signed_anew: Callable[[], Request] | None = field(default=None, repr=False)
@@ -194,22 +198,25 @@ def _target(text: str) -> _Target:
 
 def _wire(target: _Target, request: Request, accept: str) -> bytes:
     """Return a request as it is sent (RFC 9112 section 3), head and body."""
-    if request.form is None:
-        return b"%s%s\r\n" % (_head(target, "GET", accept), _lines(request.headers.items()))
-    length = ("content-length", str(len(request.form)))
-    lines = _lines((length, *request.headers.items()))
-    return b"%s%s\r\n%s" % (_head(target, "POST", accept), lines, request.form)
+    method = "GET" if request.form is None else "POST"
+    path, begin = _head(target, method, accept)
+    if request.arguments:
+        path = f"{path}{'&' if '?' in path else '?'}{request.arguments}"
+    lines = _lines(request.headers.items())
+    if request.form is not None:
+        lines = b"content-length: %d\r\n%s" % (len(request.form), lines)
+    line = f"{method} {path} HTTP/1.1\r\n".encode("ascii")
+    return b"%s%s%s\r\n%s" % (line, begin, lines, request.form or b"")
 
 
 @lru_cache(maxsize=64)  # as for targets
-def _head(target: _Target, method: str, accept: str) -> bytes:
-    """Return the beginning of every request to a target, with the headers that all have."""
+def _head(target: _Target, method: str, accept: str) -> tuple[str, bytes]:
+    """Return the path that is asked for, and the headers that all requests to a target have."""
     fixed = [("host", target.host), ("accept", accept), *_FIXED_HEADERS]
     if method == "POST":
         fixed.append(("content-type", "application/x-www-form-urlencoded"))
     request = httpx.Request(method, target.url, headers=fixed, stream=httpx.ByteStream(b""))
-    path, lines = request.url.raw_path, _lines(request.headers.multi_items())
-    return b"%s %s HTTP/1.1\r\n%s" % (method.encode("ascii"), path, lines)
+    return request.url.raw_path.decode("ascii"), _lines(request.headers.multi_items())
 
 
 def _lines(headers: Collection[tuple[str, str]]) -> bytes:

@@ -49,11 +49,9 @@ class Userinfo:
         url = await self._url()
         asked = self._question(token, forwarded)
         arguments = form_encoding.encoded(asked.form)
-        if arguments:
-            url += ("&" if "?" in url else "?") + arguments
         return await self._provider.door.ask(
             endpoints.USERINFO,
-            Request(url, headers=asked.headers),
+            Request(url, arguments=arguments, headers=asked.headers),
             lambda response: read(response, asked),
             asker,
         )

@@ -14,6 +14,7 @@ from support.scenes import OTHER_ID, OTHER_SECRET, at, says, verdict
 
 from authz.demo.idp import ABSENT
 from authz.demo.script import Answer, Recorded
+from authz.oauth import http
 from authz.secret import Secret
 
 if TYPE_CHECKING:
@@ -136,6 +137,15 @@ async def test_what_goes_with_the_question_is_not_told_in_the_log(
     ours = [record for record in caplog.records if record.name.startswith("authz")]
     assert "invalid_request" in logged(ours)
     assert "7b1d" not in logged(ours)
+
+
+async def test_what_goes_with_the_question_is_no_key_of_a_cache(ask: MakeAuthz) -> None:
+    authz = ask(userinfo_query_args_client=("tenant",))
+    assert (await authz.bearer(TOKEN, path="/oidc-route/get?tenant=first")).allowed
+    keys = http._target.cache_info().misses
+
+    assert (await authz.bearer(TOKEN, path="/oidc-route/get?tenant=second")).allowed
+    assert http._target.cache_info().misses == keys
 
 
 async def test_an_answer_is_kept_for_what_was_passed_on_and_for_nothing_else(

@@ -19,7 +19,7 @@ from support.tls import authority, ca_file, server_context
 
 from authz.errors import ConfigurationError, IdpOutage, Unavailable
 from authz.oauth.deadline import Deadline
-from authz.oauth.http import tls_context
+from authz.oauth.http import Request, tls_context
 from authz.settings import parse_connect_to
 
 if TYPE_CHECKING:
@@ -106,6 +106,21 @@ async def test_a_header_that_would_end_its_own_line_is_not_sent(
         with pytest.raises(Unavailable, match="no header may have; not sent"):
             await http.post_form(idp.token_endpoint, b"", {"x-tenant": value}, bytes_max=9_999)
     assert not idp.requests
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"), [("/u", "/u?a=b&c="), ("/u?x=1", "/u?x=1&a=b&c=")], ids=["none", "some"]
+)
+async def test_arguments_are_sent_behind_those_of_the_url_and_not_told(
+    scripted: Serve, path: str, asked: str
+) -> None:
+    server = scripted([read_request, sends(b"{}")])
+    request = Request(f"{server.url}{path}", arguments="a=b&c=")
+    async with client() as http:
+        await http.http.send(request, accept="application/json", bytes_max=100)
+
+    assert heads(server) == [[f"GET {asked} 127.0.0.1:{server.port}"]]
+    assert "a=b" not in repr(request)
 
 
 # --- Trust -----------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class Client:
     async def post_form(
         self, url: str, form: bytes, headers: Mapping[str, str], *, bytes_max: int
     ) -> Response:
-        request = Request(url, form, headers)
+        request = Request(url, form, headers=headers)
         return await self.http.send(request, accept=DISCOVERY.accept, bytes_max=bytes_max)
 
 
