@@ -26,6 +26,7 @@ FRAMING_TIMES_MAX: Final = 8
 # Interim answers (1xx) before the one that counts; we ask for none.
 INTERIM_ANSWERS_MAX: Final = 8
 
+_CONTINUE: Final = 100
 _SWITCHING_PROTOCOLS: Final = 101
 _OK: Final = 200
 # They have no body, whatever their headers say (RFC 9110 section 6.4.1).
@@ -108,6 +109,10 @@ class _Reader:
         """Note the end of the connection: that of an answer without a length."""
         self.whole = self.whole or (self.begun and not self._is_framed)
 
+    def leave(self) -> None:
+        """Read no more.  Else reader and parser hold each other, and the answer, in a cycle."""
+        del self._parser
+
     # --- What httptools tells ----------------------------------------------------------
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -120,6 +125,8 @@ class _Reader:
         status = self._parser.get_status_code()
         if status == _SWITCHING_PROTOCOLS:
             raise ProtocolError("it switches protocols, unasked")
+        if status < _CONTINUE:
+            raise ProtocolError("its status is below 100")
         if status < _OK:
             return
         self.answer.status = status
@@ -210,6 +217,7 @@ class Connection(asyncio.Protocol):
                     await self._answered
         finally:
             self._reader = None
+            reader.leave()
         if not reader.is_done():
             raise ConnectionLost
         return reader.answer
@@ -276,6 +284,7 @@ class Connection(asyncio.Protocol):
         try:
             belongs = reader.read(data)
         except ProtocolError as error:
+            self._ended = True
             self._wake(error)
             return
         self._ended = not belongs
