@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 # One subscriber has at least so much of IPv6 (RFC 6177).
 _HOST_BITS: Final = 64
+# The longest address (RFC 4291 section 2.2) with a zone, which is an interface's name.
+ADDRESS_CHARS_MAX: Final = 64
+ADDRESSES_MAX: Final = 1_024
 
 
 class Sources:
@@ -29,11 +32,14 @@ class Sources:
         return source(named) or source(request.source_address)
 
 
-@lru_cache(maxsize=1_024)  # a peer, an edge's as a rule, asks many times
 def source(address: str) -> str:
     """Return an address without what one host may choose of it; no address: ``""``."""
-    if not address:
-        return ""
+    # The text may be a caller's own: a long one is not kept.
+    return _named(address) if 0 < len(address) <= ADDRESS_CHARS_MAX else ""
+
+
+@lru_cache(maxsize=ADDRESSES_MAX)  # a peer, an edge's as a rule, asks many times
+def _named(address: str) -> str:
     try:
         parsed = ip_address(address)
     except ValueError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from authz.model import Request
+from authz.tokens import sources
 from authz.tokens.sources import Sources, source
 
 
@@ -22,6 +23,13 @@ from authz.tokens.sources import Sources, source
 )
 def test_G16_a_source_is_what_a_stranger_cannot_choose(address: str, expected: str) -> None:
     assert source(address) == expected
+
+
+def test_G16_what_is_too_long_for_an_address_is_none_and_not_kept() -> None:
+    kept = sources._named.cache_info().currsize
+    assert source("fe80::1%" + "x" * 60_000) == ""
+    assert source("x" * 60_000) == ""
+    assert sources._named.cache_info().currsize == kept
 
 
 @pytest.mark.parametrize(
