@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from authz.errors import Reason, Unauthenticated, Unavailable
@@ -111,7 +110,7 @@ class ExchangingMethod(Method):
         return await self._verifier.verify(token.reveal(), from_exchange=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Exchange:
     """The exchange of one pair: a :class:`~authz.tokens.keeper.Grant`."""
 
@@ -129,7 +128,7 @@ class Exchange:
         """Whom it asks."""
         return self.method.provider
 
-    @cached_property
+    @property
     def guess(self) -> Guess:
         """Whom a refusal counts against."""
         return self.method.guess(self.credential, self.source)
@@ -140,9 +139,8 @@ class Exchange:
         presented = self.credential.id[:LOGGED_CHARS_MAX]
         return {"issuer": self.method.issuer, "presented_client": presented}
 
-    async def obtain(self, occasion: Occasion) -> Granted:
+    async def obtain(self, occasion: Occasion, guess: Guess) -> Granted:
         """Ask the provider; those who wait for a place there take turns by source and by id."""
-        guess = self.guess
         asker = Asker(_PRIORITIES[occasion], source=guess.source, client=guess.client)
         return await self.method.exchange(self.credential, asker)
 

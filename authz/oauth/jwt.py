@@ -10,6 +10,7 @@ import binascii
 import math
 import re
 from dataclasses import dataclass
+from sys import intern
 from typing import TYPE_CHECKING, Any, Final
 
 from authz import strict_json
@@ -171,6 +172,14 @@ def without_empty(claims: dict[str, Any]) -> Claims:
         if name in claims and claims[name] is None:
             del claims[name]
     return Claims(claims)
+
+
+def with_shared_names(claims: Claims) -> Claims:
+    """Return claims whose names are the same objects in every token that is kept.
+
+    json makes them anew for each document: a kilobyte a token.
+    """
+    return Claims({intern(name): value for name, value in claims.items()})
 
 
 def _decode(segment: bytes) -> bytes:

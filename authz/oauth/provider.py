@@ -188,7 +188,8 @@ class Provider:
             key = token.verify(fitting)
         else:
             key = await self._signer(token, issuer, from_exchange=from_exchange)
-        return SignedToken(token.claims, token.marked, token.kid, token.algorithm, issuer, key)
+        claims = jwt.with_shared_names(token.claims)
+        return SignedToken(claims, token.marked, token.kid, token.algorithm, issuer, key)
 
     async def _signer(self, token: UnverifiedToken, issuer: Issuer, *, from_exchange: bool) -> Key:
         """Return the key that has signed a token, asking for keys where that may help."""

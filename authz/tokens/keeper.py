@@ -104,17 +104,18 @@ class Grant(Protocol):
         """Whom it asks."""
 
     @property
-    def guess(self) -> Guess | None:
-        """Whom a refusal counts against; ``None``: nothing can be guessed."""
+    def guess(self) -> Guess:
+        """Whom a refusal counts against; made anew each time, so that nothing of it is kept."""
 
     @property
     def log_fields(self) -> Mapping[str, str]:
         """Whose token it is, for the log."""
 
-    async def obtain(self, occasion: Occasion) -> Granted:
+    async def obtain(self, occasion: Occasion, guess: Guess) -> Granted:
         """Ask the provider, under a deadline of its own, and verify what it gives.
 
-        Raises :class:`~authz.errors.Unauthenticated` for a verdict on the caller alone.
+        ``guess``: what the property has returned.  Raises
+        :class:`~authz.errors.Unauthenticated` for a verdict on the caller alone.
         """
 
     async def vouch(self, kept: Kept) -> None:
@@ -275,14 +276,10 @@ class Keeper:
     async def _fetch(self, key: bytes, grant: Grant, occasion: Occasion) -> Kept:
         """Ask, and remember what comes of it; this runs once for all who wait."""
         guess = grant.guess
-        place = (
-            self._guesses.place(guess)
-            if occasion is Occasion.STRANGER and guess is not None
-            else nullcontext()
-        )
+        place = self._guesses.place(guess) if occasion is Occasion.STRANGER else nullcontext()
         try:
             with place:
-                granted = await grant.obtain(occasion)
+                granted = await grant.obtain(occasion, guess)
         except Refusal as error:
             await self._remember_refusal(key, grant, error)
             raise

@@ -67,10 +67,11 @@ class GrantOf:
     ) -> None:
         self.provider = provider
         self.terms = Terms(**terms)
-        self.guess: Guess | None = Guess(b"client", name.encode(), source)
+        self.guess = Guess(b"client", name.encode(), source)
         self.log_fields = {"client": name}
 
-    async def obtain(self, occasion: Occasion) -> Granted:
+    async def obtain(self, occasion: Occasion, guess: Guess) -> Granted:
+        assert guess is self.guess
         return await self.provider.answer(occasion)
 
     async def vouch(self, kept: Kept) -> None:

@@ -21,7 +21,7 @@ from authz.errors import (
     Unavailable,
 )
 from authz.tokens import keeper as keeping
-from authz.tokens.guesses import GUESSES_MAX
+from authz.tokens.guesses import GUESSES_MAX, Guess
 from authz.tokens.keeper import PAUSE_SECONDS, REFUSED_SECONDS_MAX, Keeper, Occasion
 
 if TYPE_CHECKING:
@@ -492,15 +492,15 @@ async def test_CA_09_a_flood_of_refusals_pushes_out_no_token(
     provider.error = REJECTED
     for number in range(1_000):
         with pytest.raises(Unauthenticated):
-            await keeper.token(b"%d" % number, _unlimited(provider))
+            await keeper.token(b"%d" % number, _of_another_client(provider, number))
     assert keeper.refusals_held() == 1_000
 
     assert await text(keeper, grant) == "token-1"
 
 
-def _unlimited(provider: Provider) -> GrantOf:
+def _of_another_client(provider: Provider, number: int) -> GrantOf:
     grant = GrantOf(provider)
-    grant.guess = None
+    grant.guess = Guess(b"client %d" % number, b"pair %d" % number)
     return grant
 
 
@@ -555,12 +555,12 @@ async def test_G16_strangers_leave_room_for_those_who_are_known(
     await keeper.token(b"known", keeper_known)
     provider.hold()
     strangers = [
-        asyncio.create_task(keeper.token(b"%d" % n, _unlimited(provider)))
+        asyncio.create_task(keeper.token(b"%d" % n, _of_another_client(provider, n)))
         for n in range(keeping.STRANGERS_MAX)
     ]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):
-        await keeper.token(b"one more", _unlimited(provider))
+        await keeper.token(b"one more", _of_another_client(provider, -1))
     known = asyncio.create_task(keeper.token(b"known", keeper_known))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
