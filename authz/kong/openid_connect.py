@@ -504,11 +504,6 @@ class _Reading:
                     "that was revoked would be accepted until it expires",
                 )
             return
-        if not said.introspection_check_active:
-            self._error(
-                "introspection_check_active",
-                "must stay true: a token that is not active would be accepted; remove the line",
-            )
         own = _OWN_ARGUMENTS | {said.introspection_token_param_name}
         self._check_pairs("introspection_headers")
         self._check_pairs("introspection_post_args", own)

@@ -60,4 +60,7 @@ class Introspection(AskingMethod):
         claims = await self._endpoint.ask(token, forwarded, asker)
         if claims is None:
             raise inactive()
+        if "active" not in claims and (over_s := self._clock.now() - jwt.expiry(claims)) >= 0:
+            # Nobody says that it is good but its end, so no leeway.
+            raise jwt.expired(over_s, 0)
         return claims

@@ -59,7 +59,7 @@ class Introspection:
             answer = grants.read(response, asked)
             if answer.refused:
                 raise grants.verdict(answer, grants.INTROSPECTION, is_caller=False)
-            return _claims(answer)
+            return _claims(answer, must_say_active=self._parameters.introspection_check_active)
 
         request = grants.posted(endpoint.url, asked, signed)
         with self._own_client.watched():
@@ -108,9 +108,17 @@ class Introspection:
         return Endpoint(url, metadata.issuer, auth_methods)
 
 
-def _claims(answer: ProviderAnswer) -> Claims | None:
-    """Read ``active``, which must be there and a boolean; a token counts as active only then."""
-    active = answer.document.get("active")
+def _claims(answer: ProviderAnswer, *, must_say_active: bool) -> Claims | None:
+    """Read ``active``: a token counts as active only if it is true.
+
+    RFC 7662 section 2.2 requires it.  Where it need not be there (Kong's
+    ``introspection_check_active: false``) the token's end must be: an answer that names
+    neither says nothing that a token could be believed by.
+    """
+    document = answer.document
+    if "active" not in document and not must_say_active:
+        return _with_an_end(jwt.without_empty(dict(document)))
+    active = document.get("active")
     if active is False:
         return None
     if active is not True:
@@ -118,7 +126,20 @@ def _claims(answer: ProviderAnswer) -> Claims | None:
             Reason.IDP_ANSWER_INVALID,
             "active is neither true nor false, which RFC 7662 section 2.2 requires",
         )
-    return jwt.without_empty(dict(answer.document))
+    return jwt.without_empty(dict(document))
+
+
+def _with_an_end(claims: Claims) -> Claims:
+    try:
+        jwt.expiry(claims)
+    except Unauthenticated:
+        found = strict_json.quoted(claims["exp"]) if "exp" in claims else "absent"
+        raise Unavailable(
+            Reason.IDP_ANSWER_INVALID,
+            f"the answer has no active, and exp is {found}; without active"
+            " (introspection_check_active: false) it must have exp, a number of seconds since 1970",
+        ) from None
+    return claims
 
 
 def check(claims: Claims, rules: ClaimRules, now: float, *, audience_asked: bool) -> None:

@@ -61,7 +61,7 @@ class IntrospectionParameters:
         default=True,
         becomes=DONE,
         used_by=_METHOD,
-        about="whether the answer must say active: true",
+        about="whether the answer must say active: true; if not, it must have an exp to come",
     )
     introspection_hint: str = param(
         Text(check=checks.filled),

@@ -344,6 +344,50 @@ async def test_TE_29_active_counts_only_as_true(
 
 
 @pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        pytest.param({"active": True}, "200 allowed", id="true"),
+        pytest.param({"active": False}, "401 token_inactive", id="false"),
+        pytest.param({"active": "true"}, "503 idp_answer_invalid", id="a string"),
+        pytest.param({"active": 1}, "503 idp_answer_invalid", id="one"),
+        pytest.param({"active": None}, "503 idp_answer_invalid", id="null"),
+        pytest.param({}, "200 allowed", id="missing"),
+        pytest.param({"exp": None}, "503 idp_answer_invalid", id="missing, and exp null"),
+        pytest.param({"exp": ABSENT}, "503 idp_answer_invalid", id="missing, and no exp"),
+        pytest.param({"exp": "later"}, "503 idp_answer_invalid", id="missing, and exp a string"),
+        pytest.param({"exp": True}, "503 idp_answer_invalid", id="missing, and exp true"),
+        pytest.param({"exp": 1_500_000_000}, "401 token_expired", id="missing, and exp past"),
+        pytest.param({"iss": "https://x.test"}, "401 token_issuer_refused", id="missing, and iss"),
+        pytest.param({"typ": "ID"}, "401 token_unsupported", id="missing, and typ ID"),
+        pytest.param({"cnf": {"jkt": "x"}}, "401 token_unsupported", id="missing, and cnf"),
+        pytest.param({"error": "server_error"}, "503 idp_unavailable", id="an error"),
+    ],
+)
+async def test_TE_29_active_may_be_missing_where_the_file_says_so_if_the_end_is_known(
+    idp: RunningIdp, ask: MakeAuthz, known: dict[str, Any], answer: dict[str, Any], expected: str
+) -> None:
+    said = {name: value for name, value in {**known, **answer}.items() if value is not ABSENT}
+    idp.introspection_answers.append(says(said))
+    authz = ask(introspection_check_active=False)
+
+    assert verdict(await authz.bearer(TOKEN)) == expected
+
+
+@pytest.mark.parametrize(("after_s", "expected"), [(-1, "200 allowed"), (0, "401 token_expired")])
+async def test_TE_29_an_end_that_stands_for_active_has_no_leeway(
+    idp: RunningIdp, ask: MakeAuthz, known: dict[str, Any], clock: Clock, after_s: int,
+    expected: str,
+) -> None:  # fmt: skip
+    idp.introspection_answers.append(says(known, times=None))
+    authz = ask(introspection_check_active=False, leeway=60)
+    clock.advance(known["exp"] + after_s - clock.now())
+
+    assert verdict(await authz.bearer(TOKEN)) == expected
+    clock.advance(1)
+    assert verdict(await authz.bearer(TOKEN)) == "401 token_expired"
+
+
+@pytest.mark.parametrize(
     ("claims", "parameters", "expected"),
     [
         pytest.param({"iss": "https://x.test"}, {}, "401 token_issuer_refused", id="iss"),
