@@ -24,6 +24,10 @@ STRANGERS_MAX: Final = 3_072
 # Who brings a token that was good before goes before strangers at the provider.
 KNOWN_SECONDS_MAX: Final = 24 * 3_600.0
 KNOWN_ENTRIES_MAX: Final = 10_000
+# What is forwarded with a token is its caller's to choose: so many answers about one token.
+VARIANTS_MAX: Final = 64
+# The tokens whose variants are counted: those that were asked about last.
+VARIED_ENTRIES_MAX: Final = 10_000
 
 _DIGEST_BYTES: Final = 32
 
@@ -50,7 +54,8 @@ class VouchedTokens:
     Of a token that is not active: the refusal, to be raised as ``again()``.
 
     ``token`` is the digest of the token alone: a token is known by that, or whoever has a
-    good one could push out all others by varying what goes with it.
+    good one could push out all others by varying what goes with it.  For the same reason
+    no more than ``VARIANTS_MAX`` answers about one token are kept: its oldest goes.
 
     Tokens that are not active have a cache of their own: a flood of them pushes out no
     good one.  For the event loop only, but for ``len``.
@@ -60,6 +65,13 @@ class VouchedTokens:
         self.calls: Final[SingleFlight[Answer]] = SingleFlight(calls_max=CALLS_MAX)
         self._active: BoundedCache[Vouched] = BoundedCache(
             entries_max=entries_max, bytes_max=bytes_max, timer=timer
+        )
+        self._timer = timer
+        # Of each token the keys of its answers, the oldest first, and until when they are kept.
+        self._variants: BoundedCache[dict[bytes, float]] = BoundedCache(
+            entries_max=VARIED_ENTRIES_MAX,
+            bytes_max=VARIED_ENTRIES_MAX * VARIANTS_MAX * _DIGEST_BYTES,
+            timer=timer,
         )
         self._inactive: BoundedCache[Unauthenticated] = BoundedCache(
             entries_max=INACTIVE_ENTRIES_MAX,
@@ -103,6 +115,25 @@ class VouchedTokens:
         self._known.put(token, value=True, lifetime_s=KNOWN_SECONDS_MAX, size_bytes=_DIGEST_BYTES)
         size_bytes = _DIGEST_BYTES + len(repr(answer.claims))
         self._active.put(key, answer, lifetime_s=lifetime_s, size_bytes=size_bytes)
+        if key != token and lifetime_s > 0:
+            self._count(key, token, lifetime_s)
+
+    def _count(self, key: bytes, token: bytes, lifetime_s: float) -> None:
+        """Count an answer among those about its token, and drop the oldest of too many."""
+        now = self._timer()
+        counted = self._variants.get(token) or {}
+        variants = {k: until for k, until in counted.items() if until > now and k != key}
+        variants[key] = now + lifetime_s
+        if len(variants) > VARIANTS_MAX:
+            oldest = next(iter(variants))
+            del variants[oldest]
+            self._active.drop(oldest)
+        self._variants.put(
+            token,
+            variants,
+            lifetime_s=max(variants.values()) - now,
+            size_bytes=len(variants) * _DIGEST_BYTES,
+        )
 
     def keep_inactive(
         self, key: bytes, refusal: Unauthenticated, *, lifetime_s: float

@@ -16,6 +16,7 @@ from authz.tokens.vouched import (
     KNOWN_ENTRIES_MAX,
     KNOWN_SECONDS_MAX,
     STRANGERS_MAX,
+    VARIANTS_MAX,
     Vouched,
     VouchedTokens,
 )
@@ -131,3 +132,40 @@ def test_a_token_is_known_by_itself_whatever_goes_with_it(clock: Clock) -> None:
 
     assert kept.is_known(b"one")
     assert kept.is_known(b"other")
+
+
+def test_of_one_token_no_more_answers_are_kept_than_the_bound_and_its_oldest_goes(
+    clock: Clock,
+) -> None:
+    kept = tokens(clock, entries_max=1_000)
+    kept.keep(b"other with 0", b"other", ACTIVE, lifetime_s=60)
+    kept.keep(b"alone", b"alone", ACTIVE, lifetime_s=60)
+    for number in range(VARIANTS_MAX):
+        kept.keep(b"with %d" % number, b"one", ACTIVE, lifetime_s=60)
+    # Learnt anew, so it is the oldest no longer.
+    kept.keep(b"with 0", b"one", ACTIVE, lifetime_s=60)
+    kept.keep(b"one more", b"one", ACTIVE, lifetime_s=60)
+
+    assert kept.get(b"with 1") is None
+    for key in (b"with 0", b"with 2", b"one more", b"other with 0", b"alone"):
+        assert kept.get(key) is ACTIVE
+    for number in range(2_000):
+        kept.keep(b"further %d" % number, b"one", ACTIVE, lifetime_s=60)
+    assert len(kept) == VARIANTS_MAX + 2
+    assert kept.get(b"other with 0") is ACTIVE
+
+
+def test_an_answer_that_has_ended_takes_no_place_of_its_token(clock: Clock) -> None:
+    kept = tokens(clock, entries_max=1_000)
+    kept.keep(b"long", b"one", ACTIVE, lifetime_s=60)
+    for number in range(VARIANTS_MAX - 1):
+        kept.keep(b"short %d" % number, b"one", ACTIVE, lifetime_s=10)
+    clock.advance(10)
+    kept.keep(b"one more", b"one", ACTIVE, lifetime_s=60)
+    clock.advance(49)
+
+    assert kept.get(b"long") is ACTIVE
+    for number in range(VARIANTS_MAX - 1):
+        kept.keep(b"again %d" % number, b"one", ACTIVE, lifetime_s=10)
+    assert kept.get(b"long") is None
+    assert kept.get(b"one more") is ACTIVE
