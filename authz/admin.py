@@ -1,4 +1,4 @@
-"""The operator's pages over HTTP: ``/livez``, ``/readyz``, ``/metrics``.
+"""The operator's pages over HTTP: ``/startupz``, ``/livez``, ``/readyz``, ``/metrics``.
 
 A thread with its own loop serves them, so liveness is answered while the loop that
 decides is busy.  The pages hold no secret and change nothing, so the address may be
@@ -80,7 +80,14 @@ class IdpStatus(Protocol):
 
 
 class Readiness(Protocol):
-    """What ``/readyz`` shows.  The pages' thread asks: an answer reads, and does not wait."""
+    """What ``/startupz`` and ``/readyz`` show.
+
+    The pages' thread asks: an answer reads, and does not wait.
+    """
+
+    @property
+    def started(self) -> bool:
+        """Whether the configuration is loaded and calls can reach it, whatever a provider says."""
 
     @property
     def ready(self) -> bool:
@@ -133,6 +140,10 @@ def _application(readiness: Readiness, registry: CollectorRegistry) -> Starlette
     async def livez(_request: Request) -> Response:
         return _text("ok")
 
+    def startupz(_request: Request) -> Response:
+        started = readiness.started
+        return _text("started" if started else "starting", status=200 if started else 503)
+
     def readyz(request: Request) -> Response:
         ready = readiness.ready
         verbose = "verbose" in request.query_params
@@ -145,6 +156,7 @@ def _application(readiness: Readiness, registry: CollectorRegistry) -> Starlette
 
     endpoints = {
         "/livez": livez,
+        "/startupz": _in_turn(startupz, READINESS_AT_ONCE_MAX),
         "/readyz": _in_turn(readyz, READINESS_AT_ONCE_MAX),
         "/metrics": _in_turn(metrics, METRICS_AT_ONCE_MAX),
     }

@@ -100,6 +100,11 @@ class Server:
         self._control = Control(operation.control, self._reloads.ask) if operation.control else None
 
     @property
+    def started(self) -> bool:
+        """Whether calls can reach it: the configuration has been loaded before."""
+        return self.listening.is_set()
+
+    @property
     def ready(self) -> bool:
         """Whether calls should be sent here: what health says too."""
         return self._serving

@@ -52,6 +52,7 @@ class StubReadiness:
     providers: list[IdpStatus] = field(default_factory=lambda: [IdpStatus()])
 
     refused: tuple[str, ...] = ()
+    started: bool = True
 
     def status(self) -> list[IdpStatus]:
         return self.providers
@@ -92,6 +93,20 @@ def test_a_living_process_is_live_even_if_it_is_not_ready() -> None:
         page = fetch(address, "/livez")
 
     assert (page.status, page.body) == (200, "ok\n")
+
+
+@pytest.mark.parametrize(
+    ("started", "expected"), [(True, (200, "started\n")), (False, (503, "starting\n"))]
+)
+def test_startup_is_a_status_and_a_word_and_asks_no_provider(
+    started: bool, expected: tuple[int, str]
+) -> None:
+    down = [IdpStatus(ready=False, detail="connection refused")]
+    readiness = StubReadiness(ready=False, providers=down, started=started)
+    with serving(readiness) as address:
+        page = fetch(address, "/startupz")
+
+    assert (page.status, page.body) == expected
 
 
 async def test_RL_21_liveness_answers_while_the_deciding_loop_is_stuck() -> None:
@@ -355,7 +370,7 @@ def open_files() -> int:
 class Slow:
     """What the pages ask, that counts how often it is asked and answers once it may."""
 
-    refused = ()
+    refused, started = (), True
 
     def __init__(self) -> None:
         self.asked = 0

@@ -206,8 +206,10 @@ async def test_one_line_says_what_is_served_and_each_notice_has_its_own(lines: L
 async def test_RL_06_a_server_without_keys_listens_says_why_and_heals(lines: Lines) -> None:
     first = stub(ready=False)
     run = Run(SETTINGS, first, 0)
+    begun = run.server.started
     why = await lines.until("listening, not ready")
     status = await health(run.address)
+    assert (begun, run.server.started, run.server.ready) == (False, True, False)
     first.keys.set()
     await lines.until("serving")
     healed = await health(run.address)

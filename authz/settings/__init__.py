@@ -156,7 +156,8 @@ class OperationSettings:
         "--admin",
         kind=Kind("HOST:PORT", parse_admin),
         default=TcpAddress("127.0.0.1", 9192),
-        help="Where /livez, /readyz and /metrics are, which show nothing secret; off for nowhere.",
+        help="Where /startupz, /livez, /readyz and /metrics are, which show nothing secret; "
+        "off for nowhere.",
     )
     control: UnixAddress | None = setting(
         "--control",

@@ -253,6 +253,12 @@ class Supervisor:
     # --- What the operator asks, from a thread of its own --------------------------
 
     @property
+    def started(self) -> bool:
+        """Whether all workers have listened at the same time: a later loss changes nothing."""
+        self._asked(self._reports())
+        return self._complete
+
+    @property
     def ready(self) -> bool:
         """Whether calls should be sent here: every worker that listens must want them.
 

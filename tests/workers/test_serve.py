@@ -101,10 +101,12 @@ def test_it_is_ready_when_all_workers_are_or_the_first_would_get_every_call(
         os.kill(late, signal.SIGSTOP)
         assert served.until("serving")["pid"] != late
         assert served.page("/readyz") == (503, "not ready\n")
+        assert served.page("/startupz") == (503, "starting\n")
         os.kill(late, signal.SIGCONT)
 
         assert served.until("serving")["pid"] == late
         assert served.page("/readyz") == (200, "ready\n")
+        assert served.page("/startupz") == (200, "started\n")
 
 
 def test_half_of_what_tls_needs_is_refused_before_any_worker_starts(idp: RunningIdp) -> None:
