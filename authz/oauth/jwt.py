@@ -29,12 +29,15 @@ if TYPE_CHECKING:
     Tell = Callable[[object], str]
 
 TOKEN_BYTES_MAX: Final = 16_384
+TELLING_BYTES_MAX: Final = 2_048
+"""Of a header, in base64url, that is read to tell a JWT from an opaque token."""
 # The largest integer that every JSON decoder holds exactly: beyond it, times are noise.
 TIME_MAX: Final = 2**53
 # How far ahead of ours the clock of a provider may be whose token we have just been given.
 AHEAD_SECONDS_MAX: Final = 60.0
 
 _JWS: Final = re.compile(rb"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
+_SEGMENT: Final = re.compile(rb"[A-Za-z0-9_-]+")
 # All that a signature is over, and the dot behind it.
 _SIGNED: Final = re.compile(rb"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.")
 _STANDARD_ALPHABET: Final = bytes.maketrans(b"-_", b"+/")
@@ -90,7 +93,7 @@ def parse(token: str, tell: Tell = strict_json.kind) -> UnverifiedToken:
     spelling.
     """
     # Length, then dots, then alphabet: nothing is decoded before it is bounded.
-    if not is_signed(token):
+    if not _has_its_shape(token):
         raise not_signed(token)
     text = token.encode("ascii", "replace")
     found = _JWS.fullmatch(text)
@@ -114,17 +117,45 @@ def _what_else(token: str) -> str:
     if dots == _ENCRYPTED_DOTS:
         return (
             "encrypted (five segments, a JWE), and authz has no key to open it; let the issuer"
-            " sign access tokens without encrypting them, or use introspection"
+            " sign access tokens without encrypting them, or use introspection or userinfo"
         )
+    found = f"{dots + 1} segments; a signed JWT has three"
+    if dots == _SIGNED_DOTS:
+        found = f"three segments as a signed JWT has, but {_fault_of_header(token)}"
     return (
-        f"opaque ({dots + 1} segments; a signed JWT has three), so only its issuer can read it;"
-        " let the issuer give out JWTs, or use introspection"
+        f"opaque ({found}), so only its issuer can read it;"
+        " let the issuer give out JWTs, or use introspection or userinfo"
     )
 
 
 def is_signed(token: str) -> bool:
+    """Whether a text is a signed token as far as its header tells, good or bad.
+
+    It has the length and the segments of one, and the first is a strict JSON object in
+    base64url.  Other tokens have two dots, too (PASETO's ``v4.public.…``); they are opaque.
+    A header over ``TELLING_BYTES_MAX`` is not read here, for :func:`parse` reads it again:
+    it counts as one.
+    """
+    return _has_its_shape(token) and (
+        token.index(".") > TELLING_BYTES_MAX or _fault_of_header(token) is None
+    )
+
+
+def _has_its_shape(token: str) -> bool:
     """Whether a text has the length and the segments of a signed token; nothing is decoded."""
     return len(token) <= TOKEN_BYTES_MAX and token.count(".") == _SIGNED_DOTS
+
+
+def _fault_of_header(token: str) -> str | None:
+    """Say why the first segment is no header of a JWT; ``None``: it is one."""
+    segment = token.partition(".")[0].encode("ascii", "replace")
+    if _SEGMENT.fullmatch(segment) is None:
+        return "the first is not base64url"
+    try:
+        _json_object(segment, "header")
+    except Unauthenticated as refusal:
+        return f"the first is no header of one ({refusal.detail.removeprefix('token: ')})"
+    return None
 
 
 def check_kind(token: str) -> float:
@@ -151,7 +182,7 @@ def check_kind(token: str) -> float:
 
 
 def not_signed(token: str) -> Unauthenticated:
-    """Return what to say of a token that has another length or other segments."""
+    """Return what to say of a token that is none by :func:`is_signed`."""
     if len(token) > TOKEN_BYTES_MAX:
         return _malformed(
             f"too long: over {TOKEN_BYTES_MAX} characters; let the issuer put fewer claims into it"

@@ -935,11 +935,11 @@ async def test_C5_opaque_encrypted_and_long_tokens_are_three_sentences_with_a_wa
 
     assert await detail(authz, "ya29.a0AfH6SMB") == (
         "token: opaque (2 segments; a signed JWT has three), so only its issuer can read it;"
-        " let the issuer give out JWTs, or use introspection"
+        " let the issuer give out JWTs, or use introspection or userinfo"
     )
     assert await detail(authz, "a.b.c.d.e") == (
         "token: encrypted (five segments, a JWE), and authz has no key to open it; let the"
-        " issuer sign access tokens without encrypting them, or use introspection"
+        " issuer sign access tokens without encrypting them, or use introspection or userinfo"
     )
     assert long.value.detail == (
         "token: too long: over 16384 characters; let the issuer put fewer claims into it"
