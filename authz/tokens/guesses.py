@@ -77,10 +77,14 @@ class GuessLimiter:
     def place(self, guess: Guess) -> Iterator[None]:
         """Hold a place during an exchange; if that is refused, it was a guess.
 
+        A pair that has been refused a moment ago, as another method asked about it, takes no
+        second place.  If it is accepted now, it was no guess: what it added is given back.
+
         Raises :class:`~authz.errors.Throttled`, and adds nothing, if the bucket is full.
         """
         if self._counted.get(guess.pair):
             yield
+            self._take_back(guess)
             return
         client = guess.client
         self._take(client, guess.source)
@@ -108,6 +112,15 @@ class GuessLimiter:
             turns.take(source)
         self._under_way[client] += 1
 
+    def _take_back(self, guess: Guess) -> None:
+        """Give back, once, what a pair has added that is good after all.
+
+        One that is not counted any more has leaked out by itself.
+        """
+        if self._counted.get(guess.pair):
+            self._counted.drop(guess.pair)
+            self._put(guess.client, self._debt_s(guess.client) - SECONDS_PER_GUESS)
+
     def _turn_away(self, client: bytes, source: str, over_s: float) -> None:
         turns = self._turns.get(client) or Turns(self._timer)
         turns.wait(source, over_s)
@@ -120,6 +133,7 @@ class GuessLimiter:
         )
 
     def _put(self, client: bytes, debt_s: float) -> None:
+        self._empty_at.drop(client)  # no debt is kept as nothing
         self._empty_at.put(
             client, self._timer() + debt_s, lifetime_s=debt_s, size_bytes=_ENTRY_BYTES
         )

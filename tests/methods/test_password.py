@@ -14,6 +14,7 @@ from authz.credentials import basic
 from authz.demo.idp import USERS
 from authz.model import Consumer
 from authz.secret import Secret
+from authz.tokens.guesses import GUESSES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,6 +201,19 @@ async def test_G12_one_pair_is_one_guess_however_many_calls_it_makes(
     assert {verdict(answer) for answer in answers[:20]} == {"401 secret_rejected"}
     assert {verdict(answer) for answer in answers[20:]} == {"429 guessing_throttled"}
     assert token_requests(idp) == ["password", "client_credentials"] * 20
+
+
+async def test_G12_a_pair_that_is_no_users_but_a_clients_was_no_guess(
+    idp: RunningIdp, ask: MakeAuthz
+) -> None:
+    authz = ask(auth_methods=BOTH)
+    assert (await authz.basic(KONG_ID, KONG_SECRET)).allowed
+
+    answers = [await authz.basic(KONG_ID, f"guess {n}") for n in range(GUESSES_MAX + 1)]
+    assert {verdict(answer) for answer in answers[:GUESSES_MAX]} == {"401 secret_rejected"}
+    assert verdict(answers[GUESSES_MAX]) == "429 guessing_throttled"
+    asked = ["password", "client_credentials"]
+    assert token_requests(idp) == asked + asked * GUESSES_MAX
 
 
 async def test_a_client_passes_while_our_own_client_is_refused(

@@ -177,6 +177,53 @@ async def test_G12_two_methods_that_ask_about_one_pair_make_one_guess(clock: Clo
         pass
 
 
+@pytest.mark.parametrize("accepted_after_s", [0, 0.5, 3, COUNTED_SECONDS_MAX + 1])
+async def test_G12_a_pair_that_another_method_accepts_is_owed_nothing_for(
+    clock: Clock, accepted_after_s: float
+) -> None:
+    guesses = GuessLimiter(timer=clock.monotonic)
+    pair = Guess(b"one", b"a client's, and no user's")
+    with pytest.raises(Unauthenticated), guesses.place(pair):
+        raise Unauthenticated(Reason.SECRET_REJECTED)
+    with guesses.place(pair):
+        clock.advance(accepted_after_s)
+
+    for _ in range(GUESSES_MAX):
+        guess(guesses)
+    with pytest.raises(Throttled), place(guesses):
+        pass
+
+
+async def test_G12_a_pair_that_is_accepted_gives_back_its_own_guess_once(clock: Clock) -> None:
+    guesses = GuessLimiter(timer=clock.monotonic)
+    pair = Guess(b"one", b"a client's, and no user's")
+    for _ in range(GUESSES_MAX - 1):
+        guess(guesses)
+    with pytest.raises(Unauthenticated), guesses.place(pair):
+        raise Unauthenticated(Reason.SECRET_REJECTED)
+    # Two plugins may ask about one pair at once.
+    with guesses.place(pair), guesses.place(pair):
+        pass
+
+    guess(guesses)
+    with pytest.raises(Throttled), place(guesses):
+        pass
+
+
+async def test_G12_an_outage_after_a_refusal_gives_no_guess_back(clock: Clock) -> None:
+    guesses = GuessLimiter(timer=clock.monotonic)
+    pair = Guess(b"one", b"pair")
+    with pytest.raises(Unauthenticated), guesses.place(pair):
+        raise Unauthenticated(Reason.SECRET_REJECTED)
+    with pytest.raises(IdpOutage), guesses.place(pair):
+        raise IdpOutage(Reason.IDP_UNAVAILABLE)
+
+    for _ in range(GUESSES_MAX - 1):
+        guess(guesses)
+    with pytest.raises(Throttled), place(guesses):
+        pass
+
+
 async def test_G12_the_debt_is_never_more_than_thirty_seconds(clock: Clock) -> None:
     guesses = GuessLimiter(timer=clock.monotonic)
     for _ in range(10_000):
