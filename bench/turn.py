@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 CALLS = 10_000
 CHECKS = 2_000
 FRESH = 300
+TOKENS = 4_000
+"""More than are asked for: each is new to who verifies it."""
 CONNECTIONS, IN_FLIGHT = 16, 4
 PROVIDER_SECONDS = 0.02
 """What a provider and the way to it take, as in ``bench.through_envoy``."""
@@ -155,6 +157,8 @@ def main() -> None:
     """Answer until the input ends."""
     transport = "native" if NATIVE else "grpcio"
     with running_idp() as idp, Authz(deck(idp.issuer), transport=transport) as authz:
+        # Each signed once: signing on the spot would keep the other core busy.
+        idp.lay_ready([idp.issue() for _ in range(TOKENS)])
         turns = {
             "process": in_process(idp),
             transport: through(authz),
