@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from support.configuration import load_files
 
 from authz.cli import main
+from authz.envoy.bootstrap import BootstrapOptions, render
 from authz.settings import DECLARED
 from authz.settings.declared import SWITCH
 
@@ -19,6 +21,16 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 HELP_COLUMNS = 100
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+
+SIDECAR_HEAD = """\
+# What this prints, with the decK file of ../../base:
+#
+#   authz envoy -c kong.yaml --authz unix:/run/authz/authz.sock --listen 0.0.0.0:8000 \\
+#     --connect-to httpbin.kong.svc.cluster.local:8000:127.0.0.1:8080
+#
+# The last says that the service's host is this pod: its application, on loopback.
+"""
 
 TABLE = re.compile(r"(?<=<!-- settings: make derived -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
@@ -37,9 +49,21 @@ def command_help(_text: str) -> str:
     return "\n".join(_helps("authz", main, None))
 
 
+def sidecar_envoy(_text: str) -> str:
+    """Return the Envoy that stands beside the application in the same pod."""
+    gateway = load_files(KUBERNETES / "base" / "kong.yaml")
+    options = BootstrapOptions(
+        authz="/run/authz/authz.sock",
+        listen=("0.0.0.0", 8000),  # noqa: S104 - the pod's address, which it does not know
+        connect_to={("httpbin.kong.svc.cluster.local", 8000): ("127.0.0.1", 8080)},
+    )
+    return SIDECAR_HEAD + render(gateway, options)
+
+
 DERIVED: dict[str, Callable[[str], str]] = {
     "README.md": readme,
     "tests/cli/help.txt": command_help,
+    "deploy/kubernetes/components/sidecar/envoy.yaml": sidecar_envoy,
 }
 """What makes each text anew, given the present one."""
 
