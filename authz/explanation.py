@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from authz import header_names
 from authz.decision import Allow
 from authz.errors import Refusal
+from authz.kong.passed_over import passed_over
+from authz.kong.rules import display_name
 from authz.model import PairCredential
 from authz.policy import possession
 from authz.telemetry import Telemetry
@@ -22,7 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from authz.authorizer import Outcome
-    from authz.model import Consumer, Credential, Identity, Match, Route, SourcePosition
+    from authz.model import (
+        Consumer,
+        Credential,
+        Gateway,
+        Identity,
+        Match,
+        Request,
+        Route,
+        SourcePosition,
+    )
     from authz.pipeline import Policy, Trace
     from authz.telemetry import IdpCall
 
@@ -31,6 +42,10 @@ if TYPE_CHECKING:
 QUOTED_CHARS_MAX = 100
 
 NO_PLUGIN = "no openid-connect plugin applies here: whoever comes is let through"
+EMPTY_CACHES = (
+    "empty at the start: this is a process of its own, and what a running server remembers, "
+    "such as tokens, refused secrets and keys, is not seen here"
+)
 TERMINATED = "request-termination answers in the place of the upstream"
 
 
@@ -39,7 +54,7 @@ class Step:
     """What was looked at, what came of it, where the file says so, and how long it took."""
 
     name: str
-    """A word of a closed set: ``route``, ``plugin``, ``credential``, ``cache``, ``call``, ..."""
+    """A word of a closed set: ``passed``, ``route``, ``plugin``, ``credential``, ``call``, ..."""
     detail: str
     position: SourcePosition | None = None
     seconds: float | None = None
@@ -58,17 +73,39 @@ class RecordingTelemetry(Telemetry):
         self.steps.append(Step("cache", f"{name}: {event}"))
 
 
+def passed(gateway: Gateway, request: Request) -> Iterator[Step]:
+    """Yield the routes that go before the one that answers, the nearest first, and why not they."""
+    found, count = passed_over(gateway, request)
+    for each in found:
+        route, differs = each.route, each.differs
+        asked = ", ".join(getattr(route, differs))[:QUOTED_CHARS_MAX]
+        yield Step(
+            "passed",
+            f"{display_name(route)}: goes before, but asks for {differs} {asked}",
+            route.positions.get(differs, route.position),
+        )
+    if count > len(found):
+        yield Step(
+            "passed", f"{count - len(found):,} more that go before, but ask for other things"
+        )
+
+
 def called(call: IdpCall) -> Step:
     """Return the step that a call to a provider was, with how it ended and how long it took."""
     return Step("call", f"{call.where}: {call.outcome or 'under way'}", seconds=call.seconds)
 
 
-def steps(outcome: Outcome, noted: Sequence[Step] = ()) -> Iterator[Step]:
+def steps(
+    outcome: Outcome, noted: Sequence[Step] = (), passed: Sequence[Step] = ()
+) -> Iterator[Step]:
     """Yield how a decision came about, in the order of the pipeline.
 
-    ``noted`` are the looks into caches and the calls that were made meanwhile.
+    ``noted`` are the looks into caches and the calls that were made meanwhile, ``passed``
+    the routes that were passed over.
     """
     trace = outcome.trace
+    yield Step("caches", EMPTY_CACHES)
+    yield from passed
     if trace.match is not None:
         yield from _met(trace.match)
         if trace.policy is not None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from authz.authorizer import Outcome
     from authz.explanation import Step
-    from authz.model import Request
+    from authz.model import Gateway, Request
     from authz.settings import ConnectTo
 
     F = TypeVar("F", bound=Callable[..., Any])
@@ -72,11 +72,11 @@ def request(function: F) -> F:
     return function
 
 
-def decide(asked: Asked) -> tuple[Outcome, list[Step]]:
+def decide(asked: Asked) -> tuple[Outcome, list[Step], Gateway]:
     """Decide the request against the real provider.
 
-    Returns the outcome, and what was looked up and called on the way.  Ends the command
-    if the configuration is wrong.
+    Returns the outcome, what was looked up and called on the way, and the file.  Ends the
+    command if the configuration is wrong.
     """
     import asyncio
 
@@ -105,7 +105,7 @@ def exit_code(outcome: Outcome) -> int:
     return UNAVAILABLE if isinstance(outcome.refusal, Unavailable) else DENIED
 
 
-async def _decide(settings: Settings, request: Request) -> tuple[Outcome, list[Step]]:
+async def _decide(settings: Settings, request: Request) -> tuple[Outcome, list[Step], Gateway]:
     from authz import logs
     from authz.explanation import RecordingTelemetry, called
     from authz.loading import Loader
@@ -120,7 +120,8 @@ async def _decide(settings: Settings, request: Request) -> tuple[Outcome, list[S
             loaded = await Loader(shared, os.environ).load()
             with observed() as calls:
                 outcome = await loaded.configuration.authorizer.judge(request)
-            return outcome, [*telemetry.steps, *map(called, calls)]
+            noted = [*telemetry.steps, *map(called, calls)]
+            return outcome, noted, loaded.configuration.gateway
     finally:
         log.close()
 

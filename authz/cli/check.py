@@ -33,7 +33,7 @@ def check(output: str, **given: Unpack[asked.Asked]) -> None:
     """
     from authz.explanation import summary
 
-    outcome, _ = asked.decide(given)
+    outcome, _, _ = asked.decide(given)
     if output == "json":
         click.echo(json.dumps(summary(outcome), indent=2))
     else:

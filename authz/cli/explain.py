@@ -23,17 +23,19 @@ if TYPE_CHECKING:
 def explain(output: str, **given: Unpack[asked.Asked]) -> None:
     """Decide one request here, as authz check does, and say every step of it.
 
-    Which route and plugin it meets, which credential and method, each look into a cache,
-    each call to the identity provider with its duration, each rule, and each header that
-    is set or removed with its reason; with the line of the file that says so.
+    Which routes go before the one that answers and what each of them asks for instead
+    (the nearest 10, those that differ least first), which route and plugin it meets, which
+    credential and method, each look into a cache, each call to the identity provider with
+    its duration, each rule, and each header that is set or removed with its reason; with
+    the line of the file that says so.
 
-    Caches are empty at the start, as in a server that has just been started.  Secrets
-    and exit codes are those of authz check.
+    It decides in a process of its own, whose caches are empty at the start: what a running
+    server remembers is not seen here.  Secrets and exit codes are those of authz check.
     """
-    from authz.explanation import as_json, steps, summary
+    from authz.explanation import as_json, passed, steps, summary
 
-    outcome, noted = asked.decide(given)
-    told = list(steps(outcome, noted))
+    outcome, noted, gateway = asked.decide(given)
+    told = list(steps(outcome, noted, list(passed(gateway, outcome.trace.request))))
     if output == "json":
         click.echo(json.dumps({**summary(outcome), "steps": list(map(as_json, told))}, indent=2))
     else:

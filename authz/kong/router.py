@@ -39,6 +39,7 @@ from authz.kong.readings import (
 )
 from authz.kong.rules import ascii_lower, display_name, is_regex, routing_table, split_host
 from authz.kong.scopes import PluginScopes, id_of
+from authz.model import Match
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from authz.kong.conditions import Condition
     from authz.kong.readings import Reading
     from authz.kong.rules import Rule
-    from authz.model import Diagnostic, Gateway, Match, Plugin, Request, Route, Service
+    from authz.model import Diagnostic, Gateway, Plugin, Request, Route, Service
 
     Entries = Mapping[str, Mapping[str, list["_Entry"]]]
 
@@ -347,6 +348,12 @@ def _route_label(match: Match | None) -> str:
 def _by_name(entities: Iterable[Route | Service], matches: Mapping[str, Match]) -> dict[str, Match]:
     """Return matches by id and, which goes first, by name."""
     return {**matches, **{entity.name: matches[entity.id] for entity in entities if entity.name}}
+
+
+def fits(rule: Rule, reading: Reading) -> bool:
+    """Tell whether a reading of a request fits a rule; a server name that was not told does."""
+    index, _ = _index([rule], {rule.route.id: Match(rule.route, None, None)})
+    return index.first(reading) is not None
 
 
 def _index(rules: Iterable[Rule], matches: Mapping[str, Match]) -> tuple[_Index, int]:

@@ -70,6 +70,7 @@ def test_an_allow_is_explained_from_the_route_to_the_answer(asking: Asking) -> N
     named = dict.fromkeys(name for name, *_ in steps)
 
     assert list(named) == [
+        "caches",
         "route",
         "service",
         "plugin",
@@ -83,7 +84,7 @@ def test_an_allow_is_explained_from_the_route_to_the_answer(asking: Asking) -> N
         "query",
         "answer",
     ]
-    assert steps[0][1].endswith("it asks for paths /oidc-route")
+    assert steps[1][1].endswith("it asks for paths /oidc-route")
     assert ("credential", 'a pair with the id "kong_id", in header authorization', None) in steps
     assert ("method", "client_credentials", asking.line("auth_methods:")) in steps
     assert ("consumer", "kong_id by the claim client_id", asking.line("username: kong_id")) in steps
@@ -162,6 +163,48 @@ def test_a_provider_that_is_out_is_told_by_the_call_that_failed(
     assert all(step["detail"].endswith(": unavailable") for step in failed)
 
 
+def test_an_explanation_says_that_it_sees_no_server_s_caches(asking: Asking) -> None:
+    name, detail, _ = asking.steps(*GOOD)[0]
+
+    assert (name, detail[:18]) == ("caches", "empty at the start")
+    assert "what a running server remembers" in detail
+    assert any("what a running server remembers" in line for line in asking.text(*GOOD))
+
+
+PASSED = """\
+_format_version: "3.0"
+routes:
+- {name: answers, paths: [/oidc-route]}
+- {name: longer, paths: [/oidc-route/admin]}
+- {name: elsewhere, hosts: [other.test], paths: [/oidc-route]}
+- {name: later, paths: [/]}
+"""
+
+
+def test_the_routes_that_go_before_are_told_with_what_they_ask_for(asking: Asking) -> None:
+    asking.write(PASSED)
+    passed = [step for step in asking.steps() if step[0] == "passed"]
+
+    assert passed == [
+        ("passed", "longer: goes before, but asks for paths /oidc-route/admin", 4),
+        ("passed", "elsewhere: goes before, but asks for hosts other.test", 5),
+    ]
+    shown = [line for line in asking.text() if line.startswith("passed ")]
+    assert [line.split()[1] for line in shown] == ["longer:", "elsewhere:"]
+
+
+def test_where_no_route_answers_all_of_them_are_told_within_a_bound(asking: Asking) -> None:
+    routes = "".join(f"- {{name: r{n}, paths: [/other-{n:03}]}}\n" for n in range(25))
+    asking.write(f'_format_version: "3.0"\nroutes:\n{routes}')
+    steps = asking.steps()
+    passed = [detail for name, detail, _ in steps if name == "passed"]
+
+    assert len(passed) == 11
+    assert passed[0] == "r24: goes before, but asks for paths /other-024"
+    assert passed[-1] == "15 more that go before, but ask for other things"
+    assert steps[-1][1].startswith("deny 404: route_unmatched")
+
+
 def test_C11_an_open_route_is_said_to_be_open(asking: Asking) -> None:
     asking.write(OPEN)
     checked = CliRunner().invoke(main, ("check", "-c", str(asking.file), ROUTE)).stdout
@@ -173,7 +216,13 @@ def test_C11_an_open_route_is_said_to_be_open(asking: Asking) -> None:
         "no openid-connect plugin applies here: whoever comes is let through",
     ]
     assert (code, told["reason"], told["plugin"]) == (0, "unprotected", None)
-    assert [step["step"] for step in told["steps"]] == ["route", "plugin", "header", "answer"]
+    assert [step["step"] for step in told["steps"]] == [
+        "caches",
+        "route",
+        "plugin",
+        "header",
+        "answer",
+    ]
 
 
 def test_C_08_a_route_that_is_shut_is_not_said_to_be_open(asking: Asking) -> None:
@@ -184,7 +233,7 @@ def test_C_08_a_route_that_is_shut_is_not_said_to_be_open(asking: Asking) -> Non
     assert checked.startswith("deny 503: request_terminated: request-termination at ")
     assert "let through" not in checked
     assert (code, told["reason"]) == (3, "request_terminated")
-    assert [step["step"] for step in told["steps"]] == ["route", "termination", "answer"]
+    assert [step["step"] for step in told["steps"]] == ["caches", "route", "termination", "answer"]
 
 
 def test_check_tells_machines_how_it_ended_and_where_in_the_file(asking: Asking) -> None:
