@@ -157,6 +157,8 @@ def _about(parameter: Parameter) -> str:
     if outcome.status is Status.REFUSED:
         instead = f" Instead: {outcome.instead}." if outcome.instead else ""
         return f"{said} Refused: without it, {outcome.without}.{instead}".lstrip()
+    if outcome.status is Status.NOTICED:
+        return f"{said} No effect: here {outcome.without}."
     if outcome.status is Status.BROWSER:
         return "Of logins and sessions: changes nothing for machine callers."
     return said

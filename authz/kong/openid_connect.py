@@ -311,6 +311,8 @@ class _Reading:
                 idle.append(name)
             elif parameter.status is Status.REFUSED:
                 self._error(name, _not_done(parameter))
+            elif parameter.status is Status.NOTICED:
+                self._notice(name, f"has no effect here: {parameter.becomes.without}")
             elif parameter.status is Status.BROWSER:
                 browser.append(name)
         if idle := [name for name in idle if name not in _CLIENT_NAMES]:  # these have their own

@@ -90,4 +90,3 @@ NO_PROXY = refused(
     "the provider would be reached without the proxy",
     "give the server a direct way to the provider",
 )
-NOTHING_CHANGES = refused("nothing changes for callers")

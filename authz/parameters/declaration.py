@@ -29,6 +29,8 @@ class Status(Enum):
     """It takes effect."""
     BROWSER = "browser flow"
     """It is about sessions and logins: nothing changes for machine callers."""
+    NOTICED = "noticed"
+    """It takes no effect, and no answer depends on it: one notice says what is done instead."""
     REFUSED = "refused"
     """To ignore it would change who gets in, or what the upstream sees."""
 
@@ -40,6 +42,7 @@ class Outcome:
     Of one that is refused, ``without`` says what it means to remove it, and
     ``instead`` what to write in its place, if there is anything.  ``values``: of a
     choice, the values that are done, if not all are; ``without`` is about the others.
+    Of one that is only noticed, ``without`` says what is done instead.
     """
 
     status: Status
@@ -55,6 +58,11 @@ BROWSER = Outcome(Status.BROWSER)
 def partly(*values: str, without: str) -> Outcome:
     """Return the outcome of a choice of which only these values are done here."""
     return Outcome(Status.DONE, without, values=values)
+
+
+def noticed(instead: str) -> Outcome:
+    """Return the outcome of a parameter on which no answer depends, and that does nothing here."""
+    return Outcome(Status.NOTICED, instead)
 
 
 def refused(without: str, instead: str = "") -> Outcome:

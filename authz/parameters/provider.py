@@ -12,7 +12,6 @@ from authz.parameters.common import (
     LIFETIME,
     MILLISECONDS_MAX,
     NO_PROXY,
-    NOTHING_CHANGES,
     NUMBER,
     SECONDS,
     SECRET,
@@ -21,7 +20,7 @@ from authz.parameters.common import (
     TEXTS,
     URL,
 )
-from authz.parameters.declaration import DONE, param, required
+from authz.parameters.declaration import DONE, noticed, param, required
 from authz.parameters.kinds import Array, Whole
 
 if TYPE_CHECKING:
@@ -72,7 +71,8 @@ class ProviderParameters:
     verify_parameters: bool = param(
         FLAG,
         default=False,
-        becomes=NOTHING_CHANGES,
+        # A look at the file, and no check of a caller: nobody gets in without it.
+        becomes=noticed("the parameters are not compared with what is discovered"),
         about="whether the parameters are compared with what is discovered",
     )
 
@@ -112,10 +112,18 @@ class ReachParameters:
         about="seconds for which an answer is kept that has no life of its own",
     )
     http_version: float = param(
-        NUMBER, 1.1, becomes=NOTHING_CHANGES, about="the HTTP version that the provider is asked in"
+        NUMBER,
+        1.1,
+        # Who serves another version serves this one, too; else its callers get 503.
+        becomes=noticed("the provider is asked in HTTP/1.1"),
+        about="the HTTP version that the provider is asked in",
     )
     keepalive: bool = param(
-        FLAG, default=True, becomes=NOTHING_CHANGES, about="whether connections are kept"
+        FLAG,
+        default=True,
+        # A call that meets a kept connection that has ended is repeated on a new one.
+        becomes=noticed("connections to the provider are kept"),
+        about="whether connections are kept",
     )
     # URLs that may hold a password.
     http_proxy: Secret | None = param(SECRET, becomes=NO_PROXY, about="a proxy for http")

@@ -53,6 +53,7 @@ Every parameter of Kong's `openid-connect` plugin, of the versions 3.4 to 3.16.
 
 - *done*: it takes effect.
 - *browser flow*: it is about logins and sessions; it is accepted with one notice, and changes nothing for machine callers.
+- *no effect*: no answer depends on it; it is accepted with one notice, which says what is done instead.
 - *refused*: ignoring it would change who gets in, or what the provider, the upstream or the caller gets.
   A value other than a default of Kong's is an error, unless only methods use it that the file does not name.
 
@@ -87,6 +88,8 @@ def _outcome(parameter: Parameter) -> str:
         done = ", ".join(f"`{value}`" for value in outcome.values)
         only = f". Only {done}: without another, {outcome.without}" if done else ""
         return f"*done*{about}{only}{used_by}"
+    if outcome.status is Status.NOTICED:
+        return f"*no effect*{about}. Here {outcome.without}{used_by}"
     instead = f". Instead: {outcome.instead}" if outcome.instead else ""
     return f"*refused*{about}. Without it, {outcome.without}{instead}{used_by}"
 

@@ -118,7 +118,7 @@ def test_what_is_not_done_is_refused_by_name_when_it_is_set(name: str) -> None:
 def test_C_07_each_refusal_says_what_it_means_to_do_without_the_parameter() -> None:
     for name, parameter in PARAMETERS.items():
         outcome = parameter.becomes
-        leaves_out = outcome.status is Status.REFUSED or bool(outcome.values)
+        leaves_out = outcome.status in {Status.REFUSED, Status.NOTICED} or bool(outcome.values)
         assert bool(outcome.without) is leaves_out, name
     for name in CHECKS:
         assert "get in" in PARAMETERS[name].becomes.without, name
@@ -244,6 +244,28 @@ def test_D_07_no_vault_is_asked_for_what_takes_no_effect(name: str, enabled: boo
     assert any("the vault 'hcv' cannot be read here" in line for line in complaints(text)) is needed
     if PARAMETERS[top].status is not Status.REFUSED and not needed:
         assert complaints(text) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "instead"),
+    [
+        ("http_version: 1.0", "the provider is asked in HTTP/1.1"),
+        ("keepalive: false", "connections to the provider are kept"),
+        ("verify_parameters: true", "the parameters are not compared with what is discovered"),
+    ],
+)
+def test_what_no_answer_depends_on_is_accepted_with_one_notice(line: str, instead: str) -> None:
+    text = with_parameters(line)
+    [notice] = notices(text)
+    name = line.partition(":")[0]
+    assert notice.partition(": ")[2] == f"{name}: has no effect here: {instead}"
+    assert load(text).plugins[0].config == load(PLUGIN).plugins[0].config
+
+
+def test_what_no_answer_depends_on_is_a_closed_list() -> None:
+    # Each of them was looked at: a new one must be, too.
+    noticed = {name for name, one in PARAMETERS.items() if one.status is Status.NOTICED}
+    assert noticed == {"http_version", "keepalive", "verify_parameters"}
 
 
 def test_an_object_that_is_not_done_is_refused_when_something_in_it_is_set() -> None:
