@@ -84,7 +84,7 @@ class GuessLimiter:
         """
         if self._counted.get(guess.pair):
             yield
-            self._take_back(guess)
+            self.take_back(guess)
             return
         client = guess.client
         self._take(client, guess.source)
@@ -112,7 +112,12 @@ class GuessLimiter:
             turns.take(source)
         self._under_way[client] += 1
 
-    def _take_back(self, guess: Guess) -> None:
+    @property
+    def counts_any(self) -> bool:
+        """Whether any pair may have been counted of late."""
+        return bool(len(self._counted))
+
+    def take_back(self, guess: Guess) -> None:
         """Give back, once, what a pair has added that is good after all.
 
         One that is not counted any more has leaked out by itself.

@@ -195,6 +195,8 @@ class Keeper:
         held = await self._held(key, grant)
         if held is None:
             return await self._wait(key, grant)
+        if self._guesses.counts_any:  # which pair this is costs two digests
+            self._guesses.take_back(grant.guess)
         renewal = self._use(key, grant, held)
         now = self._clock.monotonic()
         if now < renewal.due_at:
@@ -283,6 +285,9 @@ class Keeper:
         except Refusal as error:
             await self._remember_refusal(key, grant, error)
             raise
+        if occasion is Occasion.KNOWN:
+            # Another method may have counted it, which asked first.
+            self._guesses.take_back(guess)
         self._known.put(key, value=True, lifetime_s=KNOWN_SECONDS_MAX, size_bytes=_DIGEST_BYTES)
         return await self._keep(key, grant, granted, first=occasion is not Occasion.RENEWAL)
 

@@ -68,6 +68,16 @@ def test_the_nearest_misses_fewest_fields_and_is_the_last_in_kong_s_order() -> N
     ]
 
 
+def test_one_that_misses_less_is_told_before_one_that_is_nearer_in_kong_s_order() -> None:
+    by_path = route("by path", hosts=("a.test",), paths=("/a/b/c/d",))
+    by_both = route("by both", hosts=("b.test",), paths=("/a/b/c",))
+
+    assert told(by_both, by_path, route("answers", paths=("/a",))) == [
+        ("by path", "paths"),
+        ("by both", "hosts"),
+    ]
+
+
 def test_a_route_of_several_paths_is_told_once_and_never_beside_its_own_answer() -> None:
     answers = route("answers", paths=("/a", "/a/b/c"))
     before = route("before", paths=("/a/b/d", "/a/x"))

@@ -537,6 +537,29 @@ async def test_G12_wrong_secrets_are_limited_and_a_good_pair_passes(
         await keeper.token(b"good", good)
 
 
+@pytest.mark.parametrize("keep", [True, False])
+async def test_G12_a_pair_that_is_known_to_be_good_for_another_method_was_no_guess(
+    keeper: Keeper, provider: Provider, *, keep: bool
+) -> None:
+    client = GrantOf(provider, "pair", keep=keep)
+    await keeper.token(b"as a client", client)
+    provider.error = REJECTED
+    for number in range(GUESSES_MAX - 1):
+        with pytest.raises(Unauthenticated):
+            await keeper.token(b"%d" % number, GrantOf(provider, f"guess {number}"))
+    with pytest.raises(Unauthenticated):
+        await keeper.token(b"as a user", GrantOf(provider, "pair"))
+    provider.error = None
+    for _ in range(2):  # it is given back once
+        await keeper.token(b"as a client", client)
+
+    provider.error = REJECTED
+    with pytest.raises(Unauthenticated):
+        await keeper.token(b"one more", GrantOf(provider, "one more"))
+    with pytest.raises(Throttled):
+        await keeper.token(b"too many", GrantOf(provider, "too many"))
+
+
 @pytest.mark.parametrize("trouble", [OUTAGE, Unavailable(Reason.IDP_ANSWER_INVALID)])
 async def test_G12_trouble_is_no_guess(
     keeper: Keeper, provider: Provider, trouble: Refusal
