@@ -152,7 +152,12 @@ class Gate:
             one.end()
 
     def warn(self, endpoint: Endpoint, error: Unavailable) -> None:
-        """Tell the operator of the provider's trouble: once per cause and minute."""
+        """Tell the operator of the provider's trouble: once per cause and minute.
+
+        That it refuses our own client is said by who asks in its name (``OwnClientWatch``).
+        """
+        if error.reason is Reason.OWN_CLIENT_REJECTED:
+            return
         trouble, now = (endpoint.name, error.reason.value, error.detail), self._clock.monotonic()
         told_at = self._told_at.get(trouble)
         if told_at is not None and now < told_at + REMINDER_SECONDS:

@@ -492,6 +492,7 @@ async def test_A5_a_refused_client_of_ours_is_503_and_one_warning(
     assert verdict(await authz.bearer(TOKEN)) == "503 own_client_rejected"
     assert verdict(await authz.bearer("nobodys-77d0")) == "503 own_client_rejected"
     assert logged(caplog.records).count("own_client_rejected: callers get 503") == 1
+    assert [record.levelname for record in caplog.records].count("WARNING") == 1
     assert (await authz.bearer(TOKEN)).allowed
 
 

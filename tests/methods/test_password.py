@@ -149,6 +149,7 @@ async def test_A5_a_refused_client_of_ours_is_503_and_no_guess(
         assert verdict(await authz.basic(USER, f"p{number}")) == "503 own_client_rejected"
 
     assert logged(caplog.records).count("own_client_rejected: callers get 503") == 1
+    assert [record.levelname for record in caplog.records].count("WARNING") == 1
     assert (await authz.basic(USER, PASSWORD)).allowed
 
 
