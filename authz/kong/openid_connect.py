@@ -223,6 +223,15 @@ def _is_unresolved(node: Node) -> bool:
     return isinstance(node, Unresolved)
 
 
+def _lacks_value(node: Node | None) -> bool:
+    """Whether the variable of a text in it has no value, which has been reported."""
+    if isinstance(node, ListNode):
+        return any(map(_lacks_value, node.items))
+    if isinstance(node, MappingNode):
+        return any(_lacks_value(entry.value) for entry in node.entries.values())
+    return isinstance(node, Scalar) and node.text is None
+
+
 def _not_done(parameter: Parameter) -> str:
     """Say what it would mean to remove a parameter, and what to write instead."""
     outcome = parameter.becomes
@@ -460,10 +469,10 @@ class _Reading:
     def _check_own_client(self) -> None:
         """Refuse a client of our own that cannot prove itself where a method needs one."""
         asking = [method for method in _OWN_AUTHENTICATION if method in self._methods]
-        client = self._said.client
         if not asking:
             return
-        if not client.client_id or not (client.client_secret or client.client_jwk):
+        given = {name for name in _CLIENT_NAMES if self._is_given(name)}
+        if "client_id" not in given or len(given) == 1:
             self._error(
                 "client_id",
                 f"is required with client_secret or client_jwk, for {' and '.join(asking)}: the "
@@ -471,10 +480,17 @@ class _Reading:
             )
             return
         possible = frozenset[str]()
-        possible |= _WITH_SECRET if client.client_secret else frozenset()
-        possible |= _WITH_KEY if client.client_jwk else frozenset()
+        possible |= _WITH_SECRET if "client_secret" in given else frozenset()
+        possible |= _WITH_KEY if "client_jwk" in given else frozenset()
         for name, method in dict.fromkeys(self._chosen(_OWN_AUTHENTICATION[m]) for m in asking):
             self._check_own_authentication(name, method, possible)
+
+    def _is_given(self, name: str) -> bool:
+        """Whether the file gives a parameter, also if its variable has no value now.
+
+        That has been reported; nothing else is wrong with it.
+        """
+        return bool(self._said.flat()[name]) or _lacks_value(self._config.get(name))
 
     def _check_own_authentication(
         self, name: str, method: str | None, possible: frozenset[str]

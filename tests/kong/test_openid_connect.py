@@ -617,6 +617,45 @@ def test_an_authentication_of_ours_that_cannot_be_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("lines", "missing"),
+    [
+        (("client_id: [ours]", 'client_secret: ["{vault://env/unset}"]'), ["client_secret"]),
+        (('client_id: ["{vault://env/unset}"]', "client_secret: [s3cr3t]"), ["client_id"]),
+        (
+            ('client_id: ["{vault://env/unset}"]', 'client_secret: ["{vault://env/unset}"]'),
+            ["client_id", "client_secret"],
+        ),
+        (("client_id: [ours]", 'client_secret: ["${{ env "DECK_UNSET" }}"]'), ["env"]),
+        (('client_id: ["${{ env "DECK_UNSET" }}"]', "client_secret: [s3cr3t]"), ["env"]),
+        (("client_id: [ours]", 'client_secret: ${{ env "DECK_UNSET" }}'), ["env"]),
+        (
+            (
+                *OURS[:1],
+                'client_secret: ["{vault://env/unset}"]',
+                "client_auth: [client_secret_post]",
+            ),
+            ["client_secret"],
+        ),
+        (
+            (
+                "client_id: [ours]",
+                'client_jwk: [{kty: EC, crv: P-256, x: AA, y: AA, d: "{vault://env/unset}"}]',
+                "client_auth: [private_key_jwt]",
+            ),
+            ["client_jwk.d"],
+        ),
+    ],
+)
+def test_a_variable_of_our_client_that_is_not_set_is_one_error(
+    lines: tuple[str, ...], missing: list[str]
+) -> None:
+    found = complaints(with_own_client(*lines))
+
+    assert [complaint.split(": ")[1] for complaint in found] == missing
+    assert all("is not set" in complaint for complaint in found)
+
+
+@pytest.mark.parametrize(
     ("line", "said"),
     [
         ("introspection_accept: application/jwt", "is not done here"),
