@@ -63,7 +63,7 @@ def sidecar_envoy(_text: str) -> str:
 DERIVED: dict[str, Callable[[str], str]] = {
     "README.md": readme,
     "tests/cli/help.txt": command_help,
-    "deploy/kubernetes/components/sidecar/envoy.yaml": sidecar_envoy,
+    "deploy/kubernetes/overlays/sidecar/envoy.yaml": sidecar_envoy,
 }
 """What makes each text anew, given the present one."""
 
