@@ -9,14 +9,14 @@ CARGO_AUDIT := cargo-audit@0.22.2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test later mutate check format lint types e2e packaging wheel audit bench native nativecheck \
-	lock derived protos clean keycloak oidc-provider $(VENV) .runtime $(PARTS) .native .audit
+	lock derived protos clean keycloak oidc-provider kube $(VENV) .runtime $(PARTS) .native .audit .kube
 help: ## what there is
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 $(VENV):
 	@$(PYTHON) requirements/install.py requirements/dev.txt $@ --project .
 
-.runtime $(PARTS) .native .audit: .%:
+.runtime $(PARTS) .native .audit .kube: .%:
 	@$(PYTHON) requirements/install.py requirements/$*.txt $@
 
 keycloak: $(VENV) $(PARTS)
@@ -29,13 +29,13 @@ demo: .runtime $(PARTS) ## the seed's request through a real Envoy, on embedded 
 	@.runtime/bin/python -m authz demo $(DEMO)
 
 test: $(VENV) ## unit and integration tests
-	@$(BIN)/pytest -n auto --ignore=tests/e2e --ignore=tests/packaging $(TEST)
+	@$(BIN)/pytest -n auto --ignore=tests/e2e --ignore=tests/packaging --ignore=tests/kube $(TEST)
 
 later: $(VENV) ## the tests on a day a year and a half from now; needs a C compiler
 	@mkdir -p build
 	@cc -shared -fPIC -o build/later.so tests/support/later.c
 	@SECONDS_AHEAD=$(SECONDS_AHEAD) LD_PRELOAD=$(CURDIR)/build/later.so \
-		$(BIN)/pytest -n auto --ignore=tests/e2e --ignore=tests/packaging $(TEST)
+		$(BIN)/pytest -n auto --ignore=tests/e2e --ignore=tests/packaging --ignore=tests/kube $(TEST)
 
 mutate: $(VENV) ## break guards one by one in a copy of the tree, and see a test fail each time
 	@PYTHONPATH=tests $(BIN)/python -m support.mutations
@@ -54,7 +54,11 @@ types: $(VENV)
 e2e: keycloak oidc-provider ## a real Envoy, a real Keycloak, oidc-provider, httpbin, grpcurl
 	@$(BIN)/pytest -v --durations=10 tests/e2e $(TEST)
 
-packaging: $(VENV) .runtime $(PARTS) .native .audit ## each lock alone, the wheel, other users; makes environments
+kube: $(VENV) $(PARTS) .kube ## the Kubernetes manifests, in a real API server; needs Go, and builds for minutes once
+	@CONTROL_PLANE=$$(tests/kube/build) && CONTROL_PLANE=$$CONTROL_PLANE \
+		$(BIN)/pytest -v --durations=5 tests/kube $(TEST)
+
+packaging: $(VENV) .runtime $(PARTS) .native .audit .kube ## each lock alone, the wheel, other users; makes environments
 	@$(BIN)/pytest -v --durations=5 tests/packaging $(TEST)
 
 wheel: $(VENV) ## dist/authz-*.whl, to be installed beside what requirements/runtime.txt lists
@@ -87,4 +91,4 @@ protos: $(VENV) ## compile protos/ to the descriptor set that authz loads
 		--descriptor_set_out=authz/envoy/ext_authz.binpb envoy/service/auth/v3/external_auth.proto
 
 clean: ## remove what make installed
-	rm -rf $(VENV) .venv-* .runtime $(PARTS) .native .audit build native/target
+	rm -rf $(VENV) .venv-* .runtime $(PARTS) .native .audit .kube build native/target
