@@ -85,6 +85,14 @@ _PIECE = re.compile(
       | [*+?]\?? | \{\d+(?:,\d*)?\}\?? | (?:%[0-9A-Fa-f]{2})+ | .""",
     re.DOTALL | re.VERBOSE,
 )
+
+
+def pieces(text: str) -> list[str]:
+    """Return the pieces of a regular expression; joined they are the text."""
+    found: list[str] = _PIECE.findall(text)
+    return found
+
+
 _OPTIONAL = ("?", "*", "{0")
 _QUANTIFIERS = ("?", "*", "{", "+")
 _META = re.compile(r"[\\.+*?()|\[\]{}^$]")

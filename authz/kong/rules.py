@@ -96,7 +96,8 @@ def _priority(rule: Rule) -> tuple[int, bool, int, bool, int, int, bool]:
     )
 
 
-_PORT = re.compile("[0-9]{1,5}")
+PORT_DIGITS_MAX = 5
+_PORT = re.compile(f"[0-9]{{1,{PORT_DIGITS_MAX}}}")
 
 
 def split_host(host: str) -> tuple[str, int | None]:

@@ -60,6 +60,8 @@ ROUTES = (
     route("ending", hosts=("*.x.test",), paths=("/e", "/a"), service=BASED),
     route("beginning", hosts=("api.*",), methods=("GET",)),
     route("secure", paths=("/secure",), service=VERIFIED),
+    route("header", paths=("/h",), headers={"X-Version": ("v1", "~*^beta-[0-9]+$")}),
+    route("port", hosts=("h.test:8080", "*.x.test:80"), paths=("/port",)),
     route("grpc", paths=("/p.S/",), protocols=("grpc",), strip_path=False, service=TRUSTING),
 )
 GATEWAY = Gateway(

@@ -59,7 +59,7 @@ def test_the_draws_are_of_every_kind() -> None:
         file = drawn(random, "https://idp.test", [1] * (SERVICES_MAX + 1), 1)
         refused += file.refused
         for asked in draw_requests(random, file.gateway, 100):
-            route = kongs_route(file.gateway, asked.method, asked.host, asked.target)
+            route = kongs_route(file.gateway, asked.method, asked.host, asked.target, asked.headers)
             kinds["plain" if asked.plain else "bent"] += 1
             if not asked.plain:
                 continue

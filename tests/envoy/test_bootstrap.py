@@ -9,8 +9,10 @@ import pytest
 import yaml
 
 from authz.envoy.bootstrap import EXT_AUTHZ, BootstrapOptions, build, render
-from authz.errors import ConfigurationError
-from authz.model import Gateway, OpenIDConnect, Plugin, Route, Service, SourcePosition
+from authz.errors import ConfigurationError, RouteNotFound
+from authz.kong.regexes import Pattern
+from authz.kong.router import Router
+from authz.model import Gateway, OpenIDConnect, Plugin, Request, Route, Service, SourcePosition
 
 POSITION = SourcePosition("kong.yaml", 1, 1)
 FIELD = SourcePosition("kong.yaml", 9, 7)
@@ -366,12 +368,15 @@ def test_a_route_without_a_service_goes_to_the_given_upstream() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("headers", {"x-a": ("1",)}),
+        ("headers", {"x-a": ("~*a^b",)}),
+        ("headers", {"x-a": ("ö",)}),
+        ("headers", {"x-a": ("~*^[,;]$",)}),
+        ("headers", {"x-a": ("~*(?-i:A)",)}),
+        ("headers", {"X-Request-ID": ("1",)}),
         ("snis", ("a.test",)),
         ("paths", ("/ok", r"~/a/\d+")),
         ("paths", ("/café",)),
         ("paths", ("/a%2Fb",)),
-        ("hosts", ("a.test:8080",)),
         ("hosts", ("a.*.test",)),
         ("protocols", ("https",)),
         ("protocols", ("tcp",)),
@@ -387,6 +392,65 @@ def test_what_envoy_cannot_do_as_kong_is_refused_at_its_place(field: str, value:
 
 
 @pytest.mark.parametrize(
+    ("values", "taken", "not_taken"),
+    [
+        (("v1",), ["v1", "V1", "v1,x", "x,v1", "x,v1,y"], ["", "v11", "x, v1", "v1;x"]),
+        (("a,b",), ["a,b", "A,b"], ["a", "a,b,c"]),
+        (("desk",), ["desk", "DESK"], ["de\u017fk", "des\u212a"]),
+        (("a.b", "c"), ["a.b", "c"], ["axb"]),
+        ((r"~*v\d",), ["v1", "xV2x", "a,v3"], ["", "v"]),
+        (("~*^v[12]$",), ["v1", "V2", "x,v1,y", "v1,x"], ["v12", "x v1", "xv1,y"]),
+        (("~*^a.c$",), ["abc", "x,abc", "a,c"], ["x,a,c", "a,c,x", "abcd"]),
+        (("~*^a|b$",), ["ax", "xb", "x,ax", "xb,x"], ["xa", "bx"]),
+        (("~*^(beta|dev)-[^x]+",), ["beta-1", "1,dev-2"], ["x-beta-1", "beta-x"]),
+        (("~*",), ["", "x"], []),
+    ],
+)
+def test_E6_a_header_takes_what_the_router_takes_line_by_line(
+    values: tuple[str, ...], taken: list[str], not_taken: list[str]
+) -> None:
+    asking = route(headers={"X-Version": values})
+    (asked,) = virtual_hosts(built(asking))["*"][0]["match"]["headers"]
+    assert asked["name"] == "x-version"
+    envoys = Pattern(f"(?:{asked['string_match']['safe_regex']['regex']})$")
+    router = Router(gateway(asking))
+    for value in taken + not_taken:
+        request = Request("GET", "http", "a.test", "/", headers={"x-version": value})
+        assert envoys.begins(value) == (value in taken), value
+        assert is_met(router, request) == (value in taken), value
+
+
+def is_met(router: Router, request: Request) -> bool:
+    try:
+        return router.match(request).route is not None
+    except RouteNotFound:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("host", "taken", "not_taken"),
+    [
+        ("a.test:8080", ["a.test:8080", "A.test:08080"], ["a.test", "a.test:80", "a.test:18080"]),
+        ("a.test:80", ["a.test", "a.test:80", "a.test:00080"], ["a.test:8080", "a.test:000080"]),
+    ],
+)
+def test_E6_a_host_with_a_port_takes_that_port_alone(
+    host: str, taken: list[str], not_taken: list[str]
+) -> None:
+    with_port, any_port = route("port", hosts=(host,)), route(hosts=("a.test",))
+    found = virtual_hosts(built(any_port, with_port))
+    assert {domain: names(routes) for domain, routes in found.items()} == {
+        "a.test": ["port", "r", None],
+        "*": [None],
+    }
+    (asked,) = found["a.test"][0]["match"]["headers"]
+    assert asked["name"] == ":authority"
+    envoys = Pattern(f"(?:{asked['string_match']['safe_regex']['regex']})$")
+    for each in taken + not_taken:
+        assert envoys.begins(each) == (each in taken), each
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [("protocol", "tcp"), ("client_certificate", "x"), ("ca_certificates", ("x",))],
 )
@@ -398,7 +462,7 @@ def test_what_envoy_cannot_do_for_a_service_is_refused(field: str, value: Any) -
 
 def test_every_problem_is_said_at_once() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        built(route(snis=("a",), paths=("~/a", "~/b")), route("s", headers={"x": ("1",)}))
+        built(route(snis=("a",), paths=("/é", "/ö")), route("s", headers={"te": ("1",)}))
     assert len(caught.value.problems) == 4
 
 

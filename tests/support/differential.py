@@ -47,10 +47,15 @@ if TYPE_CHECKING:
 
     from authz.model import Gateway, Plugin, Route
 
+    Lines = Sequence[tuple[str, str]]
+
 SETUPS = ("written", "named", "unnamed")
 DRAWS_MAX = 50
 MET = "x-met-route"
 """The header in which Envoy tells the upstream by which of its routes the request came."""
+
+MET_HOST = "x-met-host"
+"""The header in which Envoy tells the upstream the Host that it was asked with."""
 
 _PARAMETERS_OF_DOTS = re.compile(r"(?<=/)(\.\.?);[^/]*")
 _HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
@@ -94,22 +99,58 @@ def drawn(random: Random, issuer: str, ports: Sequence[int], authz_port: int) ->
 # --- Kong's rules, as plainly as they can be written ------------------------------------
 
 
-def kongs_route(gateway: Gateway, method: str, host: str, target: str) -> Route | None:
-    """Return the first route in Kong's order that takes such a request; no port in the host."""
+def kongs_route(
+    gateway: Gateway, method: str, host: str, target: str, headers: Lines
+) -> Route | None:
+    """Return the first route in Kong's order that takes such a request over plain http."""
     path = normalise(target.partition("?")[0])
+    name, port = _split(host)
+    if port is None:
+        port = "80"
     for rule in routing_table(gateway.routes):
         route = rule.route
         if route.methods and method not in route.methods:
             continue
-        if route.hosts and not any(_takes(pattern, host) for pattern in route.hosts):
+        if route.hosts and not any(_takes(pattern, name, port) for pattern in route.hosts):
+            continue
+        if not all(_has_header(headers, *asked) for asked in route.headers.items()):
             continue
         if not rule.paths or any(path.startswith(prefix) for prefix in rule.paths):
             return route
     return None
 
 
-def _takes(pattern: str, host: str) -> bool:
+def _split(host: str) -> tuple[str, str | None]:
+    """Split a host and what stands behind its last colon, but for an IPv6 address."""
+    name, colon, port = host.rpartition(":")
+    return (name, port) if colon and "]" not in port else (host, None)
+
+
+def _takes(pattern: str, host: str, port: str) -> bool:
+    pattern, wanted = _split(pattern)
+    if wanted and not (re.fullmatch("[0-9]{1,5}", port) and int(port) == int(wanted)):
+        return False
     return re.fullmatch(re.escape(pattern.lower()).replace(r"\*", ".+"), host.lower()) is not None
+
+
+def _has_header(headers: Lines, name: str, values: Sequence[str]) -> bool:
+    """Tell whether a header has one of the values, as a line or between a line's commas."""
+    lines = [value for key, value in headers if key.lower() == name.lower()]
+    if not lines:
+        return False
+    whole = ",".join(lines)
+    parts = [_lower(part) for part in (whole, *whole.split(","))]
+    for value in values:
+        if value.startswith("~*"):
+            if any(re.search(value[2:], part, re.IGNORECASE | re.ASCII) for part in parts):
+                return True
+        elif _lower(value) in parts:
+            return True
+    return False
+
+
+def _lower(text: str) -> str:
+    return re.sub("[A-Z]", lambda letter: letter[0].lower(), text)
 
 
 def policy(gateway: Gateway, route: Route | None) -> Plugin | None:
@@ -182,6 +223,7 @@ def _routes(gateway: Gateway) -> Iterator[dict[str, Any]]:
         if route.hosts:
             names = (re.escape(host).replace(r"\*", "[^:]+") for host in route.hosts)
             headers.append(_header(":authority", f"(?i)(?:{'|'.join(names)})(?::[0-9]+)?"))
+        headers += [_asked_header(name, values) for name, values in route.headers.items()]
         if route.methods:
             headers.append(_header(":method", "|".join(route.methods)))
         for path in rule.paths or ("/",):
@@ -194,6 +236,15 @@ def _routes(gateway: Gateway) -> Iterator[dict[str, Any]]:
             }
     if not gateway.routes:
         yield {"name": "", "match": {"prefix": "/"}, "route": {"cluster": "upstream"}}
+
+
+def _asked_header(name: str, values: Sequence[str]) -> dict[str, Any]:
+    """Return the condition that a person would write: no case is folded, no comma looked at."""
+    regexes = [
+        f"(?i:.*(?:{value[2:]}).*)" if value.startswith("~*") else re.escape(value)
+        for value in values
+    ]
+    return _header(name, "|".join(regexes))
 
 
 def _header(name: str, regex: str) -> dict[str, Any]:
@@ -217,10 +268,14 @@ def _named(random: Random, gateway: Gateway, name: str) -> dict[str, Any]:
 
 def _telling() -> dict[str, Any]:
     """Let Envoy tell the upstream its route's name, in the place of what a caller says."""
-    header = {"key": MET, "value": "%ROUTE_NAME%"}
+    headers = ((MET, "%ROUTE_NAME%"), (MET_HOST, "%REQ(:authority)%"))
     return {
         "request_headers_to_add": [
-            {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+            {
+                "header": {"key": key, "value": value},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+            for key, value in headers
         ]
     }
 
@@ -290,11 +345,11 @@ class Round:
         found = []
         for asked in requests:
             arrivals = self.upstreams.arrived[asked.number]
-            wrong = [self._wrong(asked, arrival) for arrival in arrivals]
+            wrong = [self._wrong(setup, asked, arrival) for arrival in arrivals]
             if setup == "written":
                 wrong += [self._misrouted(asked, arrival) for arrival in arrivals]
                 wrong += [self._outside(arrival) for arrival in arrivals]
-            if setup != "named" and asked.plain:
+            if asked.plain and (setup == "written" or (setup == "unnamed" and self._is_simple)):
                 wrong.append(self._missed(asked, arrivals))
             found += [
                 f"{setup}: {text}\n{self._told(asked, statuses[asked.number], arrivals)}"
@@ -303,7 +358,20 @@ class Round:
             ]
         return found
 
-    def _wrong(self, asked: Asked, arrival: Arrival) -> str | None:
+    @property
+    def _is_simple(self) -> bool:
+        """Whether the file has no host with a port: unnamed, one that is not sent is ambiguous."""
+        return not any(":" in host for route in self.gateway.routes for host in route.hosts)
+
+    @property
+    def _is_usual(self) -> bool:
+        """Whether a route asks for what honest callers send in several ways: a port, a header.
+
+        Unnamed, authz may then see another route than Envoy, with the same plugin.
+        """
+        return not self._is_simple or any(route.headers for route in self.gateway.routes)
+
+    def _wrong(self, setup: str, asked: Asked, arrival: Arrival) -> str | None:
         """Tell why a request should not have arrived where it did."""
         route = self._met(arrival)
         plugin = policy(self.gateway, route)
@@ -315,7 +383,8 @@ class Round:
             return "authz was not asked"
         if decided["verdict"] != "allowed":
             return "authz had refused"
-        if decided["route"] != (None if route is None else display_name(route)):
+        is_exact = setup != "unnamed" or not self._is_usual
+        if is_exact and decided["route"] != (None if route is None else display_name(route)):
             return f"authz decided by the route {decided['route']}"
         if decided["plugin"] != (None if plugin is None else str(plugin.position)):
             return f"authz decided by the plugin {decided['plugin']}"
@@ -334,9 +403,8 @@ class Round:
         Envoy reads some requests otherwise than Kong (``docs/kong-differences.md``), but
         what it then forwards is a request that Kong would forward likewise.
         """
-        host, path = arrival.header("x-forwarded-host"), arrival.header("x-forwarded-path")
-        without_port = re.sub(r":[^:\]]*$", "", host or "")
-        route = kongs_route(self.gateway, asked.method, without_port, path or "")
+        host, path = arrival.header(MET_HOST), arrival.header("x-forwarded-path")
+        route = kongs_route(self.gateway, asked.method, host or "", path or "", arrival.headers)
         if not self.gateway.routes or route == self._met(arrival):
             return None
         return f"by Kong's rules this path and host are those of {route and display_name(route)}"
@@ -367,7 +435,7 @@ class Round:
 
     def _wanted(self, asked: Asked) -> list[Route | None]:
         """Return the routes by which a plain request arrives: one, or none."""
-        route = kongs_route(self.gateway, asked.method, asked.host, asked.target)
+        route = kongs_route(self.gateway, asked.method, asked.host, asked.target, asked.headers)
         plugin = policy(self.gateway, route)
         if self.gateway.routes and (route is None or "http" not in route.protocols):
             return []
@@ -403,7 +471,7 @@ class Round:
         return "\n".join(f"    {line}" for line in lines)
 
     def _spelled(self, route: Route) -> str:
-        fields = ("hosts", "paths", "methods", "protocols", "strip_path")
+        fields = ("hosts", "paths", "methods", "headers", "protocols", "strip_path")
         values = (f"{field} {getattr(route, field)}" for field in fields if getattr(route, field))
         plugin = policy(self.gateway, route)
         guard = "open" if plugin is None else f"plugin at {plugin.position}"

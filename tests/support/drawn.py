@@ -48,7 +48,30 @@ REFUSED_SEGMENTS = (
 HOSTS = ("h.test", "a.h.test", "b.a.h.test", "H.Test", "127.0.0.1", "x_y.test", "a", "b.a")
 ENDINGS = ("*.test", "*.h.test", "*.a.h.test")
 BEGINNINGS = ("h.*", "a.*", "a.h.*")
-REFUSED_HOSTS = ("h.test:8080", "*.h.test:80", "a.*:8443", "[::1]", "h.test.", "*.a.*")
+HOSTS_WITH_PORTS = (
+    "h.test:8080",
+    "h.test:80",
+    "a.h.test:443",
+    "*.h.test:80",
+    "*.test:8080",
+    "a.*:8443",
+)
+REFUSED_HOSTS = ("[::1]", "h.test.", "*.a.*")
+HEADERS = ("x-version", "X-Mode")
+HEADER_VALUES = {
+    "v1": "v1",
+    "v2": "v2",
+    "desk": "desk",  # case folds s and k to letters beyond ASCII
+    "a b": "a b",
+    "~*^v[12]$": "v2",
+    "~*v\\d": "xv7x",
+    "~*^a|b$": "ax",
+    "~*^.+-x$": "q-x",
+    "~*(?:beta|dev)": "my-beta",
+}
+"""What a route asks of a header, and a value that it takes."""
+# Each makes ``authz envoy`` refuse the file.
+REFUSED_HEADER_VALUES = ("~*a^b", "~*^[,;]$", "ö")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD")
 SERVICE_PATHS = (None, None, None, "/", "/base", "/base/", "/a")
 NAMES = ("{}", "{}", "{}", "{}.x", "{}~x", "é{}", None)
@@ -68,6 +91,8 @@ def draw_file(random: Random, issuer: str) -> str:
     hosts = [*random.sample(HOSTS, 2), random.choice(ENDINGS), random.choice(BEGINNINGS)]
     if random.random() < 0.1:
         hosts.append(random.choice(REFUSED_HOSTS))
+    if random.random() < 0.3:
+        hosts += random.sample(HOSTS_WITH_PORTS, 2)
     services = [_service(random, number) for number in range(random.randint(1, SERVICES_MAX))]
     content: dict[str, Any] = {"_format_version": "3.0", "services": services}
     content["consumers"] = [{"username": KONG_ID}]
@@ -131,6 +156,8 @@ def _route(
         methods = []
     if not (paths or chosen or methods):
         paths = ["/"]
+    if random.random() < 0.2:
+        yield "headers", _headers(random)
     wanted = {"paths": list(dict.fromkeys(paths)), "hosts": chosen, "methods": methods}
     wanted["protocols"] = ["https"] if random.random() < 0.01 else protocols
     yield from ((field, values) for field, values in wanted.items() if values)
@@ -138,6 +165,14 @@ def _route(
         yield "strip_path", random.random() < 0.5
     yield "preserve_host", random.random() < 0.5
     yield "regex_priority", random.randint(0, 3)
+
+
+def _headers(random: Random) -> dict[str, list[str]]:
+    values = [*HEADER_VALUES]
+    if random.random() < 0.03:
+        values = [random.choice(REFUSED_HEADER_VALUES), "v1"]
+    names = random.sample(HEADERS, random.choice((1, 1, 2)))
+    return {name: random.sample(values, random.randint(1, 2)) for name in names}
 
 
 def _path(random: Random, segments: Sequence[str]) -> str:
@@ -210,10 +245,13 @@ def draw_requests(random: Random, gateway: Gateway, count: int) -> list[Asked]:
     """Return requests for a file; the same seed and file, the same requests."""
     paths = [path for route in gateway.routes for path in route.paths] or ["/"]
     hosts = [host for route in gateway.routes for host in route.hosts]
-    return [_request(random, number, paths, hosts) for number in range(count)]
+    has_headers = any(route.headers for route in gateway.routes)
+    return [_request(random, number, paths, hosts, has_headers) for number in range(count)]
 
 
-def _request(random: Random, number: int, paths: Sequence[str], hosts: Sequence[str]) -> Asked:
+def _request(
+    random: Random, number: int, paths: Sequence[str], hosts: Sequence[str], has_headers: bool
+) -> Asked:
     plain = random.random() < 0.3
     path = random.choice(paths) + random.choice(("", "", "/", "x", "/x", "/a/b", "?q=1"))
     path = path.replace("//", "/")
@@ -221,6 +259,8 @@ def _request(random: Random, number: int, paths: Sequence[str], hosts: Sequence[
     method = random.choice(METHODS) if random.random() < 0.3 else "GET"
     credential = random.choice(CREDENTIALS)
     headers = [] if credential is None else [("authorization", credential)]
+    if has_headers:
+        headers += _conditions(random, plain=plain)
     if not plain:
         path, host, method = _bent(random, path, host, method, paths)
         if random.random() < 0.2:
@@ -228,6 +268,30 @@ def _request(random: Random, number: int, paths: Sequence[str], hosts: Sequence[
         if random.random() < 0.2:
             headers.append(random.choice(MISLEADING))
     return Asked(number, method, path, host, tuple(headers), credential == GOOD, plain)
+
+
+def _conditions(random: Random, *, plain: bool) -> Iterator[tuple[str, str]]:
+    """Yield lines of the headers that routes ask for."""
+    for name in HEADERS:
+        for _ in range(random.choice((0, 1, 1) if plain else (0, 1, 1, 2))):
+            value = random.choice([*HEADER_VALUES.values()])
+            yield name, value if plain else random.choice(HEADER_BENDS).format(value)
+
+
+HEADER_BENDS = (
+    "{}",
+    "{}",
+    "{},x",
+    "x,{}",
+    "x, {}",
+    "V1",
+    "V2,{}",
+    "",
+    ",",
+    "{}x",
+    "a,{},b",
+    "DE\u017fK".encode().decode("latin-1"),
+)
 
 
 def _host(random: Random, hosts: Sequence[str]) -> str:

@@ -7,8 +7,8 @@ Envoy: it streams bodies, whatever ``request_buffering`` and
 ``response_buffering`` say.
 
 From the bottom up: ``options`` (what the file does not say), ``refusals`` (what
-cannot be written), ``domains`` (hosts as Envoy's domains), ``parts``,
-``clusters``, ``routes``, ``listener``.
+cannot be written), ``regexes`` and ``domains`` (Kong's conditions and hosts as Envoy's),
+``parts``, ``clusters``, ``routes``, ``listener``.
 
 Importing this package takes a second: the messages are envoy-data-plane's.
 """
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from betterproto2 import Casing
 from envoy_data_plane.envoy.config.bootstrap import v3 as bootstrap
+from envoy_data_plane.google.protobuf import Struct
 
 from authz import yaml_writer
 from authz.envoy.bootstrap.clusters import authz_cluster, service_cluster
@@ -65,5 +66,22 @@ def build(gateway: Gateway, options: BootstrapOptions) -> dict[str, Any]:
             ],
         ),
         overload_manager=overload_manager(),
+        layered_runtime=_runtime(),
     )
     return message.to_dict(casing=Casing.SNAKE)
+
+
+# Envoy refuses a regex of more than 100 instructions, unless it is told otherwise.  The
+# file's are the operator's own, and RE2 takes time in proportion to them.
+_REGEX_INSTRUCTIONS_MAX = 100_000
+
+
+def _runtime() -> bootstrap.LayeredRuntime:
+    """Return Envoy's switches; the admin page may still change them, as without this."""
+    static = Struct.from_dict({"re2.max_program_size.error_level": _REGEX_INSTRUCTIONS_MAX})
+    return bootstrap.LayeredRuntime(
+        layers=[
+            bootstrap.RuntimeLayer(name="regexes", static_layer=static),
+            bootstrap.RuntimeLayer(name="admin", admin_layer=bootstrap.RuntimeLayerAdminLayer()),
+        ]
+    )

@@ -11,6 +11,8 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from authz.kong.rules import PORT_DIGITS_MAX, split_host
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,40 +21,63 @@ def domains(hosts_by_rank: Sequence[tuple[str, ...]]) -> dict[str, list[tuple[in
     """Return each domain with the ranks of the rules that its hosts can meet, best rank first.
 
     ``hosts_by_rank``: the hosts that each rule asks for, best rank first; none: any host.
-    A rank comes with the regex that the whole host must match besides; ``""``: no regex is
-    needed.  A host of the domain ``*.x`` may or may not begin as the host ``a.*`` of a rule
-    asks: only there a regex is needed.
+    A rank comes with the regex that the whole host, port included, must match besides;
+    ``""``: no regex is needed.  A host of the domain ``*.x`` may or may not begin as the
+    host ``a.*`` of a rule asks, and a host of any domain may or may not have the port of
+    ``x:8443``: only there a regex is needed.
     """
     named: defaultdict[str, list[int]] = defaultdict(list)
     others: list[int] = []  # ranks of the rules that may meet hosts they do not name
-    for rank, hosts in enumerate(hosts_by_rank):
-        for host in hosts:
-            named[host.lower()].append(rank)
-        if not hosts or any("*" in host for host in hosts):
+    split_by_rank = [[split_host(host) for host in hosts] for hosts in hosts_by_rank]
+    for rank, hosts in enumerate(split_by_rank):
+        for name, _ in hosts:
+            named[name].append(rank)
+        if not hosts or any("*" in name for name, _ in hosts):
             others.append(rank)
     named["*"] += []
     return {
         domain: [
             (rank, authority)
             for rank in sorted({*ranks, *others})
-            if (authority := _authority(hosts_by_rank[rank], domain)) is not None
+            if (authority := _authority(split_by_rank[rank], domain)) is not None
         ]
         for domain, ranks in named.items()
     }
 
 
-def _authority(hosts: tuple[str, ...], domain: str) -> str | None:
+def _authority(hosts: Sequence[tuple[str, int | None]], domain: str) -> str | None:
     """Return the regex that a host of ``domain`` must match besides; ``None``: no host can.
 
     Envoy tries equal domains, longer ``*.x`` and, for ``x.*``, every ``*.x`` before this
     domain.
     """
-    if not hosts or any(_covers(host.lower(), domain) for host in hosts):
+    if not hosts:
         return ""
-    beginnings = [re.escape(host[:-1].lower()) for host in hosts if host[1:].endswith("*")]
-    if beginnings and domain.startswith("*") and domain != "*":
-        return f"(?i)(?:{'|'.join(beginnings)}).*"
-    return None
+    wanted: list[str] = []
+    for name, port in hosts:
+        if _covers(name, domain):
+            if port is None:
+                return ""
+            wanted.append(_with_port("", port))
+        elif name[1:].endswith("*") and domain.startswith("*") and domain != "*":
+            beginning = re.escape(name[:-1])
+            wanted.append(f"{beginning}.*" if port is None else _with_port(beginning, port))
+    return f"(?i)(?:{'|'.join(wanted)})" if wanted else None
+
+
+# The port of a request that names none: the listener speaks plain http.
+_IMPLIED_PORT = 80
+
+
+def _with_port(beginning: str, port: int) -> str:
+    """Return the regex of the hosts with this beginning and port, as Kong reads ports.
+
+    Leading zeros count as nothing, up to five digits.
+    """
+    digits = f":0{{0,{PORT_DIGITS_MAX - len(str(port))}}}{port}"
+    if port != _IMPLIED_PORT:
+        return f"{beginning}.*{digits}"
+    return rf"{beginning}.*{digits}|{beginning}(?:[^:]*|.*\])"
 
 
 def _covers(host: str, domain: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from authz.envoy.bootstrap.regexes import header_regex, is_rewritten
 from authz.kong.protocols import HTTP_AND_GRPC
 from authz.kong.router import Router
 from authz.kong.rules import is_regex, split_host
@@ -58,9 +59,9 @@ def _route_problems(route: Route, options: BootstrapOptions) -> Iterator[Diagnos
 
 def _unsupported(route: Route, options: BootstrapOptions) -> Iterator[tuple[str, str]]:
     """Yield each field of a route that Envoy would not do as Kong, and why."""
-    for name in ("headers", "snis"):
-        if getattr(route, name):
-            yield name, "cannot be written for Envoy yet: remove it from this route"
+    if route.snis:
+        yield "snis", "cannot be written for Envoy yet: remove it from this route"
+    yield from (("headers", message) for message in _header_problems(route))
     yield from (("paths", message) for message in map(_path_problem, route.paths) if message)
     yield from (("hosts", message) for message in map(_host_problem, route.hosts) if message)
     if not {"http", "grpc"} & set(route.protocols):
@@ -79,9 +80,18 @@ def _path_problem(path: str) -> str | None:
     return None
 
 
+def _header_problems(route: Route) -> Iterator[str]:
+    for name, values in route.headers.items():
+        if is_rewritten(name):
+            yield f"Envoy has changed {name} before it looks for a route: ask for another header"
+            continue
+        try:
+            header_regex(values)
+        except ValueError as error:
+            yield f"{name}: {error}"
+
+
 def _host_problem(host: str) -> str | None:
-    if split_host(host)[1] is not None:
-        return f"the port in {host} cannot be written for Envoy yet: remove it"
-    if not _HOST.fullmatch(host):
+    if not _HOST.fullmatch(split_host(host)[0]):
         return f"{host} must have one * at most, at the start or at the end"
     return None

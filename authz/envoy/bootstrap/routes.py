@@ -17,9 +17,10 @@ from authz.envoy.bootstrap.clusters import cluster_name, host_header
 from authz.envoy.bootstrap.domains import domains
 from authz.envoy.bootstrap.options import NOWHERE
 from authz.envoy.bootstrap.parts import EXT_AUTHZ, overwrite
+from authz.envoy.bootstrap.regexes import header_regex
 from authz.kong import slots
 from authz.kong.protocols import GRPC
-from authz.kong.rules import Rule, display_name, routing_table
+from authz.kong.rules import Rule, ascii_lower, display_name, routing_table
 from authz.model import CredentialLocation, Route, Service
 
 if TYPE_CHECKING:
@@ -74,6 +75,9 @@ def _routes(rule: Rule, authority: str, router: Router) -> Iterator[envoy_route.
         headers.append(_header(":method", "|".join(map(re.escape, route.methods))))
     if authority:
         headers.append(_header(":authority", authority))
+    headers += [
+        _header(ascii_lower(name), header_regex(values)) for name, values in route.headers.items()
+    ]
     for path in rule.paths or ("/",):
         for match, rewrite in _rewrites(route, path):
             match.headers = headers
