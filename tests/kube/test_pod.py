@@ -1,4 +1,4 @@
-"""The pod of the overlay `sidecar`, run without a kubelet: its arguments, its files, its order.
+"""What runs in the pods, run without a kubelet: its arguments, its files, its order.
 
 Only what belongs to the machine is another one here: directories, ports, the provider's address.
 """
@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from support import tls
 from support.curl import Reply, curl
 from support.idp import RunningIdp
 from support.pages import Page
 
-from authz.demo.parts import LOOPBACK, Authz, Envoy, Httpbin, free_port
+from authz.demo.parts import LOOPBACK, Authz, Envoy, Httpbin, free_port, run_authz
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +44,13 @@ class Pod:
         return path
 
 
+def containers_of(manifest: str) -> list[dict[str, Any]]:
+    each = list(yaml.safe_load_all(manifest))
+    [deployment] = [one for one in each if one["kind"] == "Deployment"]
+    spec = deployment["spec"]["template"]["spec"]
+    return [*spec.get("initContainers", ()), *spec["containers"]]
+
+
 @pytest.fixture(scope="module")
 def pod(manifests: dict[str, str]) -> Pod:
     each = list(yaml.safe_load_all(manifests["sidecar"]))
@@ -52,9 +60,7 @@ def pod(manifests: dict[str, str]) -> Pod:
         if one["kind"] == "ConfigMap"
         for name, text in one["data"].items()
     }
-    [deployment] = [one for one in each if one["kind"] == "Deployment"]
-    spec = deployment["spec"]["template"]["spec"]
-    containers = {one["name"]: one for one in spec["initContainers"] + spec["containers"]}
+    containers = {one["name"]: one for one in containers_of(manifests["sidecar"])}
     return Pod(files, containers, *(free_port() for _ in range(4)))
 
 
@@ -154,6 +160,36 @@ def test_a_pod_whose_provider_is_down_starts_and_lives_and_is_not_ready(
         assert [status(pod, f"{name}Probe") for name in ("startup", "liveness", "readiness")] == (
             [200, 200, 503]
         )
+
+
+def test_the_shared_server_is_ready_over_tls(
+    manifests: dict[str, str], directory: Path, tmp_path: Path, idp: RunningIdp
+) -> None:
+    [container] = containers_of(manifests["shared"])
+    files = tls.Files(tmp_path / "tls")
+    files.write()
+    port, admin = free_port(), free_port()
+    arguments = replaced(
+        "\n".join(container["command"][1:] + container["args"]),
+        ("--config=/etc/authz", f"--config={directory}"),
+        ("/run/tls/tls.crt", files.chain),
+        ("/run/tls/tls.key", files.key),
+        ("0.0.0.0:9191", f"{LOOPBACK}:{port}"),
+        ("0.0.0.0:9192", f"{LOOPBACK}:{admin}"),
+    ).split("\n")
+    ready = container["readinessProbe"]["httpGet"]["path"]
+    server = Authz(
+        [*arguments, f"--connect-to={PROVIDER}:{LOOPBACK}:{idp.port}"],
+        ready_url=f"http://{LOOPBACK}:{admin}{ready}",
+    )
+
+    with server:
+        ca = tls.ca_file(tmp_path)
+        said = run_authz("health", "--address", f"{LOOPBACK}:{port}", "--tls-ca", str(ca))
+        code = server.stop()  # after the drain
+
+    assert said == f"{LOOPBACK}:{port} SERVING\n"
+    assert code == 0
 
 
 def test_without_authz_envoy_lets_nobody_through(pod: Pod, directory: Path) -> None:
