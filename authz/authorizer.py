@@ -1,14 +1,16 @@
 """Bytes in, bytes out: the seam that any transport calls.
 
 ``cached`` returns an answer only if ``check`` would return the same bytes, else
-``None``; it is synchronous and does no I/O.  ``check`` always answers.
+``None``; it is synchronous and does no I/O.  ``check`` always answers.  One number may
+differ: the ``expires_at`` of a cached answer is at most that of ``check``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from authz.decision import Allow, Wording, for_error, for_termination
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from authz.clock import Clock
     from authz.decision import Decision
     from authz.fast_path import FastPath
+    from authz.model import Identity
     from authz.pipeline import Pipeline
     from authz.telemetry import Telemetry
 
@@ -119,7 +122,7 @@ class Authorizer:
         except Refusal as error:
             outcome = self._refuse(Trace(Request()), error)
         else:
-            outcome = await self.judge(request, deadline)
+            outcome = self._dated(await self.judge(request, deadline))
         try:
             answer = wire_format.render(outcome.decision)
         except ValueError as error:
@@ -158,6 +161,14 @@ class Authorizer:
                 return self._refuse(trace, _too_late(waiting.what, waited_s))
             except Exception as error:  # noqa: BLE001 - nothing escapes: Envoy would see its text
                 return self._refuse(trace, _internal(error))
+
+    def _dated(self, outcome: Outcome) -> Outcome:
+        """Say in the allow of a caller until when it may be given again."""
+        decision, identity = outcome.decision, outcome.trace.identity
+        if identity is None or not isinstance(decision, Allow):
+            return outcome
+        ends_at = _reusable_to(identity, self._clock)
+        return replace(outcome, decision=replace(decision, expires_at=ends_at))
 
     def _refuse(self, trace: Trace, error: Refusal) -> Outcome:
         wording = trace.policy.wording if trace.policy else Wording()
@@ -210,6 +221,18 @@ def _our_deadline(theirs: float | None) -> float:
     if theirs is None:
         return now + DEADLINE_SECONDS_DEFAULT
     return theirs - min(MARGIN_SECONDS_MAX, MARGIN_SHARE * max(0.0, theirs - now))
+
+
+def _reusable_to(identity: Identity, clock: Clock) -> int:
+    """Return until when an answer may be given again, in whole seconds since 1970; 0: not once.
+
+    The end of the token without leeway, or of what we remember ourselves if that is
+    earlier: then a token is renewed, an introspection repeated, a key asked for.
+    """
+    left_s = identity.reusable_until - clock.monotonic()
+    if left_s <= 0:
+        return 0
+    return math.floor(min(identity.expires_at - identity.leeway_s, clock.now() + left_s))
 
 
 def _too_late(waited_for: str, seconds: float) -> Unavailable:

@@ -40,6 +40,8 @@ class Allow:
     ``headers`` overwrite what the caller sent; ``headers_to_remove`` are taken
     away; no name is in both (Envoy removes last, so it would be gone).
     ``reason`` and ``metadata`` are Envoy's dynamic metadata: why, and who; no secrets.
+    So is ``expires_at``: until when the same request may be given this answer again, in
+    whole seconds since 1970; 0: not once; ``None``: it is nobody's answer in particular.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -47,6 +49,7 @@ class Allow:
     query_parameters_to_remove: tuple[str, ...] = ()
     reason: str = "allowed"
     metadata: Mapping[str, str] = field(default_factory=dict)
+    expires_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """Answers that are given again: ``find`` reads what ``remember`` has kept, side by side.
 
-The fast path answers only where the whole way would give the same bytes.  So the
-policy must be certain without the router, the credential must stand in
-``Authorization`` alone, and every header name of the request must be known to decide
-nothing.
+The fast path answers only where the whole way would give the same bytes, but for an
+``expires_at`` that may have become later since.  So the policy must be certain without
+the router, the credential must stand in ``Authorization`` alone, and every header name
+of the request must be known to decide nothing.
 """
 
 from __future__ import annotations

@@ -146,7 +146,8 @@ class Identity:
     ``issuer_version``: the issuer's ``version`` when it vouched.
     ``client``: the OAuth client that the claims name, if they name one.
     ``token``: what the upstream may get; ``None``: there is nothing to hand on.
-    ``expires_at``: the end of the identity, in seconds since 1970.
+    ``expires_at``: the end of the identity, in seconds since 1970; ``leeway_s``: how much
+    of that may be the file's leeway, which only we grant.
     ``reusable_until``: until when the answer may be given again without asking the
     method, in monotonic seconds; 0: never.
     """
@@ -159,6 +160,7 @@ class Identity:
     token: AccessToken | None
     expires_at: float
     reusable_until: float = 0.0
+    leeway_s: float = 0.0
 
 
 # --- Kong's entities ---------------------------------------------------------

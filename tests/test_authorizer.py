@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from support.clock import Clock
 from support.running import KONG_SECRET, check_request, logged, read
 from support.scenes import routes
 
@@ -16,7 +17,7 @@ from authz.clock import SystemClock
 from authz.credentials import basic
 from authz.decision import Allow
 from authz.fast_path import CachedAnswers, FastPath
-from authz.model import Request
+from authz.model import Request, Secret
 from authz.policy.headers import OPEN_ROUTE
 from authz.telemetry import Telemetry
 from authz.tokens.digest import Digester
@@ -200,10 +201,111 @@ async def test_GR_17_dynamic_metadata_names_the_consumer_and_nothing_secret(
 ) -> None:
     allowed = await make_authz().basic()
 
-    assert allowed.metadata.keys() == {"reason", "consumer_id", "consumer_username"}
+    assert allowed.metadata.keys() == {"reason", "consumer_id", "consumer_username", "expires_at"}
     assert (await make_authz().basic(client_secret="wrong-secret")).metadata == {
         "reason": "secret_rejected"
     }
+
+
+# --- expires_at: until when the same request may be given this answer again ------------------
+
+LIFE_SECONDS = 100
+
+
+@pytest.fixture
+def timed(idp: RunningIdp) -> Clock:
+    """A clock that the provider shares, whose tokens live for ``LIFE_SECONDS``."""
+    clock = Clock()
+    idp.now, idp.token_lifetime_s = clock.now, LIFE_SECONDS
+    return clock
+
+
+@pytest.mark.parametrize(
+    ("parameters", "seconds"),
+    [
+        pytest.param({}, LIFE_SECONDS, id="the token's end"),
+        pytest.param({"leeway": 60}, LIFE_SECONDS, id="the token's end, without leeway"),
+        pytest.param({"cache_ttl_max": 10}, 10, id="the end of what may be remembered"),
+        pytest.param({"cache_ttl_max": 500}, LIFE_SECONDS, id="never past exp"),
+    ],
+)
+async def test_an_allow_says_until_when_a_data_plane_may_give_it_again(
+    make_authz: MakeAuthz,
+    idp: RunningIdp,
+    timed: Clock,
+    parameters: dict[str, int],
+    seconds: int,
+) -> None:
+    allowed = await make_authz(clock=timed, **parameters).bearer(idp.issue())
+
+    assert allowed.metadata["expires_at"] == int(timed.now()) + seconds
+
+
+async def test_an_allow_by_an_exchange_ends_when_the_token_is_renewed(
+    make_authz: MakeAuthz, timed: Clock
+) -> None:
+    allowed = await make_authz(clock=timed).basic()
+
+    assert timed.now() < allowed.metadata["expires_at"] < timed.now() + LIFE_SECONDS
+
+
+async def test_an_allow_by_a_token_that_lives_by_leeway_alone_is_over_already(
+    make_authz: MakeAuthz, idp: RunningIdp, timed: Clock
+) -> None:
+    authz, token = make_authz(clock=timed, leeway=60), idp.issue()
+    timed.advance(LIFE_SECONDS + 1)
+
+    allowed = await authz.bearer(token)
+
+    assert allowed.allowed
+    assert allowed.metadata["expires_at"] < timed.now()
+
+
+async def test_an_allow_that_is_asked_for_each_time_may_not_be_given_again(
+    make_authz: MakeAuthz, idp: RunningIdp, timed: Clock
+) -> None:
+    authz = make_authz(
+        clock=timed,
+        auth_methods=("introspection",),
+        client_id=("c",),
+        client_secret=(Secret("s"),),
+        introspection_post_args_client=("region",),
+    )
+    idp.clients["c"] = "s"
+
+    assert (await authz.bearer(idp.issue())).metadata["expires_at"] == 0
+
+
+async def test_two_tokens_of_one_consumer_have_each_its_own_end(
+    make_authz: MakeAuthz, idp: RunningIdp, timed: Clock
+) -> None:
+    authz, tokens = make_authz(clock=timed), []
+    for life_s in (40, 50):
+        idp.token_lifetime_s = life_s
+        tokens.append(idp.issue())
+
+    ends = [(await authz.bearer(token)).metadata["expires_at"] - timed.now() for token in tokens]
+
+    assert ends == [40, 50]
+
+
+async def test_a_remembered_allow_never_names_a_later_end_than_the_whole_way(
+    make_authz: MakeAuthz, idp: RunningIdp, timed: Clock
+) -> None:
+    authz = make_authz(clock=timed, cache_ttl_max=10)
+    wire = check_request({"authorization": f"Bearer {idp.issue()}"})
+    first = await authz.ask_wire(wire)
+    timed.advance(9)
+
+    remembered, anew = authz.authorizer.cached(wire), await authz.authorizer.check(wire, None)
+
+    assert remembered == first.wire
+    ends = [read(answer).metadata["expires_at"] for answer in (remembered, anew)]
+    assert ends == [int(timed.now()) + 1, int(timed.now()) + 10]
+
+
+async def test_a_refusal_names_no_end(make_authz: MakeAuthz) -> None:
+    assert "expires_at" not in (await make_authz().bearer("no token")).metadata
 
 
 async def test_the_hot_path_is_silent_rather_than_wrong_when_it_fails(

@@ -8,6 +8,7 @@ another distribution could overwrite.  Parsing and rendering are protobuf's upb.
 from __future__ import annotations
 
 import re
+import struct
 from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Protocol
@@ -56,8 +57,16 @@ def _message(name: str) -> Message:
 _CheckRequest = _message("envoy.service.auth.v3.CheckRequest")
 _CheckResponse = _message("envoy.service.auth.v3.CheckResponse")
 _OkHttpResponse = _message("envoy.service.auth.v3.OkHttpResponse")
-# Field 3, length-delimited.
-_OK_RESPONSE_TAG = bytes([_CheckResponse.DESCRIPTOR.fields_by_name["ok_response"].number << 3 | 2])
+_Struct = _message("google.protobuf.Struct")
+
+
+def _tag(field: str) -> bytes:
+    """Return what stands before the length of a message in a CheckResponse."""
+    return bytes([_CheckResponse.DESCRIPTOR.fields_by_name[field].number << 3 | 2])
+
+
+_ALLOWED = _tag("status") + b"\0"  # an empty google.rpc.Status: its code is 0
+_METADATA_TAG, _OK_RESPONSE_TAG = _tag("dynamic_metadata"), _tag("ok_response")
 _read_request = _CheckRequest.FromString
 _HeaderValueOption = _message("envoy.config.core.v3.HeaderValueOption")
 
@@ -195,26 +204,41 @@ def render(decision: Decision) -> bytes:
     """
     metadata = tuple({**decision.metadata, "reason": str(decision.reason)}.items())
     if isinstance(decision, Allow):
-        return _allowed(metadata) + _ok_response(decision)
+        told = _told(metadata) + _expiry(decision.expires_at)
+        return _ALLOWED + _METADATA_TAG + _varint(len(told)) + told + _ok_response(decision)
     response = _CheckResponse()
-    _put_metadata(response, metadata)
+    _put_metadata(response.dynamic_metadata, metadata)
     _deny(response, decision)
     return _wire(response)
 
 
 @lru_cache(maxsize=CONSUMERS_MAX)
-def _allowed(metadata: tuple[tuple[str, str], ...]) -> bytes:
-    """Return the part of an allow that is a consumer's own."""
-    response = _CheckResponse()
-    response.status.code = 0
-    _put_metadata(response, metadata)
-    return _wire(response)
+def _told(metadata: tuple[tuple[str, str], ...]) -> bytes:
+    """Return the part of an allow's metadata that is a consumer's own."""
+    told = _Struct()
+    _put_metadata(told, metadata)
+    return _wire(told)
+
+
+def _expiry(expires_at: int | None) -> bytes:
+    """Return the part of an allow's metadata that is one token's own: no cache would help."""
+    return b"" if expires_at is None else _EXPIRY_TAG + struct.pack("<d", expires_at)
 
 
 def _wire(message: Message) -> bytes:
     # "Deterministic" settles the order of map entries: those of the metadata's Struct.
     wire: bytes = message.SerializeToString(deterministic=True)
     return wire
+
+
+def _expiry_tag() -> bytes:
+    """Return all of ``expires_at`` in a Struct that stands before its eight bytes."""
+    told = _Struct()
+    told.fields["expires_at"].number_value = 0
+    return _wire(told)[: -struct.calcsize("<d")]
+
+
+_EXPIRY_TAG = _expiry_tag()
 
 
 def _ok_response(decision: Allow) -> bytes:
@@ -289,6 +313,6 @@ def _check_name(name: str) -> None:
         raise ValueError(f"not a header to write or remove: {name!r}")
 
 
-def _put_metadata(response: Message, metadata: Iterable[tuple[str, str]]) -> None:
+def _put_metadata(told: Message, metadata: Iterable[tuple[str, str]]) -> None:
     for key, value in metadata:
-        response.dynamic_metadata.fields[key].string_value = value
+        told.fields[key].string_value = value

@@ -93,6 +93,7 @@ class AskingMethod(Method):
             token=AccessToken(credential.token),
             expires_at=min(kept.expires_at, ends_at),
             reusable_until=min(kept.kept_until, vouched_until) if self._is_reusable else 0.0,
+            leeway_s=self._leeway_s,
         )
 
     @abstractmethod

@@ -53,6 +53,7 @@ class Bearer(Method):
             token=AccessToken(credential.token),
             expires_at=verified.expires_at + self._leeway_s,
             reusable_until=min(reusable_until, self._provider.expires_at),
+            leeway_s=self._leeway_s,
         )
 
     def unknown(self, credential: BearerCredential) -> Refusal:

@@ -62,6 +62,7 @@ def allow(response: Any) -> Allow:
         headers={option.header.key: option.header.value for option in ok.headers},
         headers_to_remove=tuple(ok.headers_to_remove),
         query_parameters_to_remove=tuple(ok.query_parameters_to_remove),
+        expires_at=expiry(response),
         **told(response),
     )
 
@@ -79,7 +80,15 @@ def deny(response: Any) -> Deny:
 
 def metadata(response: Any) -> dict[str, str]:
     fields = response.dynamic_metadata.fields
-    return {key: value.string_value for key, value in fields.items()}
+    return {
+        key: value.string_value for key, value in fields.items() if value.HasField("string_value")
+    }
+
+
+def expiry(response: Any) -> int | None:
+    fields = response.dynamic_metadata.fields
+    value = fields.get("expires_at")
+    return int(value.number_value) if value and value.HasField("number_value") else None
 
 
 def told(response: Any) -> dict[str, Any]:
@@ -110,6 +119,7 @@ allows = st.builds(
     query_parameters_to_remove=st.lists(text).map(tuple),
     reason=text,
     metadata=st.dictionaries(text, text),
+    expires_at=st.none() | st.integers(0, 2**53),
 ).map(
     lambda made: dataclasses.replace(
         made,

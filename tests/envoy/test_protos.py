@@ -150,6 +150,7 @@ def test_HS_15_the_independent_decoder_reads_an_allow() -> None:
         query_parameters_to_remove=("client_id", "client_secret"),
         reason="allowed",
         metadata={"consumer": "kong_id"},
+        expires_at=1_754_944_513,
     )
     assert auth.CheckResponse.parse(check.render(decision)).to_dict() == {
         "status": {},
@@ -161,7 +162,11 @@ def test_HS_15_the_independent_decoder_reads_an_allow() -> None:
             "headersToRemove": ["x-consumer-id", "x_consumer_id"],
             "queryParametersToRemove": ["client_id", "client_secret"],
         },
-        "dynamicMetadata": {"consumer": "kong_id", "reason": "allowed"},
+        "dynamicMetadata": {
+            "consumer": "kong_id",
+            "reason": "allowed",
+            "expires_at": 1_754_944_513,
+        },
     }
 
 
