@@ -224,7 +224,7 @@ def test_HS_04_a_refused_request_reaches_no_upstream(
 # --- What stands in the operator's logs --------------------------------------------------
 
 
-def test_envoys_access_log_names_the_reason_and_no_credential(
+def test_envoys_access_log_names_reason_and_consumer_and_no_credential(
     workshop: Deployment, kong_id: tuple[str, str], other_id: tuple[str, str]
 ) -> None:
     with workshop.edge() as envoy:
@@ -242,6 +242,8 @@ def test_envoys_access_log_names_the_reason_and_no_credential(
         (404, None, None),
     ]
     assert lines[1]["path"] == PATH
+    assert [line["consumer"] for line in lines] == ["kong_id", None, None, None, None]
+    assert [line["consumer_id"] is None for line in lines] == [False, True, True, True, True]
     assert "hunter2" not in envoy.output()
     assert basic(*kong_id).removeprefix("Basic ") not in envoy.output()
 

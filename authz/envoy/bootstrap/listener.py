@@ -149,6 +149,9 @@ def _access_log() -> accesslog.AccessLog:
         "flags": "%RESPONSE_FLAGS%",
         "details": "%RESPONSE_CODE_DETAILS%",
         "reason": f"%DYNAMIC_METADATA({EXT_AUTHZ}:reason)%",
+        # A consumer need have no username; its id alone is told of one that is refused.
+        "consumer": f"%DYNAMIC_METADATA({EXT_AUTHZ}:consumer_username)%",
+        "consumer_id": f"%DYNAMIC_METADATA({EXT_AUTHZ}:consumer_id)%",
         "duration_ms": "%DURATION%",
     }
     config = stream.StdoutAccessLog(
