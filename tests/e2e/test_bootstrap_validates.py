@@ -60,6 +60,8 @@ ROUTES = (
     route("ending", hosts=("*.x.test",), paths=("/e", "/a"), service=BASED),
     route("beginning", hosts=("api.*",), methods=("GET",)),
     route("secure", paths=("/secure",), service=VERIFIED),
+    route("regex", paths=(r"~/re/(\d+)", "~(?i)/rex/[^/]+/ask$"), service=BASED),
+    route("dotted", paths=(r"~/dot/.*\.x$",), strip_path=False),
     route("header", paths=("/h",), headers={"X-Version": ("v1", "~*^beta-[0-9]+$")}),
     route("port", hosts=("h.test:8080", "*.x.test:80"), paths=("/port",)),
     route("grpc", paths=("/p.S/",), protocols=("grpc",), strip_path=False, service=TRUSTING),
@@ -227,7 +229,8 @@ def ask(
 
 @pytest.mark.parametrize("host", ["h.test", "H.test:99", "b.x.test", "api.x.test", "api.org", "o"])
 @pytest.mark.parametrize(
-    "path", ["/", "/a", "/ab/c", "/a/b/c", "/based/x", "/e", "/kept", "/a/../e"]
+    "path",
+    ["/", "/a", "/ab/c", "/a/b/c", "/based/x", "/e", "/kept", "/a/../e", "/re/7/x", "/REX/%7B/asK"],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_envoy_takes_the_route_that_the_router_takes(
@@ -266,6 +269,10 @@ def test_envoy_takes_the_route_that_the_router_takes(
         ("/based", "/base", "based.test"),
         ("/based/x", "/base/x", "based.test"),
         ("/based../x", "/base/x", "based.test"),
+        ("/re/12", "/base", "based.test"),
+        ("/re/12/x?q=/y", "/base/x?q=/y", "based.test"),
+        ("/rex/%7B/ask?q", "/base?q", "based.test"),
+        ("/dot/%20/a.x", "/dot/%20/a.x", "plain.test:8000"),
     ],
 )
 def test_the_upstream_sees_what_kong_would_send(
@@ -277,6 +284,13 @@ def test_the_upstream_sees_what_kong_would_send(
     assert body["headers"]["x-forwarded-host"] == "o.test"
     assert body["headers"]["x-real-ip"] == "127.0.0.1"
     assert "/evil" not in body["headers"].values()
+
+
+def test_E6_a_line_feed_in_the_path_is_400_where_a_regex_has_a_dot(
+    running: tuple[int, Allowing],
+) -> None:
+    assert ask(running[0], "GET", "o.test", "/dot/%0a.x")[0] == 400
+    assert ask(running[0], "GET", "o.test", "/kept/%0a.x")[0] == 200
 
 
 def test_a_callers_own_forwarded_host_does_not_stand_in_for_an_empty_host(

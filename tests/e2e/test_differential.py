@@ -63,6 +63,10 @@ def test_the_draws_are_of_every_kind() -> None:
             kinds["plain" if asked.plain else "bent"] += 1
             if not asked.plain:
                 continue
+            if route is not None:
+                kinds["regex"] += any(path.startswith("~") for path in route.paths)
+                kinds["header"] += bool(route.headers)
+                kinds["port"] += any(":" in host for host in route.hosts)
             if route is None:
                 kinds["no route"] += 1
             elif policy(file.gateway, route) is None:
@@ -72,4 +76,5 @@ def test_the_draws_are_of_every_kind() -> None:
     # ``authz envoy`` can write every second file at least.
     assert refused <= FILES_LOOKED_AT
     least = {"bent": 1200, "plain": 500, "open": 60, "let in": 60, "kept out": 60, "no route": 60}
+    least |= {"regex": 30, "header": 20, "port": 10}
     assert all(kinds[kind] >= count for kind, count in least.items()), kinds

@@ -10,6 +10,7 @@ import yaml
 
 from authz.envoy.bootstrap import EXT_AUTHZ, BootstrapOptions, build, render
 from authz.errors import ConfigurationError, RouteNotFound
+from authz.kong.paths import normalise
 from authz.kong.regexes import Pattern
 from authz.kong.router import Router
 from authz.model import Gateway, OpenIDConnect, Plugin, Request, Route, Service, SourcePosition
@@ -168,11 +169,21 @@ def test_a_beginning_is_asked_of_the_hosts_of_an_ending() -> None:
         assert not re.fullmatch(regex, "b.test")
 
 
+def begins_and_ends(regex: str, text: str) -> bool:
+    return Pattern(f"(?:{regex})$").begins(text)
+
+
 def rewritten(found: list[dict[str, Any]], path: str) -> str | None:
     """Take a path through Envoy's routes: what the upstream would see."""
     for each in found:
         match, action = each["match"], each.get("route")
         fits = match.get("path") == path or path.startswith(match.get("prefix", "\0"))
+        if "safe_regex" in match:
+            fits = begins_and_ends(match["safe_regex"]["regex"], path)
+            for header in match.get("headers", ()):
+                assert header["name"] == ":path"
+                regex = header["string_match"]["safe_regex"]["regex"]
+                fits = fits and begins_and_ends(regex, path)
         if fits and action is None:
             return None
         if fits and action is not None:
@@ -374,7 +385,17 @@ def test_a_route_without_a_service_goes_to_the_given_upstream() -> None:
         ("headers", {"x-a": ("~*(?-i:A)",)}),
         ("headers", {"X-Request-ID": ("1",)}),
         ("snis", ("a.test",)),
-        ("paths", ("/ok", r"~/a/\d+")),
+        ("paths", ("/ok", "~/.{3}")),
+        ("paths", (r"~/\S+",)),
+        ("paths", (r"~/[^/]+\d",)),
+        ("paths", (r"~/[^/]+(?:/x)?1",)),
+        ("paths", (r"~/(?:[^/]+)*",)),
+        ("paths", ("~/a.*?",)),
+        ("paths", ("~(?U)/a.*",)),
+        ("paths", ("~/a(?i)b",)),
+        ("paths", ("~/é",)),
+        ("paths", (r"~/a\b",)),
+        ("paths", ("~" + "(/a)?" * 9,)),
         ("paths", ("/café",)),
         ("paths", ("/a%2Fb",)),
         ("hosts", ("a.*.test",)),
@@ -425,6 +446,110 @@ def is_met(router: Router, request: Request) -> bool:
         return router.match(request).route is not None
     except RouteNotFound:
         return False
+
+
+REGEXES = (
+    *(
+        r"/a/\d+$",
+        "/a/[^/]+",
+        "/a/[^/]+/b$",
+        "/a(/.*)?$",
+        "(?i)/ask",
+        "/a/(?:[^/]+/)*b",
+        "^/(a|b)/x",
+    ),
+    *(r"/.+\.(jpg|png)$", "/[^/]*(?:/|$)", r"/\w+/[0-9a-f]{2}$", "/[^/]+|/a$", "/(?:[^/.]+|a)/b"),
+)
+PATHS = (
+    *(
+        "/",
+        "/a",
+        "/a/",
+        "/a/7",
+        "/a/7x",
+        "/a/x/b",
+        "/ask",
+        "/ASK",
+        "/a%C5%BFk",
+        "/as%e2%84%aa",
+        "/b/x",
+    ),
+    *(
+        "/x.jpg",
+        "/x%20y.png",
+        "/a/%7B",
+        "/a/%7B/b",
+        "/a/%C3%A9/b",
+        "/%C3%A9/0b",
+        "/a/%7b%0b",
+        "/a%2Fb",
+    ),
+    *(
+        "/%2f.jpg",
+        "/a/x%2Fb",
+        "/%0b",
+        "/ab/0b",
+        "/a.b/b",
+        "/a/%0b/b",
+        "/a/%7D7",
+        "/%ff/b",
+        "/a/%zz/b",
+    ),
+)
+
+
+@pytest.mark.parametrize("regex", REGEXES)
+def test_E6_a_regex_takes_of_envoys_paths_what_the_router_takes_of_kongs(regex: str) -> None:
+    asking = route(paths=(f"~{regex}",))
+    *_, last, _ = virtual_hosts(built(asking))["*"]
+    envoys = Pattern(f"(?:{last['match']['safe_regex']['regex']})$")
+    kongs = Pattern(regex)
+    taken = [path for path in PATHS if envoys.begins(path)]
+    assert taken == [path for path in PATHS if kongs.begins(normalise(path))]
+    assert taken
+
+
+def test_E6_regexes_stand_before_plain_paths_in_the_order_of_their_priority() -> None:
+    found = virtual_hosts(
+        built(
+            route("plain", paths=("/a/very/long/path",)),
+            route("low", paths=(r"~/a/\d+",), regex_priority=1),
+            route("high", paths=("~/a/[^/]+",), regex_priority=2),
+        )
+    )["*"]
+    assert names(found) == ["high", "low", "plain", None]
+
+
+def test_E6_a_line_feed_is_answered_before_a_regex_whose_dot_would_take_it() -> None:
+    answered, met, _ = virtual_hosts(built(route(paths=("~/a/.*x$",), hosts=())))["*"]
+    assert answered["direct_response"]["status"] == 400
+    feed = Pattern(f"(?:{answered['match']['safe_regex']['regex']})$")
+    assert feed.begins("/a/%0ax")
+    assert not feed.begins("/b/%0ax")
+    assert met["name"] == "r"
+
+
+@pytest.mark.parametrize(
+    ("base", "strip", "regex", "sent", "upstream"),
+    [
+        (None, True, r"/foo/\d+", "/foo/12", "/"),
+        (None, True, r"/foo/\d+", "/foo/12/get", "/get"),
+        (None, True, r"/foo/\d+", "/foo/12get", "/get"),
+        ("/s", True, "/(foo)/(?P<id>[^/]+)", "/foo/%20", "/s"),
+        ("/s", True, "/(foo)/(?P<id>[^/]+)", "/foo/a/", "/s/"),
+        ("/s", True, "/(foo)/(?P<id>[^/]+)", "/foo/a/b", "/s/b"),
+        ("/s", True, "/foo/", "/foo/", "/s/"),
+        ("/s", True, r"/foo/\d+", "/foo/1../admin", "/s/admin"),
+        ("/s", True, r"/foo/\d+", "/foo/1..;x/admin", "/s/admin"),
+        ("/s", False, r"/foo/\d+", "/foo/1/b", "/s/foo/1/b"),
+        (None, False, r"/foo/\d+", "/foo/1/b", "/foo/1/b"),
+    ],
+)
+def test_E6_the_upstream_sees_what_is_left_behind_a_regex(
+    base: str | None, strip: bool, regex: str, sent: str, upstream: str
+) -> None:
+    r = route(paths=(f"~{regex}",), strip_path=strip, service=service(path=base))
+    assert rewritten(virtual_hosts(built(r))["*"], sent) == upstream
 
 
 @pytest.mark.parametrize(

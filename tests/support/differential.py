@@ -115,9 +115,15 @@ def kongs_route(
             continue
         if not all(_has_header(headers, *asked) for asked in route.headers.items()):
             continue
-        if not rule.paths or any(path.startswith(prefix) for prefix in rule.paths):
+        if not rule.paths or any(_begins(wanted, path) for wanted in rule.paths):
             return route
     return None
+
+
+def _begins(wanted: str, path: str) -> bool:
+    if not wanted.startswith("~"):
+        return path.startswith(wanted)
+    return re.match(wanted[1:].replace("$", r"\Z"), path) is not None
 
 
 def _split(host: str) -> tuple[str, str | None]:
@@ -229,13 +235,19 @@ def _routes(gateway: Gateway) -> Iterator[dict[str, Any]]:
         for path in rule.paths or ("/",):
             yield {
                 "name": display_name(route),
-                "match": {"prefix": path, "headers": headers},
+                "match": {**_path(path), "headers": headers},
                 "route": {
                     "cluster": "upstream" if route.service is None else display_name(route.service)
                 },
             }
     if not gateway.routes:
         yield {"name": "", "match": {"prefix": "/"}, "route": {"cluster": "upstream"}}
+
+
+def _path(path: str) -> dict[str, Any]:
+    if path.startswith("~"):
+        return {"safe_regex": {"regex": f"(?:{path[1:]}).*"}}
+    return {"prefix": path}
 
 
 def _asked_header(name: str, values: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ takes, and is then bent: its path, its host, its method, its headers.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,12 @@ from support.running import KONG_ID, KONG_SECRET
 from authz.credentials import basic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from random import Random
 
     from authz.model import Gateway
 
+    Headers = Mapping[str, Sequence[str]]
     Bend = Callable[[Random, str, Sequence[str]], str]
 
 ROUTES_MAX = 10
@@ -72,6 +74,20 @@ HEADER_VALUES = {
 """What a route asks of a header, and a value that it takes."""
 # Each makes ``authz envoy`` refuse the file.
 REFUSED_HEADER_VALUES = ("~*a^b", "~*^[,;]$", "ö")
+REGEXES = {
+    r"~/{}/\d+$": "/{}/42",
+    r"~/{}/[^/]+": "/{}/w",
+    r"~/{}(/.*)?$": "/{}/y",
+    r"~(?i)/{}": "/{}",
+    r"~^/{}/(?:a|ab)/": "/{}/ab/",
+    r"~/([a-z]+)/{}": "/abc/{}",
+    r"~/{}/.+\.x$": "/{}/w.x",
+    r"~/{}/(?:[^/]+/)*b": "/{}/w/y/b",
+    r"~/.*/{}": "/w/{}",
+}
+"""Regexes of paths, and a path that each takes; with a segment in each of them."""
+# Each makes ``authz envoy`` refuse the file.
+REFUSED_REGEXES = (r"~/.{{3}}/{}", r"~/\S+/{}", r"~/{}/[^/]+\d", r"~/{}/.*?$", r"~(?U)/{}.*")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD")
 SERVICE_PATHS = (None, None, None, "/", "/base", "/base/", "/a")
 NAMES = ("{}", "{}", "{}", "{}.x", "{}~x", "é{}", None)
@@ -176,6 +192,9 @@ def _headers(random: Random) -> dict[str, list[str]]:
 
 
 def _path(random: Random, segments: Sequence[str]) -> str:
+    if random.random() < 0.12:
+        regexes = REFUSED_REGEXES if random.random() < 0.02 else (*REGEXES,)
+        return random.choice(regexes).format(re.escape(random.choice(segments)))
     depth = random.choice((0, 1, 1, 1, 2, 2, 3))
     chosen = [random.choice(segments) for _ in range(depth)]
     return "/" + "/".join(chosen) + ("/" if depth and random.random() < 0.25 else "")
@@ -243,14 +262,30 @@ MISLEADING = (
 
 def draw_requests(random: Random, gateway: Gateway, count: int) -> list[Asked]:
     """Return requests for a file; the same seed and file, the same requests."""
-    paths = [path for route in gateway.routes for path in route.paths] or ["/"]
+    paths = [_taken(path) for route in gateway.routes for path in route.paths] or ["/"]
     hosts = [host for route in gateway.routes for host in route.hosts]
-    has_headers = any(route.headers for route in gateway.routes)
-    return [_request(random, number, paths, hosts, has_headers) for number in range(count)]
+    headers = [route.headers for route in gateway.routes if route.headers]
+    return [_request(random, number, paths, hosts, headers) for number in range(count)]
+
+
+def _taken(path: str) -> str:
+    """Return a path that a path of a route takes."""
+    if not path.startswith("~"):
+        return path
+    for regex, taken in REGEXES.items():
+        before, _, behind = regex.partition("{}")
+        if path.startswith(before) and path.endswith(behind):
+            segment = path[len(before) : len(path) - len(behind)]
+            return taken.format(re.sub(r"\\(.)", r"\1", segment))
+    return "/"
 
 
 def _request(
-    random: Random, number: int, paths: Sequence[str], hosts: Sequence[str], has_headers: bool
+    random: Random,
+    number: int,
+    paths: Sequence[str],
+    hosts: Sequence[str],
+    conditions: Sequence[Headers],
 ) -> Asked:
     plain = random.random() < 0.3
     path = random.choice(paths) + random.choice(("", "", "/", "x", "/x", "/a/b", "?q=1"))
@@ -259,8 +294,8 @@ def _request(
     method = random.choice(METHODS) if random.random() < 0.3 else "GET"
     credential = random.choice(CREDENTIALS)
     headers = [] if credential is None else [("authorization", credential)]
-    if has_headers:
-        headers += _conditions(random, plain=plain)
+    if conditions:
+        headers += _lines(random, random.choice(conditions), plain=plain)
     if not plain:
         path, host, method = _bent(random, path, host, method, paths)
         if random.random() < 0.2:
@@ -270,11 +305,12 @@ def _request(
     return Asked(number, method, path, host, tuple(headers), credential == GOOD, plain)
 
 
-def _conditions(random: Random, *, plain: bool) -> Iterator[tuple[str, str]]:
-    """Yield lines of the headers that routes ask for."""
+def _lines(random: Random, asked: Headers, *, plain: bool) -> Iterator[tuple[str, str]]:
+    """Yield lines of the headers that routes ask for, more often than not as ``asked``."""
     for name in HEADERS:
-        for _ in range(random.choice((0, 1, 1) if plain else (0, 1, 1, 2))):
-            value = random.choice([*HEADER_VALUES.values()])
+        for _ in range(random.choice((0, 1, 1, 1) if plain else (0, 1, 1, 2))):
+            values = asked.get(name) if random.random() < 0.8 else None
+            value = HEADER_VALUES.get(random.choice(values or [*HEADER_VALUES]), "v1")
             yield name, value if plain else random.choice(HEADER_BENDS).format(value)
 
 
@@ -358,6 +394,10 @@ ENDS = (
     *("?", "?/../x", "?a=/..", "/..?x", "#x", "#/../x", "é", "\x7f", "{", "|", '"', "^", "%7B"),
     *(
         "%C3%A9",
+        "%0A",
+        "%0a/y.x",
+        "/%7Bb",
+        "/%0b",
         "%ff",
         "%23",
         "%3F",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from authz.envoy.bootstrap.regexes import header_regex, is_rewritten
+from authz.envoy.bootstrap.regexes import header_regex, is_rewritten, path_regex
 from authz.kong.protocols import HTTP_AND_GRPC
 from authz.kong.router import Router
 from authz.kong.rules import is_regex, split_host
@@ -74,7 +74,11 @@ def _unsupported(route: Route, options: BootstrapOptions) -> Iterator[tuple[str,
 
 def _path_problem(path: str) -> str | None:
     if is_regex(path):
-        return f"the regex {path} cannot be written for Envoy yet: use a plain path"
+        try:
+            path_regex(path[1:])
+        except ValueError as error:
+            return f"{path}: {error}"
+        return None
     if not _VERBATIM_PATH.fullmatch(path):
         return f"{path!r} has characters that Envoy does not decode: use plain ones"
     return None

@@ -7,6 +7,7 @@ not be one that is no UTF-8.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from authz.kong.conditions import is_header_regex
@@ -117,3 +118,177 @@ def opens(piece: str) -> int:
     if piece[0] == "(":
         return 0 if piece[-1] == ")" else 1
     return -1 if piece == ")" else 0
+
+
+# --- Paths ----------------------------------------------------------------------------
+
+# Kong compares a path whose triplets are decoded, but for those of reserved characters;
+# Envoy has decoded those of unreserved ones alone.  The others, and "%" itself, are
+# characters to Kong and up to twelve characters to Envoy.
+_ENCODED_ASCII = [*map(chr, (*range(33), 127)), *'"<>\\^`{|}']
+_ENCODED = [*_ENCODED_ASCII, "%", "\u00e9", "\u20ac", "\U0001f4a9"]
+_DIGITS = [*"0123456789abcdefABCDEF"]  # of triplets
+# What s and k are besides, where case means nothing, as Envoy has them.
+_FOLDED = {"\u017f": "%[Cc]5%[Bb][Ff]", "\u212a": "%[Ee]2%84%[Aa]{2}"}
+_UNREADABLE = re.compile(r"\\[xpPCQbB0-9]|[^\x00-\x7f]|%")
+_FLAGS = re.compile(r"\(\?([a-zA-Z]*-?[a-zA-Z]*)[:)]")
+_CAPTURES = re.compile(r"\((?:\?P?<.*)?")
+_ENDS = frozenset({"$", r"\z"})
+_STARTS = frozenset({"^", r"\A"})
+_QUANTIFIERS = ("?", "*", "+", "{")
+_REPEATED = frozenset({"*", "+", "{0,}", "{1,}"})
+_CAPTURES_MAX = 8  # of Envoy's nine, the last one is what is left of the path
+
+
+@dataclass(frozen=True, slots=True)
+class PathRegex:
+    """A path's regex, without its ``~``, in Envoy's spelling of paths."""
+
+    text: str
+    captures: int
+    prefix: str
+    """The characters that every match starts with, or the first of them."""
+    has_dot: bool
+    """Whether it holds a dot, which takes no line feed: to Envoy that is ``%0A``."""
+
+
+def path_regex(text: str) -> PathRegex:
+    """Return what takes of Envoy's paths those that Kong's ``text`` takes of Kong's.
+
+    A piece must take either no character that Envoy keeps encoded, or each of them, in
+    any number, up to a character that no triplet has in it.  All others are refused:
+    to Envoy ``%7B`` is three characters of ``.{3}``, to Kong one.
+    ValueError: the message says what cannot be written.
+    """
+    prefix = Pattern(text).prefix()
+    found = _Pieces(pieces(text))
+    written = [found.written(at) for at in range(len(found.pieces))]
+    captures = sum(_CAPTURES.fullmatch(piece) is not None for piece in found.pieces)
+    if captures > _CAPTURES_MAX:
+        raise ValueError(f"~{text} has more than {_CAPTURES_MAX} groups: write (?:…) for (…)")
+    return PathRegex(
+        text="".join(written),
+        captures=captures,
+        prefix=prefix,
+        has_dot="." in found.pieces,
+    )
+
+
+class _Pieces:
+    """The pieces of a path's regex, and what may follow on each."""
+
+    def __init__(self, found: list[str]) -> None:
+        self.pieces = found
+        self._ignores_case = False
+        for at, piece in enumerate(found):
+            flags = _FLAGS.fullmatch(piece)
+            if flags is None or flags[1] in {"", "s"}:
+                continue
+            if at or piece not in {"(?i)", "(?is)", "(?si)"}:
+                raise ValueError(f"{piece} cannot be written: only (?i) at the start and (?s) can")
+            self._ignores_case = True
+        self._ends = self._groups()
+
+    def written(self, at: int) -> str:
+        """Return the piece in Envoy's spelling of paths."""
+        piece = self.pieces[at]
+        if not self._is_text(at):
+            return piece
+        if _UNREADABLE.search(piece):
+            raise ValueError(
+                f"{piece!r} may stand for a character that Envoy does not decode: use plain ones"
+            )
+        if not self._takes(at, _ENCODED):
+            others = [spelt for folded, spelt in _FOLDED.items() if self._takes(at, [folded])]
+            return f"(?:{'|'.join([piece, *others])})" if others else piece
+        quantifier = self._quantifier(at)
+        if not self._takes_every(at):
+            reason = "takes some of the characters that Envoy does not decode: write [^/]+ or .*"
+        elif quantifier not in _REPEATED:
+            reason = "counts characters, and Envoy has some of them encoded: write + or * behind it"
+        elif not self._is_firm(at + 2, set()):
+            reason = "must be followed by the end or by a character such as / that is no hex digit"
+        else:
+            return piece
+        raise ValueError(f"{piece + quantifier!r} {reason}")
+
+    def _groups(self) -> dict[int, int]:
+        """Return where each group ends, by where it starts."""
+        ends: dict[int, int] = {}
+        started: list[int] = []
+        for at, piece in enumerate(self.pieces):
+            depth = opens(piece)
+            if depth > 0:
+                started.append(at)
+            elif depth < 0:
+                ends[started.pop()] = at
+        return ends
+
+    def _is_text(self, at: int) -> bool:
+        piece = self.pieces[at]
+        return piece not in _STARTS | _ENDS and (
+            piece[0] not in "()|*+?{" or (piece[0] == "{" and not self._is_quantifier(at))
+        )
+
+    def _is_quantifier(self, at: int) -> bool:
+        piece = self.pieces[at]
+        return piece.startswith(_QUANTIFIERS) and piece != "{"
+
+    def _quantifier(self, at: int) -> str:
+        """Return the quantifier behind a piece, if there is one."""
+        behind = at + 1
+        is_one = behind < len(self.pieces) and self._is_quantifier(behind)
+        return self.pieces[behind] if is_one else ""
+
+    def _takes(self, at: int, texts: list[str]) -> bool:
+        """Tell whether a piece takes any of these characters, in either case."""
+        pattern = Pattern(self.pieces[at], ignore_case=self._ignores_case)
+        return any(map(pattern.begins, texts))
+
+    def _takes_every(self, at: int) -> bool:
+        """Tell whether a piece takes whatever a triplet is, read in either way."""
+        cases = {False, self._ignores_case}
+        patterns = [Pattern(self.pieces[at], ignore_case=case) for case in cases]
+        wanted = [each for each in _ENCODED + _DIGITS + [*_FOLDED] if each != "\n"]
+        return all(pattern.begins(each) for pattern in patterns for each in wanted)
+
+    def _is_firm(self, at: int, seen: set[int]) -> bool:
+        """Tell whether from here on every way begins with the end, or with no digit."""
+        if at >= len(self.pieces) or self.pieces[at] in _ENDS or at in seen:
+            return True
+        seen.add(at)
+        piece = self.pieces[at]
+        if piece == "|":
+            return self._is_firm(self._end_around(at), seen)
+        if piece == ")":
+            [start] = [start for start, end in self._ends.items() if end == at]
+            repeats = self._quantifier(at).startswith(("*", "+", "{"))
+            behind = self._behind(at)
+            return self._is_firm(behind, seen) and (not repeats or self._is_group_firm(start, seen))
+        if opens(piece) > 0:
+            end = self._ends[at]
+            is_optional = self._quantifier(end).startswith(("?", "*", "{0"))
+            return self._is_group_firm(at, seen) and (
+                not is_optional or self._is_firm(self._behind(end), seen)
+            )
+        if not self._is_text(at) or self._takes(at, [*_DIGITS, *_ENCODED]):
+            return False
+        is_optional = self._quantifier(at).startswith(("?", "*", "{0"))
+        return not is_optional or self._is_firm(self._behind(at), seen)
+
+    def _behind(self, at: int) -> int:
+        return at + (2 if self._quantifier(at) else 1)
+
+    def _is_group_firm(self, start: int, seen: set[int]) -> bool:
+        starts = [start + 1]
+        depth = 0
+        for at in range(start + 1, self._ends[start]):
+            depth += opens(self.pieces[at])
+            if self.pieces[at] == "|" and not depth:
+                starts.append(at + 1)
+        return all(self._is_firm(each, seen) for each in starts)
+
+    def _end_around(self, at: int) -> int:
+        """Return the end of the group that a piece stands in."""
+        around = [end for start, end in self._ends.items() if start < at < end]
+        return min(around, default=len(self.pieces))

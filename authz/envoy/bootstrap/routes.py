@@ -17,10 +17,10 @@ from authz.envoy.bootstrap.clusters import cluster_name, host_header
 from authz.envoy.bootstrap.domains import domains
 from authz.envoy.bootstrap.options import NOWHERE
 from authz.envoy.bootstrap.parts import EXT_AUTHZ, overwrite
-from authz.envoy.bootstrap.regexes import header_regex
+from authz.envoy.bootstrap.regexes import PathRegex, header_regex, path_regex
 from authz.kong import slots
 from authz.kong.protocols import GRPC
-from authz.kong.rules import Rule, ascii_lower, display_name, routing_table
+from authz.kong.rules import Rule, ascii_lower, display_name, is_regex, routing_table
 from authz.model import CredentialLocation, Route, Service
 
 if TYPE_CHECKING:
@@ -79,8 +79,14 @@ def _routes(rule: Rule, authority: str, router: Router) -> Iterator[envoy_route.
         _header(ascii_lower(name), header_regex(values)) for name, values in route.headers.items()
     ]
     for path in rule.paths or ("/",):
+        if is_regex(path) and (regex := path_regex(path[1:])).has_dot:
+            # A dot takes no line feed, but Envoy has not decoded it.  No honest path has one.
+            feed = matcher.RegexMatcher(regex=rf"{re.escape(regex.prefix)}\C*%0[Aa]\C*")
+            yield _answer(
+                envoy_route.RouteMatch(safe_regex=feed, headers=headers), 400, "Bad request"
+            )
         for match, rewrite in _rewrites(route, path):
-            match.headers = headers
+            match.headers = [*match.headers, *headers]
             if GRPC.isdisjoint(route.protocols):
                 yield _forward(route, path, match, rewrite, router)
                 continue
@@ -98,7 +104,7 @@ def _header(name: str, regex: str) -> envoy_route.HeaderMatcher:
 def _rewrites(
     route: Route, path: str
 ) -> Iterator[tuple[envoy_route.RouteMatch, matcher.RegexMatchAndSubstitute | None]]:
-    """Yield the matches for the paths under a plain path, each with what the upstream sees.
+    """Yield the matches for the paths under one of a route's, each with what the upstream sees.
 
     Kong's ``path_handling: v0``: the service's path, then the request's path
     without the matched part if ``strip_path``, with one slash between them.
@@ -106,19 +112,41 @@ def _rewrites(
     """
     service_path = (route.service.path if route.service else None) or "/"
     base = service_path.removesuffix("/")
+    if is_regex(path):
+        yield from _regex_rewrites(path_regex(path[1:]), base, strip=route.strip_path)
+        return
     prefix = envoy_route.RouteMatch(prefix=path)
     if route.strip_path and path != "/":
         if base and not path.endswith("/"):  # nothing is left: no slash is added
             yield envoy_route.RouteMatch(path=path), _rewrite("^.*$", base)
-        # Of /foo../bar the rest is ../bar, which must not climb out of the base:
-        # Kong drops one such segment, and a normal path has no second one.  Some
-        # upstreams, and Envoy, take ..;x for .. (RFC 3986 section 3.3: parameters).
-        rest = rf"^{re.escape(path)}(?:\.\.?(?:;[^/]*)?(?:/|$))?/?(.*)$"
-        yield prefix, _rewrite(rest, base, r"/\1")
+        yield prefix, _rewrite(rf"^{re.escape(path)}{_REST}", base, r"/\1")
         return
     if base and path == "/" and not service_path.endswith("/"):
         yield envoy_route.RouteMatch(path="/"), _rewrite("^.*$", base)
     yield prefix, _rewrite("^/", base, "/") if base else None
+
+
+# Of /foo../bar the rest is ../bar, which must not climb out of the base: Kong drops one
+# such segment, and a normal path has no second one.  Some upstreams, and Envoy, take ..;x
+# for .. (RFC 3986 section 3.3: parameters).
+_REST = r"(?:\.\.?(?:;[^/]*)?(?:/|$))?/?(.*)$"
+
+
+def _regex_rewrites(
+    regex: PathRegex, base: str, *, strip: bool
+) -> Iterator[tuple[envoy_route.RouteMatch, matcher.RegexMatchAndSubstitute | None]]:
+    """Yield the same for a regex, which every path must begin with a match of."""
+    group = f"(?:{regex.text})"
+    begun = matcher.RegexMatcher(regex=rf"{group}\C*")
+    match = envoy_route.RouteMatch(safe_regex=begun)
+    if not strip:
+        yield match, _rewrite("^/", base, "/") if base else None
+        return
+    if base:  # nothing is left: no slash is added
+        whole = envoy_route.RouteMatch(safe_regex=matcher.RegexMatcher(regex=group))
+        whole.headers = [_header(":path", r"[^?]*[^/?](?:\?\C*)?")]
+        yield whole, _rewrite("^.*$", base)
+    yield match, _rewrite(f"^{group}{_REST}", base, rf"/\{regex.captures + 1}")
 
 
 def _rewrite(regex: str, base: str, rest: str = "") -> matcher.RegexMatchAndSubstitute:
@@ -144,7 +172,8 @@ def _forward(
         idle_timeout=timedelta(milliseconds=max(service.read_timeout, service.write_timeout)),
         retry_policy=_retries(service),
     )
-    stripped = route.strip_path and path != "/"
+    # Kong sends what a regex has matched; Envoy cannot.
+    stripped = route.strip_path and path != "/" and not is_regex(path)
     return envoy_route.Route(
         name=display_name(route),
         match=match,
