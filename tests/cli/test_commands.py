@@ -364,7 +364,7 @@ def test_envoy_prints_a_bootstrap() -> None:
 
 def test_envoy_names_the_place_of_what_it_cannot_do(tmp_path: Path) -> None:
     path = tmp_path / "kong.yaml"
-    path.write_text(Path(WORKSHOP).read_text().replace("- /oidc-route", "- ~/oidc-[a-z]+$"))
+    path.write_text(Path(WORKSHOP).read_text().replace("- /oidc-route", "- ~/oidc(?=-)"))
     result = authz("envoy", "-c", str(path))
 
     assert result.exit_code == 1
