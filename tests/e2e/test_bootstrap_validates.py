@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -113,11 +114,19 @@ def test_envoy_accepts_the_bootstrap(
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Answers with the path, the headers and the method that arrived."""
+    """Answers with the path, the headers and the method that arrived.
+
+    A path that ends in ``/closing`` is answered on a new connection only; a kept one is closed.
+    """
 
     protocol_version = "HTTP/1.1"
+    is_kept = False
 
     def answer(self) -> None:
+        if self.path.endswith("/closing") and self.is_kept:
+            self.close_connection = True
+            return
+        self.is_kept = True
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = json.dumps({"path": self.path, "headers": headers}).encode()
         self.send_response(200)
@@ -284,6 +293,47 @@ def test_the_upstream_sees_what_kong_would_send(
     assert body["headers"]["x-forwarded-host"] == "o.test"
     assert body["headers"]["x-real-ip"] == "127.0.0.1"
     assert "/evil" not in body["headers"].values()
+
+
+@pytest.mark.parametrize("host", ["o.test:8080", "O.test", "[::1]:80", "o.test:"])
+def test_E8_the_upstream_is_told_the_host_without_its_port_and_the_path_without_its_query(
+    running: tuple[int, Allowing], host: str
+) -> None:
+    _, _, body = ask(running[0], "GET", host, "/a/b?code=7")
+    told = {"O.test": "O.test", "[::1]:80": "[::1]"}.get(host, "o.test")
+    assert body["headers"]["x-forwarded-host"] == told
+    assert body["headers"]["x-forwarded-path"] == "/a/b"
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("PUT", 200), ("POST", 503)])
+def test_E3_a_kept_connection_that_closes_is_retried_for_idempotent_methods_alone(
+    running: tuple[int, Allowing], method: str, status: int
+) -> None:
+    spoofed = {"x-envoy-retry-on": "reset", "content-length": "0"}
+    assert ask(running[0], "GET", "o.test", "/kept/first")[0] == 200
+    answered, _, body = ask(running[0], method, "o.test", "/kept/closing", **spoofed)
+    assert answered == status
+    assert "x-envoy-retry-on" not in body.get("headers", {})
+
+
+def test_E2_a_request_may_have_as_many_headers_as_fit_into_it(
+    running: tuple[int, Allowing],
+) -> None:
+    port, allowing = running
+    many = {f"x-{number}": "1" for number in range(300)}
+    allowing.seen.clear()
+    ask(port, "GET", "o.test", "/kept", **many)
+    [seen] = allowing.seen
+    assert many.items() <= seen.headers.items()
+
+
+@pytest.mark.parametrize(("host", "status"), [(b"host: o.test\r\n", b"200"), (b"", b"400")])
+def test_E2_a_caller_that_speaks_http_1_0_is_answered_if_it_names_a_host(
+    running: tuple[int, Allowing], host: bytes, status: bytes
+) -> None:
+    with closing(socket.create_connection(("127.0.0.1", running[0]), timeout=10)) as caller:
+        caller.sendall(b"GET /kept HTTP/1.0\r\n" + host + b"\r\n")
+        assert caller.recv(100).split(b" ")[1] == status
 
 
 def test_E6_a_line_feed_in_the_path_is_400_where_a_regex_has_a_dot(

@@ -259,6 +259,28 @@ def test_timeouts_and_retries_are_the_services() -> None:
     assert kept["num_retries"] == 5
 
 
+def test_E2_a_service_is_bounded_by_what_the_listener_lets_in_alone() -> None:
+    cluster = clusters(built(route(paths=("/",))))["orders"]
+    (bounds,) = cluster["circuit_breakers"]["thresholds"]
+    assert set(bounds.values()) == {1_000_000}
+    assert set(bounds) == {"max_connections", "max_pending_requests", "max_requests", "max_retries"}
+
+
+def test_E3_kept_connections_are_closed_before_the_usual_servers_close_them() -> None:
+    (options,) = clusters(built(route(paths=("/",))))["orders"][
+        "typed_extension_protocol_options"
+    ].values()
+    assert options["common_http_protocol_options"]["idle_timeout"] == "4s"
+
+
+def test_E3_a_service_without_retries_is_not_asked_twice() -> None:
+    for retries in (0, 5):
+        asked_once = route(paths=("/",), service=service(retries=retries))
+        found = virtual_hosts(built(asked_once))["*"][0]
+        assert "x-envoy-retry-on" in found["request_headers_to_remove"]
+        assert ("x-envoy-retry-on" in str(found.get("request_headers_to_add"))) is bool(retries)
+
+
 def test_a_grpc_route_takes_grpc_over_http2_and_answers_the_rest() -> None:
     r = route(
         paths=("/p.S/",),

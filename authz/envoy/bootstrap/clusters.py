@@ -14,7 +14,14 @@ from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Any as Packed
 
 from authz.envoy.bootstrap.options import AUTHZ_CLUSTER, UPSTREAM_CLUSTER
-from authz.envoy.bootstrap.parts import CONNECTION_BUFFER_BYTES, address, is_ip
+from authz.envoy.bootstrap.parts import (
+    CONNECTION_BUFFER_BYTES,
+    DOWNSTREAM_CONNECTIONS_MAX,
+    HEADERS_MAX,
+    STREAMS_PER_CONNECTION_MAX,
+    address,
+    is_ip,
+)
 from authz.kong.protocols import GRPC, TLS
 from authz.kong.rules import display_name
 
@@ -23,6 +30,14 @@ if TYPE_CHECKING:
     from authz.model import Service
 
 CONCURRENT_CHECKS_MAX = 10_000
+
+# Kong has no bound on what goes to one upstream.  Envoy's defaults (1,024 requests and
+# connections, 3 retries) would answer 503 or hang; what the listener lets in is the bound.
+UPSTREAM_CONCURRENCY_MAX = DOWNSTREAM_CONNECTIONS_MAX * STREAMS_PER_CONNECTION_MAX
+
+# A kept connection is closed before the usual servers close it (Node, uvicorn and Apache
+# after 5 seconds), or a request could meet the close on its way.
+UPSTREAM_IDLE_SECONDS = 4
 
 
 def authz_cluster(where: tuple[str, int] | str) -> cluster.Cluster:
@@ -64,21 +79,39 @@ def service_cluster(service: Service, options: BootstrapOptions) -> cluster.Clus
     name = cluster_name(service)
     where = (service.host, service.port)
     http2 = core.Http2ProtocolOptions() if service.protocol in GRPC else None
+    bounds = cluster.CircuitBreakersThresholds(
+        max_connections=UPSTREAM_CONCURRENCY_MAX,
+        max_pending_requests=UPSTREAM_CONCURRENCY_MAX,
+        max_requests=UPSTREAM_CONCURRENCY_MAX,
+        max_retries=UPSTREAM_CONCURRENCY_MAX,
+    )
     return cluster.Cluster(
         name=name,
         connect_timeout=timedelta(milliseconds=service.connect_timeout),
         per_connection_buffer_limit_bytes=CONNECTION_BUFFER_BYTES,
-        typed_extension_protocol_options={} if http2 is None else _protocol_options(http2),
+        circuit_breakers=cluster.CircuitBreakers(thresholds=[bounds]),
+        typed_extension_protocol_options=_protocol_options(
+            http2,
+            core.HttpProtocolOptions(
+                idle_timeout=timedelta(seconds=UPSTREAM_IDLE_SECONDS),
+                max_headers_count=HEADERS_MAX,
+            ),
+        ),
         transport_socket=_tls(service, options.ca_file) if service.protocol in TLS else None,
         **_endpoint(name, options.connect_to.get(where, where)),
     )
 
 
-def _protocol_options(http2: core.Http2ProtocolOptions) -> dict[str, Packed]:
+def _protocol_options(
+    http2: core.Http2ProtocolOptions | None, common: core.HttpProtocolOptions | None = None
+) -> dict[str, Packed]:
+    """Return the options of HTTP/2, or of HTTP/1.1 without ``http2``."""
+    explicit = upstream_http.HttpProtocolOptionsExplicitHttpConfig(
+        http_protocol_options=core.Http1ProtocolOptions() if http2 is None else None,
+        http2_protocol_options=http2,
+    )
     options = upstream_http.HttpProtocolOptions(
-        explicit_http_config=upstream_http.HttpProtocolOptionsExplicitHttpConfig(
-            http2_protocol_options=http2
-        )
+        common_http_protocol_options=common, explicit_http_config=explicit
     )
     return {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": Packed.pack(options)}
 

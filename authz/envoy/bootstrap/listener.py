@@ -24,11 +24,17 @@ from envoy_data_plane.google.protobuf import Any as Packed
 from envoy_data_plane.google.protobuf import Struct
 
 from authz.envoy.bootstrap.options import AUTHZ_CLUSTER
-from authz.envoy.bootstrap.parts import CONNECTION_BUFFER_BYTES, EXT_AUTHZ, address, overwrite
+from authz.envoy.bootstrap.parts import (
+    CONNECTION_BUFFER_BYTES,
+    DOWNSTREAM_CONNECTIONS_MAX,
+    EXT_AUTHZ,
+    HEADERS_MAX,
+    STREAMS_PER_CONNECTION_MAX,
+    address,
+    overwrite,
+)
 
 CHECK_TIMEOUT_SECONDS = 5  # a first exchange with the identity provider fits in
-DOWNSTREAM_CONNECTIONS_MAX = 10_000
-STREAMS_PER_CONNECTION_MAX = 100
 
 
 def ingress(
@@ -56,8 +62,8 @@ def ingress(
 
 # Kong sets these on every request; a caller's own never reach the upstream.
 _FORWARDED = (
-    ("x-forwarded-host", "%REQ(:authority)%"),
-    ("x-forwarded-path", "%REQ(:path)%"),
+    ("x-forwarded-host", r"%CEL(re.extract(request.host, '^(.*?)(:[^:\\]]*)?$', '\\1'))%"),
+    ("x-forwarded-path", "%PATH(NQ:PATH)%"),
     ("x-forwarded-port", "%DOWNSTREAM_LOCAL_PORT%"),
     ("x-real-ip", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"),
 )
@@ -89,9 +95,12 @@ def _manager(virtual_hosts: list[envoy_route.VirtualHost]) -> hcm.HttpConnection
         # Kong's router compares paths without dot segments and double slashes.
         normalize_path=True,
         merge_slashes=True,
+        common_http_protocol_options=core.HttpProtocolOptions(max_headers_count=HEADERS_MAX),
+        http_protocol_options=core.Http1ProtocolOptions(accept_http_10=True),
         http2_protocol_options=core.Http2ProtocolOptions(
             max_concurrent_streams=STREAMS_PER_CONNECTION_MAX,
-            initial_stream_window_size=64 * 1024,
+            # An upload may send so much in each round trip: 64 KiB are 1.6 MB/s at 40 ms.
+            initial_stream_window_size=512 * 1024,
             initial_connection_window_size=1024 * 1024,
         ),
         request_headers_timeout=timedelta(seconds=10),

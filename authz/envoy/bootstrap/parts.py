@@ -8,6 +8,11 @@ from envoy_data_plane.envoy.config.core import v3 as core
 
 EXT_AUTHZ = "envoy.filters.http.ext_authz"
 CONNECTION_BUFFER_BYTES = 32 * 1024
+DOWNSTREAM_CONNECTIONS_MAX = 10_000
+STREAMS_PER_CONNECTION_MAX = 100
+
+HEADERS_MAX = 1000
+"""Of one message.  Envoy's default is 100; nginx bounds the bytes alone, as Envoy does too."""
 
 
 def overwrite(name: str, value: str) -> core.HeaderValueOption:

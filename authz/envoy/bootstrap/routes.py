@@ -174,18 +174,34 @@ def _forward(
     )
     # Kong sends what a regex has matched; Envoy cannot.
     stripped = route.strip_path and path != "/" and not is_regex(path)
+    added = [overwrite("x-forwarded-prefix", path)] if stripped else []
+    if service.retries:
+        added.append(overwrite(_RETRY_ON, _RETRIED_BESIDES))
     return envoy_route.Route(
         name=display_name(route),
         match=match,
         route=action,
-        request_headers_to_add=[overwrite("x-forwarded-prefix", path)] if stripped else [],
-        request_headers_to_remove=[] if stripped else ["x-forwarded-prefix"],
+        request_headers_to_add=added,
+        # Envoy removes before it adds.
+        request_headers_to_remove=[_RETRY_ON] + ([] if stripped else ["x-forwarded-prefix"]),
         typed_per_filter_config={EXT_AUTHZ: Packed.pack(_check_settings(route, router))},
     )
 
 
+# Envoy's routes retry whatever the method.  Its router adds what this header names, and
+# takes the header away; one without a value is not sent.
+_RETRY_ON = "x-envoy-retry-on"
+_RETRIED_BESIDES = (
+    "%CEL(request.method in ['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE'] ? 'reset' : '')%"
+)
+
+
 def _retries(service: Service) -> envoy_route.RetryPolicy | None:
-    """Return Kong's retries: only while the upstream cannot have seen the request."""
+    """Return Kong's retries: while the upstream cannot have seen the request.
+
+    What may be repeated all the same (RFC 9110 section 9.2.2) is besides retried when the
+    upstream resets, as it does when it closes a kept connection: see ``_RETRIED_BESIDES``.
+    """
     if not service.retries:
         return None
     return envoy_route.RetryPolicy(
