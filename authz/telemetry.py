@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+)
 from prometheus_client.registry import Collector
 
 from authz import __version__
@@ -20,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client import Metric
+
+# One line more a series, and nobody's: Prometheus sees a counter's restart by its value.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 ReloadOutcome = Literal["ok", "failed", "would_open"]
 """``would_open``: valid, and kept out because it opens a route and does not say so."""

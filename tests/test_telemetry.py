@@ -26,6 +26,16 @@ def test_answers_from_memory_are_counted_whenever_metrics_are_read() -> None:
     assert allowed(telemetry) == 4
 
 
+def test_no_line_tells_when_a_series_began() -> None:
+    telemetry = Telemetry()
+    telemetry.decided("allow", ALLOWED, 0.1)
+
+    names = {sample.name for metric in telemetry.registry.collect() for sample in metric.samples}
+
+    assert "authz_check_duration_seconds_count" in names
+    assert not [name for name in names if name.endswith("_created")]
+
+
 def test_no_answer_is_lost_while_threads_count_and_read() -> None:
     telemetry = Telemetry()
 

@@ -12,8 +12,6 @@ from prometheus_client.registry import Collector
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from prometheus_client.samples import Sample
-
     Rule = Callable[[float, float], float]
 
 Metrics = list[Metric]
@@ -82,7 +80,7 @@ def merge(processes: Iterable[Metrics]) -> Metrics:
         series = values.setdefault(metric.name, {})
         for sample in metric.samples:
             key = sample.name, tuple(sample.labels.items())
-            rule = _rule(metric, sample)
+            rule: Rule = RULES.get(metric.name, operator.add)
             series[key] = rule(series[key], sample.value) if key in series else sample.value
     return [
         _metric(
@@ -93,11 +91,6 @@ def merge(processes: Iterable[Metrics]) -> Metrics:
         )
         for kind in kinds.values()
     ]
-
-
-def _rule(metric: Metric, sample: Sample) -> Rule:
-    # A series began when the first of the processes began it.
-    return min if sample.name.endswith("_created") else RULES.get(metric.name, operator.add)
 
 
 def counters(metrics: Metrics) -> Metrics:

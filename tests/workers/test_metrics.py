@@ -38,7 +38,6 @@ def values(metrics: Metrics) -> dict[str, float]:
         " ".join((sample.name, *sample.labels.values())): sample.value
         for metric in metrics
         for sample in metric.samples
-        if not sample.name.endswith("_created")
     }
 
 
@@ -83,18 +82,6 @@ def test_a_series_that_one_process_lacks_is_the_others() -> None:
     merged = values(merge([process(2, 1), snapshot(other)]))
 
     assert (merged["authz_checks_total allow"], merged["authz_checks_total deny"]) == (2, 1)
-
-
-def test_a_series_began_when_the_first_process_did() -> None:
-    first, second = process(1, 1), process(1, 1)
-    began = [
-        sample.value
-        for metric in (*first, *second, *merge([first, second]))
-        for sample in metric.samples
-        if sample.name == "authz_checks_created"
-    ]
-
-    assert began[2] == min(began)
 
 
 def test_what_has_ended_keeps_its_counters_and_has_no_gauges() -> None:
