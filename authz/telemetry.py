@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 # One line more a series, and nobody's: Prometheus sees a counter's restart by its value.
-disable_created_metrics()  # type: ignore[no-untyped-call]
+disable_created_metrics()  # type: ignore[no-untyped-call] # the library says no types for it
 
 ReloadOutcome = Literal["ok", "failed", "would_open"]
 """``would_open``: valid, and kept out because it opens a route and does not say so."""
