@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from authz.clock import Clock
     from authz.decision import Decision
+    from authz.envoy.check import Names
     from authz.fast_path import FastPath
     from authz.model import Identity
     from authz.pipeline import Pipeline
@@ -64,6 +65,7 @@ class Authorizer:
         fast_path: FastPath,
         clock: Clock,
         telemetry: Telemetry,
+        names: Names = wire_format.context_extensions,
         log_allowed: bool = False,
         log_denied: bool = True,
         under_way_max: int = CHECKS_UNDER_WAY_MAX,
@@ -72,6 +74,7 @@ class Authorizer:
         self._fast_path = fast_path
         self._clock = clock
         self._telemetry = telemetry
+        self._names = names
         self._log_allowed = log_allowed
         self._log_denied = log_denied
         self._under_way = 0
@@ -118,7 +121,7 @@ class Authorizer:
     async def _check(self, wire: bytes, deadline: float | None) -> bytes:
         started = self._clock.monotonic()
         try:
-            request = wire_format.parse(wire)
+            request = wire_format.parse(wire, self._names)
         except Refusal as error:
             outcome = self._refuse(Trace(Request()), error)
         else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from authz.authentication import Authentication
 from authz.authorizer import Authorizer
 from authz.decision import Wording
+from authz.envoy import check, route_metadata
 from authz.errors import ConfigurationError
 from authz.fast_path import FastPath
 from authz.kong import slots
@@ -121,12 +122,16 @@ def _authorizer(gateway: Gateway, shared: Shared, lease: Lease) -> Authorizer:
         config: _policy(_context(plugin, shared, lease), directory, plugin, shared.remembered)
         for config, plugin in {plugin.config: plugin for plugin in gateway.plugins}.items()
     }
-    router = Router(gateway, lambda plugin: policies[plugin.config])
+    is_told = shared.settings.listener.route_metadata is not None
+    names = route_metadata.envoy_gateway if is_told else check.context_extensions
+    router = Router(gateway, lambda plugin: policies[plugin.config], must_be_named=is_told)
+    certain = _certain(gateway, router)
     return Authorizer(
         Pipeline(router),
-        fast_path=FastPath(_certain(gateway, router), lease.answers, shared.digest, shared.clock),
+        fast_path=FastPath(certain, lease.answers, shared.digest, shared.clock, names),
         clock=shared.clock,
         telemetry=shared.telemetry,
+        names=names,
         log_allowed=shared.settings.log.decisions == "all",
         log_denied=shared.settings.log.decisions != "none",
     )

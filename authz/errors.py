@@ -96,6 +96,7 @@ class Reason(StrEnum):
     KEYS_UNAVAILABLE = "keys_unavailable"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     SERVER_NAME_UNTOLD = "server_name_untold"
+    ROUTE_METADATA_MISSING = "route_metadata_missing"
     REQUEST_UNREADABLE = "request_unreadable"
     OVERLOADED = "overloaded"
     INTERNAL_ERROR = "internal_error"

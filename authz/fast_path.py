@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from authz import credentials
-from authz.envoy.check import peek
+from authz.envoy.check import context_extensions, peek
 from authz.model import CredentialLocation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from authz.clock import Clock
-    from authz.envoy.check import RequestView
+    from authz.envoy.check import Names, RequestView
     from authz.model import Identity, Issuer, Request
     from authz.pipeline import Policy
     from authz.tokens.digest import Digester
@@ -28,7 +28,7 @@ NAMES_MAX: Final = 1_024
 NAME_CHARS_MAX: Final = 128
 
 FastPathKey = tuple[str | None, str | None]
-"""The route and the service that Envoy names in the context extensions."""
+"""The route and the service that Envoy names."""
 
 
 class FamiliarNames:
@@ -163,8 +163,12 @@ class FastPath:
         answers: CachedAnswers,
         digest: Digester,
         clock: Clock,
+        names: Names = context_extensions,
     ) -> None:
-        """``policies``: for each name that Envoy may give, the policy that it means for certain."""
+        """``policies``: for each name that Envoy may give, the policy that it means for certain.
+
+        ``names`` finds the name in a CheckRequest.
+        """
         familiar = {
             policy: FamiliarNames(policy.headers.decided_by) for policy in set(policies.values())
         }
@@ -175,10 +179,11 @@ class FastPath:
         }
         self._answers = answers
         self._clock = clock
+        self._names = names
 
     def find(self, wire: bytes) -> tuple[CachedAnswer, RequestView] | None:
         """Return the cached answer to a CheckRequest, and the request; any thread may ask."""
-        seen = peek(wire)
+        seen = peek(wire, self._names)
         if seen is None:
             return None
         extensions, view = seen

@@ -30,8 +30,12 @@ def check_request(
     host: str = "localhost",
     body: bytes = b"",
     context: Mapping[str, str] | None = None,
+    route_metadata: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Any:  # noqa: ANN401 - as above
-    """Return a CheckRequest about this request of HTTP/1.1; ``context``: what the route says."""
+    """Return a CheckRequest about this request of HTTP/1.1.
+
+    ``context``: what the route says; ``route_metadata``: its metadata, by their namespace.
+    """
     request = CheckRequest()
     attributes = request.attributes
     http = attributes.request.http
@@ -40,4 +44,6 @@ def check_request(
     http.headers.update(headers)
     http.raw_body = body
     attributes.context_extensions.update(context or {})
+    for namespace, told in (route_metadata or {}).items():
+        attributes.route_metadata_context.filter_metadata[namespace].update(told)
     return request

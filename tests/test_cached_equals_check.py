@@ -103,6 +103,15 @@ def unrouted(issuer: str, **parameters: Any) -> Gateway:
     return Gateway(plugins=(everything,), consumers=(KONG_CONSUMER,))
 
 
+def told(*resources: Mapping[str, Any]) -> dict[str, Any]:
+    """What Envoy Gateway tells of the route that it has chosen."""
+    return {"envoy-gateway": {"resources": [dict(each) for each in resources]}}
+
+
+def http_route(name: str, **fields: Any) -> dict[str, Any]:
+    return {"kind": "HTTPRoute", "namespace": "shop", "name": name, **fields}
+
+
 @dataclass(frozen=True)
 class Town:
     """Several configurations before one provider, and the loop that they live on."""
@@ -129,7 +138,11 @@ def town() -> Iterator[Town]:
 
     async def built(issuer: str) -> dict[str, RunningAuthz]:
         made = {"routed": routed(issuer), "unrouted": unrouted(issuer, **PLUGINS["query"])}
-        return {name: RunningAuthz(gateway, clock=clock) for name, gateway in made.items()}
+        running = {name: RunningAuthz(gateway, clock=clock) for name, gateway in made.items()}
+        for name, gateway in made.items():
+            named = RunningAuthz(gateway, clock=clock, route_metadata="envoy-gateway")
+            running[f"{name}, told"] = named
+        return running
 
     async def close(running: Mapping[str, RunningAuthz]) -> None:
         for name in running.values():
@@ -230,6 +243,25 @@ contexts = {
         ),
     ),
 }
+metadata = mostly(
+    st.sampled_from([told(http_route(name)) for name in PLUGINS]),
+    st.sampled_from(
+        [
+            {},
+            {"envoy-gateway": {}},
+            {"another": told(http_route("header"))["envoy-gateway"]},
+            told(),
+            told(http_route("")),
+            told(http_route("open")),
+            told(http_route("unknown")),
+            told(http_route("header"), http_route("open")),
+            told(http_route("header", kind="Gateway")),
+            told(http_route("open", annotations={"kong-route": "header"})),
+            told(http_route("header", annotations={"kong-route": "unknown"})),
+            {"envoy-gateway": {"resources": "header"}},
+        ]
+    ),
+)
 bodies = st.sampled_from([b"", f"client_id={KONG_ID}&client_secret={KONG_SECRET}".encode()])
 methods = mostly(st.sampled_from(["GET", "POST"]), st.sampled_from(["OPTIONS", "options", ""]))
 
@@ -261,7 +293,8 @@ def requests(draw: st.DrawFn, name: str) -> dict[str, Any]:
         "method": draw(methods),
         "path": draw(paths) + draw(queries),
         "body": draw(bodies),
-        "context": draw(contexts[name]),
+        "context": draw(contexts[name.removesuffix(", told")]),
+        "route_metadata": draw(metadata),
     }
 
 
@@ -275,13 +308,14 @@ def encoded(request: Mapping[str, Any], token: str) -> bytes:
 # --- The law -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["routed", "unrouted"])
+@pytest.mark.parametrize("name", ["routed", "unrouted", "routed, told", "unrouted, told"])
 @given(data=st.data())
 @settings(max_examples=400, deadline=None)
 def test_whenever_the_hot_path_answers_the_whole_way_says_the_same(
     town: Town, name: str, data: st.DataObject
 ) -> None:
-    wire = encoded(data.draw(requests(name)), town.token) + data.draw(oddities)
+    request = data.draw(requests(name))
+    wire = encoded(request, town.token) + data.draw(oddities)
 
     before, answer, after = town.ask(name, wire)
 
@@ -311,6 +345,19 @@ def test_where_the_policy_is_certain_the_second_answer_comes_from_memory(
     _, answer, after = town.ask(name, encoded(request, town.token))
 
     assert after == answer
+
+
+def test_a_route_that_envoy_gateway_tells_is_answered_from_memory(town: Town) -> None:
+    request = {"headers": {"authorization": PAIR}, "path": "/x"}
+    named = {**request, "route_metadata": told(http_route("header"))}
+
+    _, answer, after = town.ask("routed, told", encoded(named, town.token))
+    unnamed, refusal, _ = town.ask("routed, told", encoded(request, town.token))
+
+    assert after == answer
+    assert read(answer).allowed
+    assert unnamed is None
+    assert read(refusal).status == 503
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ another distribution could overwrite.  Parsing and rendering are protobuf's upb.
 
 from __future__ import annotations
 
+import operator
 import re
 import struct
 from functools import lru_cache
@@ -23,9 +24,11 @@ from authz.header_names import TOKEN
 from authz.model import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from authz.decision import Decision, Respond
+
+    Names = Callable[["Message"], Mapping[str, str]]
 
 Message = Any
 """A message or field whose class upb makes at run time, or that class: unknown to mypy."""
@@ -90,8 +93,12 @@ _VALUE = re.compile(r"[\t\x20-\x7e]*")
 # --- CheckRequest -> Request --------------------------------------------------
 
 
-def parse(wire: bytes) -> Request:
-    """Return the request that Envoy asks about.
+context_extensions = operator.attrgetter("context_extensions")
+"""Envoy's word as its own configuration writes it; see ``route_metadata`` for another."""
+
+
+def parse(wire: bytes, names: Names = context_extensions) -> Request:
+    """Return the request that Envoy asks about; ``names`` finds Envoy's word for the route.
 
     Whatever is absent is empty: an empty CheckRequest is an empty Request.
     Fields that the contract has gained since are ignored.
@@ -112,7 +119,7 @@ def parse(wire: bytes) -> Request:
         path=_path(http),
         headers=_headers(http),
         body=http.raw_body or http.body.encode(),
-        context_extensions=dict(attributes.context_extensions),
+        context_extensions=dict(names(attributes)),
         server_name=attributes.tls_session.sni,
         source_address=attributes.source.address.socket_address.address,
     )
@@ -175,8 +182,10 @@ class RequestView(Protocol):
         """The headers."""
 
 
-def peek(wire: bytes) -> tuple[Mapping[str, str], RequestView] | None:
-    """Return the context extensions and the request, or ``None``: leave it to ``parse``.
+def peek(
+    wire: bytes, names: Names = context_extensions
+) -> tuple[Mapping[str, str], RequestView] | None:
+    """Return Envoy's word for the route and the request, or ``None``: leave it to ``parse``.
 
     What is returned is the parsed message itself: each value that is taken out of it
     has its price.  ``None`` for bytes that are no CheckRequest, for headers that came
@@ -189,7 +198,7 @@ def peek(wire: bytes) -> tuple[Mapping[str, str], RequestView] | None:
     http = attributes.request.http
     if http.query or http.HasField("header_map"):
         return None
-    return attributes.context_extensions, http
+    return names(attributes), http
 
 
 # --- Decision -> CheckResponse ------------------------------------------------

@@ -187,12 +187,18 @@ class Router:
     """Finds the route, the plugin and the policy of a request.
 
     ``policy_of`` builds what a plugin asks for; it stands on every match of that plugin.
+    ``must_be_named``: Envoy has to name each route, for nobody else is trusted to know it.
     ConfigurationError: a route holds a regex or an address that cannot be read.
     """
 
     def __init__(
-        self, gateway: Gateway, policy_of: Callable[[Plugin], object] | None = None
+        self,
+        gateway: Gateway,
+        policy_of: Callable[[Plugin], object] | None = None,
+        *,
+        must_be_named: bool = False,
     ) -> None:
+        self._must_be_named = must_be_named
         plugins = PluginScopes(gateway.plugins, gateway.terminations, policy_of)
         services = [service for service in gateway.services if service.enabled]
         rules = routing_table(gateway.routes)
@@ -226,12 +232,15 @@ class Router:
         RouteNotFound: ``route_unknown``, Envoy named what the file lacks;
         ``route_unmatched``, no route fits the request, or the one that does is
         for another protocol or of another service than the one that was named.
+        Unavailable (``route_metadata_missing``): Envoy must name the route, and does not.
         Where the request itself decides: MalformedRequest, its route cannot be known, or
         only at too high a cost; Unavailable, a route asks for a server name that Envoy
         has not told.
         """
         names = request.context_extensions
         if "route" not in names and "service" not in names:
+            if self._must_be_named:
+                raise Unavailable(Reason.ROUTE_METADATA_MISSING, _UNNAMED)
             return self.catch_all or self._matched(request)
         match = self._named(names.get("route"), names.get("service"))
         return match if self._policy_is_certain(match) else self._matched(request, match.service)
@@ -240,11 +249,12 @@ class Router:
         """Return the match of every request for which Envoy gives these names.
 
         ``None``: the path, the host or the server name of the request has a part in it,
-        or the file lacks the names.  Without names it is ``catch_all``; with the name of a
-        service alone it is certain unless a route of the service has a plugin of its own.
+        or the file lacks the names.  Without names it is ``catch_all``, unless Envoy has to
+        name a route; with the name of a service alone it is certain unless a route of the
+        service has a plugin of its own.
         """
         if route is None and service is None:
-            return self.catch_all
+            return None if self._must_be_named else self.catch_all
         try:
             match = self._named(route, service)
         except RouteNotFound:
@@ -329,6 +339,12 @@ class Router:
                 f"{_route_label(entry.match)} asks for a server name (snis), and Envoy tells none",
             )
         return entry.match
+
+
+_UNNAMED = (
+    "Envoy tells no metadata of one HTTPRoute or GRPCRoute (--route-metadata envoy-gateway): set "
+    "extAuth.includeRouteMetadata in the SecurityPolicy"
+)
 
 
 def _is_harmless(other: Match | None, match: Match | None) -> bool:

@@ -46,6 +46,7 @@ __all__ = [
     "LogDecisions",
     "LogFormat",
     "LogLevel",
+    "RouteMetadata",
     "Settings",
     "TcpAddress",
     "TransportName",
@@ -63,6 +64,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "text"]
 LogDecisions = Literal["none", "denied", "all"]
 TransportName = Literal["auto", "native", "grpcio"]
+RouteMetadata = Literal["envoy-gateway"]
 
 WORKERS_MAX = 256
 WAIT_SECONDS_MAX = 3600
@@ -136,6 +138,14 @@ class ListenerSettings:
         unset="the address of Envoy's peer",
         help="Header in which the edge Envoy writes the client's address, such as "
         "x-envoy-external-address: strangers take turns by it. No client may be able to set it.",
+    )
+    route_metadata: RouteMetadata | None = setting(
+        "--route-metadata",
+        kind=choice(*get_args(RouteMetadata)),
+        default=None,
+        unset="not read",
+        help="Whose metadata name each request's route, as includeRouteMetadata of Envoy Gateway's "
+        "SecurityPolicy has them told; a request without them is answered with 503.",
     )
     connection_age_seconds: float = setting(
         "--max-connection-age",
