@@ -61,8 +61,8 @@ def _unsupported(route: Route, options: BootstrapOptions) -> Iterator[tuple[str,
     """Yield each field of a route that Envoy would not do as Kong, and why."""
     if route.snis:
         yield "snis", "cannot be written for Envoy yet: remove it from this route"
-    yield from (("headers", message) for message in _header_problems(route))
-    yield from (("paths", message) for message in map(_path_problem, route.paths) if message)
+    yield from (("headers", message) for message in header_problems(route))
+    yield from (("paths", message) for message in map(path_problem, route.paths) if message)
     yield from (("hosts", message) for message in map(_host_problem, route.hosts) if message)
     if not {"http", "grpc"} & set(route.protocols):
         yield "protocols", "the listener speaks plain http and grpc: name one of them"
@@ -72,7 +72,8 @@ def _unsupported(route: Route, options: BootstrapOptions) -> Iterator[tuple[str,
         yield "service", "none is named: name one, or give --upstream HOST:PORT"
 
 
-def _path_problem(path: str) -> str | None:
+def path_problem(path: str) -> str | None:
+    """Say what in a path Envoy would not compare as Kong does; ``None``: nothing."""
     if is_regex(path):
         try:
             path_regex(path[1:])
@@ -84,7 +85,8 @@ def _path_problem(path: str) -> str | None:
     return None
 
 
-def _header_problems(route: Route) -> Iterator[str]:
+def header_problems(route: Route) -> Iterator[str]:
+    """Yield what in the headers that a route asks for Envoy would not compare as Kong does."""
     for name, values in route.headers.items():
         if is_rewritten(name):
             yield f"Envoy has changed {name} before it looks for a route: ask for another header"

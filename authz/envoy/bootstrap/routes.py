@@ -85,7 +85,7 @@ def _routes(rule: Rule, authority: str, router: Router) -> Iterator[envoy_route.
             yield _answer(
                 envoy_route.RouteMatch(safe_regex=feed, headers=headers), 400, "Bad request"
             )
-        for match, rewrite in _rewrites(route, path):
+        for match, rewrite in rewrites(route, path):
             match.headers = [*match.headers, *headers]
             if GRPC.isdisjoint(route.protocols):
                 yield _forward(route, path, match, rewrite, router)
@@ -101,7 +101,7 @@ def _header(name: str, regex: str) -> envoy_route.HeaderMatcher:
     return envoy_route.HeaderMatcher(name=name, string_match=whole)
 
 
-def _rewrites(
+def rewrites(
     route: Route, path: str
 ) -> Iterator[tuple[envoy_route.RouteMatch, matcher.RegexMatchAndSubstitute | None]]:
     """Yield the matches for the paths under one of a route's, each with what the upstream sees.
