@@ -1,8 +1,9 @@
 """Bytes in, bytes out: the seam that any transport calls.
 
 ``cached`` returns an answer only if ``check`` would return the same bytes, else
-``None``; it is synchronous and does no I/O.  ``check`` always answers.  One number may
-differ: the ``expires_at`` of a cached answer is at most that of ``check``.
+``None``; it is synchronous and does no I/O.  ``check`` always answers.  Two values may
+differ: the ``expires_at`` of a cached answer is at most that of ``check``, and its
+``decision_id`` is of the decision that it repeats.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import secrets
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,11 +23,13 @@ from authz.logs import DECISIONS, log_internal_error
 from authz.model import PairCredential, Request
 from authz.oauth.deadline import watched
 from authz.pipeline import Trace
+from authz.telemetry.checks import NOWHERE, Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from authz.clock import Clock
+    from authz.deadline_hint import DeadlineHint
     from authz.decision import Decision
     from authz.envoy.check import Names
     from authz.fast_path import FastPath
@@ -65,6 +70,7 @@ class Authorizer:
         fast_path: FastPath,
         clock: Clock,
         telemetry: Telemetry,
+        hint: DeadlineHint,
         names: Names = wire_format.context_extensions,
         log_allowed: bool = False,
         log_denied: bool = True,
@@ -75,6 +81,7 @@ class Authorizer:
         self._clock = clock
         self._telemetry = telemetry
         self._names = names
+        self._hint = hint
         self._log_allowed = log_allowed
         self._log_denied = log_denied
         self._under_way = 0
@@ -82,61 +89,71 @@ class Authorizer:
 
     # --- The fast path -------------------------------------------------------------
 
-    def cached(self, wire: bytes) -> bytes | None:
+    def cached(self, wire: bytes, waited_s: float = 0.0) -> bytes | None:
         """Return the cached answer to a request, or ``None``: ask :meth:`check`.
 
-        Reads, and counts; changes nothing else, so any thread may call it.
-        Never raises.
+        ``waited_s`` is how long ago the request arrived.  Reads, and counts; changes
+        nothing else, so any thread may call it.  Never raises.
         """
         try:
+            started = time.perf_counter()
             found = self._fast_path.find(wire)
             if found is None:
                 return None
             answer, view = found
-            self._telemetry.allowed_from_cache()
+            answer.count()
+            took_s = waited_s + time.perf_counter() - started
+            self._telemetry.answered_from_cache(took_s)
             if self._log_allowed:
-                self._log_decision("allowed", answer.log_fields, view.headers.get, 0.0)
+                self._log_decision("allowed", answer.log_fields, view.headers.get, took_s)
         except Exception:  # noqa: BLE001 - whatever it is, the whole way will say
             return None
         return answer.wire
 
     # --- The whole way ---------------------------------------------------------------
 
-    async def check(self, wire: bytes, deadline: float | None) -> bytes:
+    async def check(self, wire: bytes, deadline: float | None, waited_s: float = 0.0) -> bytes:
         """Decide a request and return the CheckResponse.
 
         ``deadline`` is the caller's, in the event loop's time; ``None``: it has
-        none.  Raises nothing but the caller's own cancellation.
+        none.  ``waited_s`` is how long ago the request arrived.  Raises nothing but the
+        caller's own cancellation.
         """
         if self._under_way >= self._under_way_max:
             return self.overloaded()
         self._under_way += 1
         try:
-            return await self._check(wire, deadline)
+            return await self._check(wire, deadline, waited_s)
         except Exception as error:  # noqa: BLE001 - beside the decision itself: its record, its bytes
             return self.fault(error)
         finally:
             self._under_way -= 1
 
-    async def _check(self, wire: bytes, deadline: float | None) -> bytes:
-        started = self._clock.monotonic()
+    async def _check(self, wire: bytes, deadline: float | None, waited_s: float) -> bytes:
+        started = self._clock.monotonic() - waited_s
         try:
             request = wire_format.parse(wire, self._names)
         except Refusal as error:
             outcome = self._refuse(Trace(Request()), error)
         else:
+            left_s = _left(deadline)
             outcome = self._dated(await self.judge(request, deadline))
+            if outcome.trace.presented is not None and left_s is not None:
+                self._hint.look(left_s + waited_s)
+        decision_id = secrets.token_hex(wire_format.DECISION_ID_CHARS // 2)
         try:
-            answer = wire_format.render(outcome.decision)
+            answer = wire_format.render(outcome.decision, decision_id)
         except ValueError as error:
             # Our own guard has found a value that no answer may carry.
             outcome = self._refuse(outcome.trace, _internal(error))
-            answer = wire_format.render(outcome.decision)
+            answer = wire_format.render(outcome.decision, decision_id)
         trace = outcome.trace
-        log_fields = _log_fields(trace)
-        self._record(outcome, log_fields, self._clock.monotonic() - started)
+        place = NOWHERE if trace.match is None else Place.of(trace.match)
+        log_fields = {"decision_id": decision_id, **_log_fields(trace)}
+        self._record(outcome, place, log_fields, self._clock.monotonic() - started)
         if outcome.refusal is None and trace.identity is not None:
-            self._fast_path.remember(trace.request, trace.identity, answer, log_fields)
+            count = self._telemetry.at(place).allowed_from_cache
+            self._fast_path.remember(trace.request, trace.identity, answer, log_fields, count)
         return answer
 
     def fault(self, error: Exception) -> bytes:
@@ -184,10 +201,12 @@ class Authorizer:
 
     # --- The record ------------------------------------------------------------------
 
-    def _record(self, outcome: Outcome, log_fields: Mapping[str, Any], seconds: float) -> None:
+    def _record(
+        self, outcome: Outcome, place: Place, log_fields: Mapping[str, Any], seconds: float
+    ) -> None:
         refusal, header = outcome.refusal, outcome.trace.request.headers.get
         reason = str(outcome.decision.reason)
-        self._telemetry.decided("deny" if refusal else "allow", reason, seconds)
+        self._telemetry.decided("deny" if refusal else "allow", reason, seconds, place)
         if refusal is None:
             if self._log_allowed:
                 self._log_decision("allowed", log_fields, header, seconds)
@@ -217,6 +236,10 @@ def _unavailable(reason: Reason) -> bytes:
 
 _LAST_RESORT: Final = _unavailable(Reason.INTERNAL_ERROR)
 _OVERLOADED: Final = _unavailable(Reason.OVERLOADED)
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else deadline - asyncio.get_running_loop().time()
 
 
 def _our_deadline(theirs: float | None) -> float:

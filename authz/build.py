@@ -23,6 +23,7 @@ from authz.pipeline import Pipeline, Policy
 from authz.policy.authorization import Authorization
 from authz.policy.consumers import ConsumerDirectory, Consumers
 from authz.policy.headers import UpstreamHeaders
+from authz.telemetry.checks import Place
 from authz.tokens.sources import Sources
 
 if TYPE_CHECKING:
@@ -82,11 +83,11 @@ class Configuration:
         """Return how each provider is doing."""
         return [provider.status() for provider in self.providers]
 
-    async def check(self, wire: bytes, deadline: float | None) -> bytes:
+    async def check(self, wire: bytes, deadline: float | None, waited_s: float = 0.0) -> bytes:
         """Answer a CheckRequest; see :meth:`Authorizer.check`."""
         self._calls += 1
         try:
-            return await self.authorizer.check(wire, deadline)
+            return await self.authorizer.check(wire, deadline, waited_s)
         finally:
             self._calls -= 1
             self._end_if_unused()
@@ -125,6 +126,7 @@ def _authorizer(gateway: Gateway, shared: Shared, lease: Lease) -> Authorizer:
     is_told = shared.settings.listener.route_metadata is not None
     names = route_metadata.envoy_gateway if is_told else check.context_extensions
     router = Router(gateway, lambda plugin: policies[plugin.config], must_be_named=is_told)
+    lease.places = frozenset(map(Place.of, router.matches()))
     certain = _certain(gateway, router)
     return Authorizer(
         Pipeline(router),
@@ -132,6 +134,7 @@ def _authorizer(gateway: Gateway, shared: Shared, lease: Lease) -> Authorizer:
         clock=shared.clock,
         telemetry=shared.telemetry,
         names=names,
+        hint=shared.deadline_hint,
         log_allowed=shared.settings.log.decisions == "all",
         log_denied=shared.settings.log.decisions != "none",
     )

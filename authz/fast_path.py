@@ -66,7 +66,8 @@ class CachedAnswer:
     """An answer that holds for the same credential on the same route.
 
     ``expires_at`` is wall time: the end of the identity.  ``fresh_until`` is monotonic
-    time.  ``issuer_version`` is the issuer's ``version`` when it vouched.
+    time.  ``issuer_version`` is the issuer's ``version`` when it vouched.  ``count`` counts
+    that it was given; any thread may call it.
     """
 
     wire: bytes = field(repr=False)
@@ -75,6 +76,7 @@ class CachedAnswer:
     issuer: Issuer
     issuer_version: int
     log_fields: Mapping[str, Any]
+    count: Callable[[], object]
 
 
 class CachedAnswers:
@@ -203,7 +205,12 @@ class FastPath:
         return answer, view
 
     def remember(
-        self, request: Request, identity: Identity, wire: bytes, log_fields: Mapping[str, Any]
+        self,
+        request: Request,
+        identity: Identity,
+        wire: bytes,
+        log_fields: Mapping[str, Any],
+        count: Callable[[], object],
     ) -> None:
         """Keep the answer ``wire`` if the same request would get it again; for the loop."""
         # A credential that is spelled otherwise would push all others out.
@@ -224,6 +231,7 @@ class FastPath:
             issuer=identity.issuer,
             issuer_version=identity.issuer_version,
             log_fields=log_fields,
+            count=count,
         )
         self._answers.put(key, answer)
 

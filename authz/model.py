@@ -243,6 +243,15 @@ class Plugin:
     instance_name: str | None = None
     positions: Mapping[str, SourcePosition] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def title(self) -> str:
+        """What metrics call it: its ``instance_name``, else where it applies."""
+        if self.instance_name:
+            return self.instance_name
+        scopes = (("service", self.service), ("route", self.route))
+        named = [f"{kind} {one.name or one.id}" for kind, one in scopes if one is not None]
+        return ", ".join(named) or "global"
+
 
 @dataclass(frozen=True, slots=True)
 class Termination:

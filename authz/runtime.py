@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from authz.clock import SystemClock
+from authz.deadline_hint import DeadlineHint
 from authz.errors import ConfigurationError
 from authz.fast_path import CachedAnswers
 from authz.model import Diagnostic, SourcePosition
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from authz.parameters.provider import ProviderKey
     from authz.settings import Settings
     from authz.telemetry import Telemetry
+    from authz.telemetry.checks import Place
 
 
 class Lease:
@@ -53,6 +55,8 @@ class Lease:
         self._get = get
         self._release = release
         self._providers: dict[ProviderKey, Provider] = {}
+        self.places: frozenset[Place] = frozenset()
+        """Where this configuration decides: the series that metrics go on telling."""
 
     @property
     def providers(self) -> tuple[Provider, ...]:
@@ -94,6 +98,7 @@ class Shared:
         self.telemetry: Final = telemetry
         self.clock: Final = clock or SystemClock()
         self.digest: Final = Digester()
+        self.deadline_hint: Final = DeadlineHint(settings.listener.hint_timeout_seconds)
         timer = self.clock.monotonic
         entries_max, bytes_max = settings.cache.entries, settings.cache.bytes
         self.keeper: Final = Keeper(
@@ -156,6 +161,7 @@ class Shared:
         )
         return Door(
             http,
+            issuer=provider.issuer,
             places_max=places_max,
             timeout_s=reach.timeout_s,
             clock=self.clock,
@@ -170,6 +176,7 @@ class Shared:
 
     def _release(self, lease: Lease) -> None:
         self._leases.discard(lease)
+        self.telemetry.keep_places(frozenset().union(*(other.places for other in self._leases)))
         unused = [
             config
             for config in self._providers

@@ -47,11 +47,11 @@ class _InForce:
         before, self.configuration = self.configuration, configuration
         before.retire()
 
-    def cached(self, wire: bytes) -> bytes | None:
-        return self.configuration.authorizer.cached(wire)
+    def cached(self, wire: bytes, waited_s: float = 0.0, /) -> bytes | None:
+        return self.configuration.authorizer.cached(wire, waited_s)
 
-    async def check(self, wire: bytes, deadline: float | None) -> bytes:
-        return await self.configuration.check(wire, deadline)
+    async def check(self, wire: bytes, deadline: float | None, waited_s: float = 0.0, /) -> bytes:
+        return await self.configuration.check(wire, deadline, waited_s)
 
     def fault(self, error: Exception) -> bytes:
         return self.configuration.authorizer.fault(error)

@@ -5,25 +5,29 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from typing import TYPE_CHECKING, cast
 
 import pytest
 from support.clock import Clock
-from support.running import KONG_SECRET, check_request, logged, read
+from support.running import KONG_ID, KONG_SECRET, check_request, logged, read, without_id
 from support.scenes import routes
 
 from authz.authorizer import DEADLINE_SECONDS_DEFAULT, Authorizer
 from authz.clock import SystemClock
 from authz.credentials import basic
+from authz.deadline_hint import DeadlineHint
 from authz.decision import Allow
 from authz.fast_path import CachedAnswers, FastPath
+from authz.logs import DECISIONS
 from authz.model import Request, Secret
 from authz.policy.headers import OPEN_ROUTE
 from authz.telemetry import Telemetry
+from authz.telemetry.checks import NOWHERE, Place
 from authz.tokens.digest import Digester
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from support.idp import RunningIdp
     from support.running import MakeAuthz
@@ -52,6 +56,7 @@ def service(
         ),
         clock=SystemClock(),
         telemetry=telemetry or Telemetry(),
+        hint=DeadlineHint(0),
         under_way_max=under_way_max,
     )
 
@@ -96,7 +101,9 @@ async def test_GR_09_an_answer_that_no_header_can_carry_is_a_fault_of_ours() -> 
 
 async def test_GR_09_a_fault_beside_the_decision_is_a_503_too() -> None:
     class Broken(Telemetry):
-        def decided(self, verdict: str, reason: str, seconds: float) -> None:
+        def decided(
+            self, verdict: str, reason: str, seconds: float, place: Place = NOWHERE
+        ) -> None:
             raise OSError(SECRET_TEXT)
 
     async def decide(_trail: Trace) -> Allow:
@@ -201,10 +208,86 @@ async def test_GR_17_dynamic_metadata_names_the_consumer_and_nothing_secret(
 ) -> None:
     allowed = await make_authz().basic()
 
-    assert allowed.metadata.keys() == {"reason", "consumer_id", "consumer_username", "expires_at"}
-    assert (await make_authz().basic(client_secret="wrong-secret")).metadata == {
-        "reason": "secret_rejected"
+    assert allowed.metadata.keys() == {
+        "reason",
+        "consumer_id",
+        "consumer_username",
+        "decision_id",
+        "expires_at",
     }
+    refused = await make_authz().basic(client_secret="wrong-secret")
+    assert refused.metadata.keys() == {"decision_id", "reason"}
+    assert refused.reason == "secret_rejected"
+
+
+# --- decision_id: what the log calls a decision ---------------------------------------------
+
+
+async def test_each_decision_has_an_id_and_a_cached_answer_that_of_the_one_it_repeats(
+    make_authz: MakeAuthz,
+) -> None:
+    authz = make_authz()
+    headers = {"authorization": basic(KONG_ID, KONG_SECRET)}
+    wires = [check_request(headers, path=path) for path in ("/a", "/b")]
+
+    refused, first, repeated = [
+        (await authz.ask_wire(wire)).metadata["decision_id"]
+        for wire in (check_request(), wires[0], wires[1])
+    ]
+    again = read(await authz.authorizer.check(wires[0], None)).metadata["decision_id"]
+
+    assert first == repeated
+    assert len({refused, first, again}) == 3
+    assert all(re.fullmatch("[0-9a-f]{16}", each) for each in (refused, first, again))
+
+
+async def test_the_log_names_a_decision_by_its_id(
+    make_authz: MakeAuthz, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    authz = make_authz(settings={"log_decisions": "all"})
+    ids = [
+        (await authz.ask(headers)).metadata["decision_id"]
+        for headers in (None, *[{"authorization": basic(KONG_ID, KONG_SECRET)}] * 2)
+    ]
+
+    told = [record.__dict__["fields"] for record in caplog.records if record.name == DECISIONS]
+    assert [fields["decision_id"] for fields in told] == ids
+    assert told[1]["route"] == told[2]["route"]
+    assert told[2]["duration_ms"] > 0
+
+
+# --- --hint-timeout: callers that wait for less than an exchange may take -----------------------
+
+
+def hints(records: Sequence[logging.LogRecord]) -> list[str]:
+    return [r.getMessage() for r in records if r.name == "authz.deadline_hint"]
+
+
+async def test_RL_19_a_wait_that_is_shorter_than_an_exchange_may_take_is_logged_once(
+    make_authz: MakeAuthz, caplog: pytest.LogCaptureFixture
+) -> None:
+    authz = make_authz(settings={"hint_timeout": 1})
+    headers = {"authorization": basic(KONG_ID, "wrong-secret")}
+    await authz.ask(headers, seconds=5)
+    await authz.ask(headers)
+    await authz.ask(None, seconds=0.5)  # nothing presented: nothing to exchange
+    assert hints(caplog.records) == []
+
+    await authz.ask(headers, seconds=0.5)
+    await authz.ask(headers, seconds=0.25)
+
+    [told] = hints(caplog.records)
+    assert told.startswith("Envoy waits only 0.5 s for authz, and at least 1 s are wanted")
+
+
+async def test_RL_19_zero_asks_for_no_hint(
+    make_authz: MakeAuthz, caplog: pytest.LogCaptureFixture
+) -> None:
+    authz = make_authz(settings={"hint_timeout": 0})
+    await authz.basic(client_secret="wrong-secret", seconds=0.5)
+
+    assert hints(caplog.records) == []
 
 
 # --- expires_at: until when the same request may be given this answer again ------------------
@@ -299,7 +382,7 @@ async def test_a_remembered_allow_never_names_a_later_end_than_the_whole_way(
 
     remembered, anew = authz.authorizer.cached(wire), await authz.authorizer.check(wire, None)
 
-    assert remembered == first.wire
+    assert without_id(remembered) == first.wire
     ends = [read(answer).metadata["expires_at"] for answer in (remembered, anew)]
     assert ends == [int(timed.now()) + 1, int(timed.now()) + 10]
 

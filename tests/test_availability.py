@@ -52,7 +52,7 @@ async def test_DS_02_of_many_cold_clients_those_beyond_the_places_are_turned_awa
     # They wait for a place for a bounded time; the provider hears of none of them.
     assert turned_away == {("503 overloaded", "1"): 48}
     assert idp.counters["token"] == positions
-    told = {"endpoint": "token", "outcome": "overloaded"}
+    told = {"issuer": idp.issuer, "endpoint": "token", "outcome": "overloaded"}
     counted = authz.telemetry.registry.get_sample_value(
         "authz_idp_request_duration_seconds_count", told
     )

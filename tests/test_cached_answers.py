@@ -14,7 +14,7 @@ class Vouching:
 
 
 def answer(wire: bytes) -> CachedAnswer:
-    return CachedAnswer(wire, math.inf, math.inf, Vouching(), 0, {})
+    return CachedAnswer(wire, math.inf, math.inf, Vouching(), 0, {}, lambda: None)
 
 
 def held(answers: CachedAnswers, count: int) -> list[int]:

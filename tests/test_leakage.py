@@ -20,6 +20,7 @@ from authz import logs
 from authz.authorizer import Authorizer
 from authz.clock import SystemClock
 from authz.credentials import basic
+from authz.deadline_hint import DeadlineHint
 from authz.decision import Allow
 from authz.demo.script import Answer as Scripted
 from authz.errors import ConfigurationError
@@ -121,6 +122,7 @@ async def test_LG_01_a_fault_of_ours_is_told_by_type_and_place_and_never_by_its_
         ),
         clock=SystemClock(),
         telemetry=Telemetry(),
+        hint=DeadlineHint(0),
     )
     with lines() as written:
         wire = await service.check(check_request({"authorization": CANARY}), None)
@@ -244,7 +246,9 @@ async def test_LG_05_labels_come_from_closed_sets(idp: RunningIdp, make_authz: M
         "kind",
         "le",
         "outcome",
+        "plugin",
         "reason",
+        "route",
         "use",
         "verdict",
         "version",

@@ -39,6 +39,9 @@ NAMES_CHECKED_MAX = 1024
 REMOVALS_MAX = 256
 CONSUMERS_MAX = 1024
 
+DECISION_ID_CHARS = 16
+"""As many as the id of a span has (W3C Trace Context)."""
+
 
 def _load_pool() -> DescriptorPool:
     """Return a pool with every file that the contract needs, dependencies first."""
@@ -204,19 +207,22 @@ def peek(
 # --- Decision -> CheckResponse ------------------------------------------------
 
 
-def render(decision: Decision) -> bytes:
-    """Return the CheckResponse that carries the decision out; equal decisions, equal bytes.
+def render(decision: Decision, decision_id: str = "") -> bytes:
+    """Return the CheckResponse that carries the decision out; equal arguments, equal bytes.
 
+    ``decision_id``: what the log calls the decision, of ``DECISION_ID_CHARS``; empty: nothing.
     Raises ``ValueError`` for a decision that Envoy would carry out otherwise than
     it reads: an answer with code 0, a denial with an HTTP status that is no error, a header
     that is both set and removed, a name or value outside the grammar.
     """
     metadata = tuple({**decision.metadata, "reason": str(decision.reason)}.items())
     if isinstance(decision, Allow):
-        told = _told(metadata) + _expiry(decision.expires_at)
+        told = _told(metadata) + _expiry(decision.expires_at) + _id(decision_id)
         return _ALLOWED + _METADATA_TAG + _varint(len(told)) + told + _ok_response(decision)
     response = _CheckResponse()
     _put_metadata(response.dynamic_metadata, metadata)
+    if decision_id:
+        _put_metadata(response.dynamic_metadata, [("decision_id", decision_id)])
     _deny(response, decision)
     return _wire(response)
 
@@ -234,6 +240,15 @@ def _expiry(expires_at: int | None) -> bytes:
     return b"" if expires_at is None else _EXPIRY_TAG + struct.pack("<d", expires_at)
 
 
+def _id(decision_id: str) -> bytes:
+    """Return the part of an allow's metadata that is one decision's own."""
+    if not decision_id:
+        return b""
+    if len(decision_id) != DECISION_ID_CHARS or not decision_id.isascii():
+        raise ValueError(f"a decision's id has {DECISION_ID_CHARS} characters of ASCII")
+    return _ID_TAG + decision_id.encode()
+
+
 def _wire(message: Message) -> bytes:
     # "Deterministic" settles the order of map entries: those of the metadata's Struct.
     wire: bytes = message.SerializeToString(deterministic=True)
@@ -248,6 +263,16 @@ def _expiry_tag() -> bytes:
 
 
 _EXPIRY_TAG = _expiry_tag()
+
+
+def _id_tag() -> bytes:
+    """Return all of ``decision_id`` in a Struct that stands before its characters."""
+    told = _Struct()
+    told.fields["decision_id"].string_value = "0" * DECISION_ID_CHARS
+    return _wire(told)[:-DECISION_ID_CHARS]
+
+
+_ID_TAG = _id_tag()
 
 
 def _ok_response(decision: Allow) -> bytes:

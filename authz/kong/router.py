@@ -261,6 +261,13 @@ class Router:
             return None
         return match if self._policy_is_certain(match) else None
 
+    def matches(self) -> Iterator[Match]:
+        """Yield everything that a request may meet; some of it more than once."""
+        yield from self._routes.values()
+        yield from self._services.values()
+        if self.catch_all is not None:
+            yield self.catch_all
+
     def is_of_other_protocol(self, request: Request) -> bool:
         """Tell whether the best route for a request is for another protocol, so that it is 404.
 

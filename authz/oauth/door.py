@@ -73,14 +73,16 @@ def observed() -> Iterator[list[IdpCall]]:
 class Door:
     """The only way to one provider.
 
-    ``timeout_s`` bounds a call, the wait for its place included; a Deadline around
-    several calls bounds them all.  ``lot`` draws a number from 0 to 1.
+    ``issuer`` is what metrics call the provider.  ``timeout_s`` bounds a call, the wait for
+    its place included; a Deadline around several calls bounds them all.  ``lot`` draws a
+    number from 0 to 1.
     """
 
     def __init__(
         self,
         http: HttpClient,
         *,
+        issuer: str,
         places_max: int,
         timeout_s: float,
         clock: Clock,
@@ -88,6 +90,7 @@ class Door:
         lot: Callable[[], float] = random.random,
     ) -> None:
         self._http = http
+        self._issuer = issuer
         self._places = Places(places_max)
         self._timeout_s = timeout_s
         self._clock = clock
@@ -118,7 +121,7 @@ class Door:
         """
         origin = origin_of(request.url)
         gate, where = self._gates[origin], f"{endpoint.title} at {origin.host}:{origin.port}"
-        timed = self._telemetry.idp_call(endpoint.name, where, _observer.get())
+        timed = self._telemetry.idp_call(self._issuer, endpoint.name, where, _observer.get())
         with gate.entered(where, asker.priority) as is_probe, timed as call:
             try:
                 async with Deadline(self._timeout_s) as own:

@@ -164,6 +164,7 @@ class Provider:
         """Return a token whose signature was verified before, if its key is still there."""
         self._ask_for_due_keys()
         signed = self._signatures.get(digest)
+        self._telemetry.cache("signatures", "miss" if signed is None else "hit")
         if signed is None or self._issuers is None or not signed.is_vouched_for:
             return None
         # Discovery may name another issuer by now.

@@ -153,6 +153,13 @@ class ListenerSettings:
         default=1800,
         help="Age, a tenth more or less, at which callers are asked to connect anew; 0: never.",
     )
+    hint_timeout_seconds: float = setting(
+        "--hint-timeout",
+        kind=seconds(most=WAIT_SECONDS_MAX),
+        default=1,
+        help="Log once that Envoy waits for less than this, so that an exchange may come too late; "
+        "0: never.",
+    )
     reflection: bool = setting(
         "--reflection", kind=SWITCH, default=True, help="Describe the services to grpcurl."
     )

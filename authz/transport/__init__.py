@@ -77,13 +77,16 @@ LIMITS = Limits()
 class CheckService(Protocol):
     """What answers: one CheckRequest's bytes in, one CheckResponse's bytes out."""
 
-    def cached(self, wire: bytes) -> bytes | None:
-        """Answer from memory, or ``None``.  No I/O; any thread may call it."""
+    def cached(self, wire: bytes, waited_s: float = 0.0, /) -> bytes | None:
+        """Answer from memory, or ``None``.  No I/O; any thread may call it.
 
-    async def check(self, wire: bytes, deadline: float | None) -> bytes:
+        ``waited_s`` is how long ago the request arrived, where the transport knows.
+        """
+
+    async def check(self, wire: bytes, deadline: float | None, waited_s: float = 0.0, /) -> bytes:
         """Answer always: raises nothing but ``CancelledError``.
 
-        ``deadline`` is the caller's, in the running loop's time.
+        ``deadline`` is the caller's, in the running loop's time; ``waited_s`` as in ``cached``.
         """
 
     def fault(self, error: Exception) -> bytes:
@@ -96,10 +99,12 @@ class CheckService(Protocol):
         """Answer for a call that there is no room or no time for: 503.  Any thread may call it."""
 
 
-async def answer(service: CheckService, wire: bytes, deadline: float | None) -> bytes:
+async def answer(
+    service: CheckService, wire: bytes, deadline: float | None, waited_s: float = 0.0
+) -> bytes:
     """Ask ``service``; an exception that escapes it is answered too, never told to Envoy."""
     try:
-        return await service.check(wire, deadline)
+        return await service.check(wire, deadline, waited_s)
     except Exception as error:  # noqa: BLE001 - Envoy must not see the text of any exception
         return service.fault(error)
 

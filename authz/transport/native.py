@@ -208,7 +208,7 @@ class _Calls:
     async def _answer(self, call: Call) -> None:
         remaining = call.time_remaining()
         deadline = None if remaining is None else self._loop.time() + remaining
-        call.answer(await answer(self._service, call.wire, deadline))
+        call.answer(await answer(self._service, call.wire, deadline, call.waited()))
 
 
 def _descriptors(pool: DescriptorPool) -> bytes:

@@ -26,6 +26,11 @@ RULES: Final[dict[str, Rule]] = {
     "authz_idp_clock_ahead_seconds": max,
     "authz_jwks_fetched_timestamp_seconds": max,
     "authz_jwks_keys": min,
+    "process_max_fds": min,
+    "process_open_fds": operator.add,
+    "process_resident_memory_bytes": operator.add,
+    "process_start_time_seconds": min,
+    "process_virtual_memory_bytes": operator.add,
 }
 """How the values of two processes are merged, by metric.  All others are added."""
 

@@ -72,7 +72,7 @@ impl Seam {
         room: &Room,
         deadline: Option<Instant>,
     ) -> Result<Bytes, Status> {
-        match self.reach(message, room, deadline) {
+        match self.reach(message, room, deadline, Instant::now()) {
             Ok(Reached::Answer(answer)) => Ok(answer),
             Ok(Reached::Loop(call, answered)) => match self.wait(call, answered).await {
                 Ok(answer) => Ok(answer),
@@ -87,11 +87,17 @@ impl Seam {
     ///
     /// Calls that were cancelled take room until the loop has let go of them: a peer that
     /// asks and resets faster than the loop works is refused.
-    fn reach(&self, message: Message, room: &Room, deadline: Option<Instant>) -> PyResult<Reached> {
+    fn reach(
+        &self,
+        message: Message,
+        room: &Room,
+        deadline: Option<Instant>,
+        arrived: Instant,
+    ) -> PyResult<Reached> {
         let Message { wire, mut taken } = message;
         with_python(|py| {
             let asked = PyBytes::new(py, &wire);
-            if let Some(answer) = self.cached(&asked) {
+            if let Some(answer) = self.cached(&asked, arrived) {
                 return Ok(Reached::Answer(answer));
             }
             if !room.top_up(&mut taken, wire.len() + CALL_BYTES) {
@@ -100,6 +106,7 @@ impl Seam {
             let (answer, answered) = oneshot::channel();
             let call = Call {
                 wire: asked.unbind(),
+                arrived,
                 deadline,
                 answer: Mutex::new(Some(answer)),
                 _taken: taken,
@@ -111,8 +118,9 @@ impl Seam {
     }
 
     /// Ask Python's memory.  An exception is no answer: the whole way will give one.
-    fn cached(&self, wire: &Bound<'_, PyBytes>) -> Option<Bytes> {
-        let answer = self.cached.call1(wire.py(), (wire,)).ok()?;
+    fn cached(&self, wire: &Bound<'_, PyBytes>, arrived: Instant) -> Option<Bytes> {
+        let waited_s = arrived.elapsed().as_secs_f64();
+        let answer = self.cached.call1(wire.py(), (wire, waited_s)).ok()?;
         let answer = answer.cast_bound::<PyBytes>(wire.py()).ok()?;
         Some(framed(answer.as_bytes()))
     }
@@ -172,6 +180,7 @@ pub struct Call {
     /// The `CheckRequest`.
     #[pyo3(get)]
     wire: Py<PyBytes>,
+    arrived: Instant,
     deadline: Option<Instant>,
     answer: Mutex<Option<oneshot::Sender<Bytes>>>,
     _taken: Taken,
@@ -183,6 +192,11 @@ impl Call {
     fn time_remaining(&self) -> Option<f64> {
         let deadline = self.deadline?;
         Some((deadline - Instant::now()).as_secs_f64())
+    }
+
+    /// The seconds since it arrived.
+    fn waited(&self) -> f64 {
+        self.arrived.elapsed().as_secs_f64()
     }
 
     /// Answer the call.  Too late is nothing wrong: the caller may have gone.

@@ -27,6 +27,7 @@ class Echo:
         self.name = name
         self.memory: dict[bytes, bytes] = {}
         self.deadlines: list[float | None] = []
+        self.waits: list[float] = []
         self.error: Exception | None = None
         self.cancelled = 0
         self.arrived = asyncio.Event()
@@ -40,11 +41,13 @@ class Echo:
     def release(self) -> None:
         self._open.set()
 
-    def cached(self, wire: bytes) -> bytes | None:
+    def cached(self, wire: bytes, waited_s: float = 0.0) -> bytes | None:
+        self.waits.append(waited_s)
         return self.memory.get(wire)
 
-    async def check(self, wire: bytes, deadline: float | None) -> bytes:
+    async def check(self, wire: bytes, deadline: float | None, waited_s: float = 0.0) -> bytes:
         self.deadlines.append(deadline)
+        self.waits.append(waited_s)
         self.arrived.set()
         try:
             await self._open.wait()

@@ -101,10 +101,13 @@ class AskedDoor:
         return (
             self.telemetry.registry.get_sample_value(
                 "authz_idp_request_duration_seconds_count",
-                {"endpoint": endpoint.name, "outcome": outcome},
+                {"issuer": ISSUER, "endpoint": endpoint.name, "outcome": outcome},
             )
             or 0
         )
+
+
+ISSUER = "https://idp.example"
 
 
 @asynccontextmanager
@@ -123,6 +126,7 @@ async def door(
     )
     made = Door(
         http,
+        issuer=ISSUER,
         places_max=places_max,
         timeout_s=timeout_s,
         clock=clock,

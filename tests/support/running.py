@@ -45,6 +45,8 @@ KONG_CONSUMER = Consumer("5f7fca37-1a8c-5b7e-9d5c-5a3f0b6f9b10", KONG_ID, None, 
 ANSWER_SECONDS_MAX = 10.0
 OVERWRITE = 2  # HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 
+# An entry of a Struct: the key, and a value that is a string of 16 bytes.
+_DECISION_ID = re.compile(rb"(decision_id\x12\x12\x1a\x10)[0-9a-f]{16}")
 _VISIBLE = re.compile(r"[\x20-\x7e\t]*")
 _PROTECTED = spellings((*IDENTITY, AUTHORIZATION, *TOKENS))
 
@@ -70,6 +72,7 @@ class Answer:
     body: str
     metadata: Mapping[str, Any]
     wire: bytes = field(repr=False)
+    """The bytes, without what is the decision's own: its id."""
 
     @property
     def reason(self) -> Any:
@@ -82,6 +85,11 @@ class Answer:
     def header(self, name: str) -> str | None:
         values = self.headers.get(name, ())
         return ", ".join(values) if values else None
+
+
+def without_id(wire: bytes) -> bytes:
+    """Return a CheckResponse whose decision has no id of its own, and is the same otherwise."""
+    return _DECISION_ID.sub(rb"\g<1>" + b"0" * 16, wire)
 
 
 def read(wire: bytes) -> Answer:
@@ -115,7 +123,7 @@ def read(wire: bytes) -> Answer:
         removed_query=tuple(getattr(part, "query_parameters_to_remove", ())),
         body=part.body if which == "denied_response" else "",
         metadata=json_format.MessageToDict(response.dynamic_metadata),
-        wire=wire,
+        wire=without_id(wire),
     )
 
 

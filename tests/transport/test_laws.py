@@ -61,6 +61,20 @@ async def test_a_cached_answer_is_sent_without_asking_further(make: Make) -> Non
     assert service.deadlines == []
 
 
+async def test_the_service_hears_how_long_a_request_has_waited_where_that_is_known(
+    make: Make,
+) -> None:
+    service = Echo()
+    async with running(make, service) as transport:
+        await ask(transport.addresses[0], b"new")
+
+    if make.name == "native":
+        asked_memory, asked_loop = service.waits
+        assert 0 < asked_memory < asked_loop < 10
+    else:
+        assert service.waits == [0, 0]
+
+
 async def test_GR_01_an_empty_message_reaches_the_service(make: Make) -> None:
     async with running(make, Echo(b"asked")) as transport:
         assert await ask(transport.addresses[0], b"") == b"asked"

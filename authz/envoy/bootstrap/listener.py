@@ -161,6 +161,7 @@ def _access_log() -> accesslog.AccessLog:
         # A consumer need have no username; its id alone is told of one that is refused.
         "consumer": f"%DYNAMIC_METADATA({EXT_AUTHZ}:consumer_username)%",
         "consumer_id": f"%DYNAMIC_METADATA({EXT_AUTHZ}:consumer_id)%",
+        "decision_id": f"%DYNAMIC_METADATA({EXT_AUTHZ}:decision_id)%",
         "duration_ms": "%DURATION%",
     }
     config = stream.StdoutAccessLog(

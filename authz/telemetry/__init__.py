@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import threading
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Final, Literal, get_args
@@ -16,17 +15,18 @@ from prometheus_client import (
     Gauge,
     Histogram,
     Info,
+    ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.registry import Collector
 
 from authz import __version__
-from authz.errors import IdpOutage, Overloaded, Reason, Refusal, Unauthenticated, Unavailable
+from authz.errors import IdpOutage, Overloaded, Refusal, Unauthenticated, Unavailable
+from authz.telemetry.checks import NOWHERE, CachedSeconds, Checks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterator
 
-    from prometheus_client import Metric
+    from authz.telemetry.checks import Place, PlaceCounts
 
 # One line more a series, and nobody's: Prometheus sees a counter's restart by its value.
 disable_created_metrics()  # type: ignore[no-untyped-call] # the library says no types for it
@@ -40,9 +40,6 @@ WaitKind = Literal["first", "renewal"]
 RenewalOutcome = Literal["ok", "failed", "refused"]
 """``refused``: the provider's verdict on the caller; ``failed``: any other trouble."""
 
-ALLOWED: Final = "allowed"
-UNPROTECTED: Final = "unprotected"
-
 _CHECK_BUCKETS: Final = (0.0001, 0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _CALL_BUCKETS: Final = (0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 # Searched in this order: the first that fits names the outcome of a call.
@@ -52,35 +49,6 @@ _OUTCOMES: Final = (
     (Unavailable, "invalid"),
     (Unauthenticated, "rejected"),
 )
-
-
-class _Checks(Collector):
-    """The counter of decisions; those that were ready cost a tenth of what it takes.
-
-    They are counted by taking a number, from any thread, and reach the counter when
-    it is read.
-    """
-
-    def __init__(self) -> None:
-        self.counter = Counter("authz_checks", "Decisions.", ["verdict", "reason"], registry=None)
-        self._allowed = self.counter.labels("allow", ALLOWED)
-        self._numbers = itertools.count()
-        self._next = 0
-        self._reading = threading.Lock()
-        self.allowed_from_cache: Callable[[], object] = self._numbers.__next__
-        """Count one: a single step in C, which no other thread can interrupt."""
-
-    def describe(self) -> Iterable[Metric]:
-        """Return the counter's name."""
-        return self.counter.describe()
-
-    def collect(self) -> Iterable[Metric]:
-        """Add up what has been counted since the last reading."""
-        with self._reading:
-            number = next(self._numbers)
-            self._allowed.inc(number - self._next)
-            self._next = number + 1  # this reading took a number too
-            return self.counter.collect()
 
 
 @dataclass(slots=True)
@@ -112,9 +80,12 @@ class Telemetry:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        checks = _Checks()
-        self.registry.register(checks)
-        self._checks = checks.counter
+        self._checks = Checks()
+        self.registry.register(self._checks)
+        cached_seconds = CachedSeconds()
+        self.registry.register(cached_seconds)
+        self.answered_from_cache = cached_seconds.observe
+        """Note how long a cached answer took, in seconds; any thread may call it."""
         check_seconds = Histogram(
             "authz_check_duration_seconds",
             "Time from Envoy's question to the answer; cached answers are counted apart.",
@@ -122,10 +93,10 @@ class Telemetry:
             buckets=_CHECK_BUCKETS,
             registry=self.registry,
         )
-        calls = Histogram(
+        self._calls = Histogram(
             "authz_idp_request_duration_seconds",
             "Calls to identity providers.",
-            ["endpoint", "outcome"],
+            ["issuer", "endpoint", "outcome"],
             buckets=_CALL_BUCKETS,
             registry=self.registry,
         )
@@ -180,17 +151,14 @@ class Telemetry:
         Info("authz_build", "What is running.", registry=self.registry).info(
             {"version": __version__}
         )
+        ProcessCollector(registry=self.registry)
         # A look-up of prometheus-client's takes a lock, and ten times as long.
-        self._check = cache(self._checks.labels)
         self._check_seconds = cache(check_seconds.labels)
-        self._call = cache(calls.labels)
+        self._call = cache(self._calls.labels)
+        self._called: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
         self._cache_event = cache(cache_events.labels)
         self._token_wait = cache(self._token_waits.labels)
-        # Children are made once: every series exists from the start, at 0, and
-        # the fast path does no label look-up.
-        self.allowed_from_cache = checks.allowed_from_cache
-        self._denied = {reason: self._checks.labels("deny", reason) for reason in Reason}
-        self._checks.labels("allow", UNPROTECTED)
+        # Every series of a few exists from the start, at 0.
         for differs in ("case", "client"):
             self._mismatches.labels(differs)
         for outcome in get_args(ReloadOutcome):
@@ -200,18 +168,27 @@ class Telemetry:
         for renewal in get_args(RenewalOutcome):
             self._token_renewals.labels(renewal)
 
-    def decided(self, verdict: str, reason: str, seconds: float) -> None:
-        """Count a decision that was worked out."""
-        self._check(verdict, reason).inc()
+    def decided(self, verdict: str, reason: str, seconds: float, place: Place = NOWHERE) -> None:
+        """Count a decision that was worked out; any thread may call it."""
+        self._checks.decided((verdict, reason), place)
         self._check_seconds(verdict).observe(seconds)
+
+    def at(self, place: Place) -> PlaceCounts:
+        """Return the counts of a place (of the configuration: a closed set)."""
+        return self._checks.at(place)
+
+    def keep_places(self, places: Container[Place]) -> None:
+        """Drop the series of routes and plugins that no configuration has any more."""
+        self._checks.keep(places)
 
     @contextlib.contextmanager
     def idp_call(
-        self, endpoint: str, where: str, observer: list[IdpCall] | None = None
+        self, issuer: str, endpoint: str, where: str, observer: list[IdpCall] | None = None
     ) -> Iterator[IdpCall]:
         """Time a call to a provider; how it ends names its outcome, unless that is set before.
 
-        ``observer`` gets the call as soon as it begins.
+        ``issuer`` is of the configuration, so of a closed set.  ``observer`` gets the call as
+        soon as it begins.
         """
         call = IdpCall(endpoint, where)
         if observer is not None:
@@ -228,7 +205,8 @@ class Telemetry:
         else:
             call.end("ok")
         finally:
-            self._call(endpoint, call.outcome).observe(call.seconds)
+            self._called[issuer].add((endpoint, call.outcome))
+            self._call(issuer, endpoint, call.outcome).observe(call.seconds)
 
     def identity_mismatch(self, differs: str) -> None:
         """Count a token of another client: one by its ``case`` alone, or another ``client``."""
@@ -262,6 +240,9 @@ class Telemetry:
             self._keys.remove(issuer, use)
         self._keys_fetched.remove(issuer)
         self._clock_ahead.remove(issuer)
+        for endpoint, outcome in self._called.pop(issuer, ()):
+            self._calls.remove(issuer, endpoint, outcome)
+        self._call.cache_clear()
 
     def idp_clock_ahead(self, issuer: str, seconds: float) -> None:
         """Note how far ahead the clock of an issuer is (of the configuration: a closed set)."""
