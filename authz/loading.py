@@ -30,10 +30,15 @@ def load_gateway(settings: Settings, environ: Mapping[str, str]) -> Gateway:
 
     Raises ``ConfigurationError`` with all problems.  It runs an event loop of its own.
     """
+    return load_files(settings, environ).configuration.gateway
 
-    async def load() -> Gateway:
+
+def load_files(settings: Settings, environ: Mapping[str, str]) -> Loaded:
+    """As ``load_gateway``, with the bytes of the files; the configuration is not to be used."""
+
+    async def load() -> Loaded:
         async with Shared(settings, Telemetry()) as shared:
-            return (await Loader(shared, environ).load()).configuration.gateway
+            return await Loader(shared, environ).load()
 
     return asyncio.run(load())
 

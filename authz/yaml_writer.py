@@ -27,6 +27,15 @@ _Dumper.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOLEAN, list("yYnN"))
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
 
 
+def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    """Write a text of several lines as it stands, where YAML can: files within a file."""
+    style = "|" if "\n" in value else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def write(value: Any) -> str:  # noqa: ANN401 - any value that JSON has
     """Return ``value`` (what JSON can say) as one YAML document in block style."""
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=-1)

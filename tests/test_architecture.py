@@ -42,6 +42,7 @@ ROOMS = (
     "authentication",
     "methods",
     "oauth",
+    "kubernetes",
     "envoy",
     "kong",
     "policy",

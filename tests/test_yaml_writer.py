@@ -44,3 +44,8 @@ def test_keys_keep_their_order_and_a_value_that_is_used_twice_stands_twice() -> 
     shared = {"b": [1]}
 
     assert write({"z": shared, "a": shared}) == "z:\n  b:\n  - 1\na:\n  b:\n  - 1\n"
+
+
+def test_a_text_of_several_lines_stands_as_it_is() -> None:
+    assert write({"file": "a: 1\nb: '2'\n"}) == "file: |\n  a: 1\n  b: '2'\n"
+    assert write(["\n x\n"]) == "- |2\n\n   x\n"

@@ -74,7 +74,7 @@ def envoy(
         listen=_pair(listen),
         admin=_pair(admin),
         upstream=None if upstream is None else _pair(upstream),
-        connect_to=dict(_redirected(gateway, connect_to)),
+        connect_to=dict(redirected(gateway, connect_to)),
     )
     try:
         click.echo(render(gateway, options), nl=False)
@@ -83,7 +83,7 @@ def envoy(
         sys.exit(INVALID)
 
 
-def _redirected(
+def redirected(
     gateway: Gateway, rules: tuple[ConnectTo, ...]
 ) -> Iterator[tuple[tuple[str, int], tuple[str, int]]]:
     """Say where each service is reached that a rule is for; the first rule decides."""

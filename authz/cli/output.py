@@ -14,6 +14,7 @@ from authz.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from authz.kong.files import Sources
     from authz.model import Gateway
 
 INVALID, UNREACHABLE, DENIED, UNAVAILABLE = 1, 2, 3, 4
@@ -28,10 +29,16 @@ def echo_problems(problems: Iterable[object]) -> None:
 
 def load(config: tuple[str, ...]) -> Gateway:
     """Load the configuration, or print what is wrong with it and exit."""
-    from authz.loading import load_gateway  # noqa: PLC0415 - loads everything
+    return load_with_sources(config)[0]
+
+
+def load_with_sources(config: tuple[str, ...]) -> tuple[Gateway, Sources]:
+    """As ``load``, with the files and their bytes."""
+    from authz.loading import load_files  # noqa: PLC0415 - loads everything
 
     try:
-        return load_gateway(Settings.of(config=config), os.environ)
+        loaded = load_files(Settings.of(config=config), os.environ)
     except ConfigurationError as error:
         echo_problems(error.problems)
         sys.exit(INVALID)
+    return loaded.configuration.gateway, loaded.sources

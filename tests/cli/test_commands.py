@@ -95,6 +95,7 @@ def test_help_names_every_command() -> None:
         "explain",
         "demo",
         "idp",
+        "manifests",
         "health",
         "version",
     }
