@@ -16,9 +16,9 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from authz.decision import Allow, Wording, for_error, for_termination
+from authz.decision import Allow, Wording, for_error, for_metadata, for_termination
 from authz.envoy import check as wire_format
-from authz.errors import Reason, Refusal, Terminated, Unavailable
+from authz.errors import MetadataAsked, Reason, Refusal, Terminated, Unavailable
 from authz.logs import DECISIONS, log_internal_error
 from authz.model import PairCredential, Request
 from authz.oauth.deadline import watched
@@ -197,6 +197,8 @@ class Authorizer:
         grpc = trace.request.is_grpc
         if isinstance(error, Terminated):
             return Outcome(for_termination(error, grpc=grpc, metadata=metadata), trace, error)
+        if isinstance(error, MetadataAsked):
+            return Outcome(for_metadata(error, grpc=grpc), trace, error)
         return Outcome(for_error(error, wording, grpc=grpc, metadata=metadata), trace, error)
 
     # --- The record ------------------------------------------------------------------

@@ -23,6 +23,7 @@ from authz.pipeline import Pipeline, Policy
 from authz.policy.authorization import Authorization
 from authz.policy.consumers import ConsumerDirectory, Consumers
 from authz.policy.headers import UpstreamHeaders
+from authz.policy.resource_metadata import ResourceMetadata
 from authz.telemetry.checks import Place
 from authz.tokens.sources import Sources
 
@@ -129,7 +130,7 @@ def _authorizer(gateway: Gateway, shared: Shared, lease: Lease) -> Authorizer:
     lease.places = frozenset(map(Place.of, router.matches()))
     certain = _certain(gateway, router)
     return Authorizer(
-        Pipeline(router),
+        Pipeline(router, [p.metadata for p in policies.values() if p.metadata is not None]),
         fast_path=FastPath(certain, lease.answers, shared.digest, shared.clock, names),
         clock=shared.clock,
         telemetry=shared.telemetry,
@@ -158,13 +159,17 @@ def _policy(
         context.digest.after(*config.exchange_key),
         remembered,
     )
+    metadata = ResourceMetadata.of(config)
     return Policy(
         config=config,
         authentication=authentication,
         consumers=Consumers(config, directory),
         authorization=Authorization(config),
         headers=UpstreamHeaders(config, authentication.slots),
-        wording=Wording.of(config, authentication.slots),
+        wording=Wording.of(
+            config, authentication.slots, "" if metadata is None else metadata.challenge
+        ),
+        metadata=metadata,
     )
 
 

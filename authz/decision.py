@@ -29,7 +29,7 @@ from authz.model import CredentialLocation, PairCredential
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from authz.errors import Terminated
+    from authz.errors import MetadataAsked, Terminated
     from authz.model import OpenIDConnect, Slot
 
 
@@ -112,24 +112,27 @@ class Wording:
     """How one plugin words its refusals (Kong's ``*_error_message`` and friends).
 
     ``realm`` is the issuer's host, as in Kong's challenge.  ``basic``: the plugin reads
-    Basic credentials, so a 401 also carries a Basic challenge.
+    Basic credentials, so a 401 also carries a Basic challenge.  ``resource``: what a 401
+    says of the resource's metadata.
     """
 
     realm: str = ""
     basic: bool = False
+    resource: str = ""
     messages: Mapping[int, str] = field(default_factory=dict)
     display_errors: bool = False
     expose_error_code: bool = True
 
     @classmethod
-    def of(cls, config: OpenIDConnect, slots: Iterable[Slot]) -> Wording:
-        """Take the wording from a plugin's parameters and slots."""
+    def of(cls, config: OpenIDConnect, slots: Iterable[Slot], resource: str = "") -> Wording:
+        """Take the wording from a plugin's parameters and slots, and its resource's metadata."""
         return cls(
             realm=urlsplit(config.provider.issuer).hostname or "",
             basic=any(
                 slot.kind is PairCredential and slot.location is CredentialLocation.HEADER
                 for slot in slots
             ),
+            resource=resource,
             messages={
                 401: config.answers.unauthorized_error_message,
                 403: config.answers.forbidden_error_message,
@@ -203,6 +206,21 @@ def for_termination(
     return Respond(terms.status, tuple(headers), body, error.reason, metadata)
 
 
+def for_metadata(
+    error: MetadataAsked, *, grpc: bool, metadata: Mapping[str, str] = _NO_METADATA
+) -> Respond:
+    """Answer with the metadata of a resource (RFC 9728 section 3.2), or 405 for another method."""
+    if error.body is not None:
+        told = (*_HEADERS, ("content-type", "application/json"))
+        return Respond(200, told, error.body, error.reason, metadata)
+    message, headers = _phrase(405), [*_HEADERS, ("allow", "GET")]
+    if grpc:
+        headers += _grpc_headers(_GRPC_UNKNOWN, message)
+        return Respond(405, tuple(headers), "", error.reason, metadata)
+    headers.append(("content-type", _JSON))
+    return Respond(405, tuple(headers), _message_body(message), error.reason, metadata)
+
+
 def _phrase(status: int) -> str:
     """Return the words of a registered status, spelled as Kong's: ``Service unavailable``."""
     try:
@@ -228,6 +246,8 @@ def _challenges(error: Refusal, wording: Wording) -> Iterator[tuple[str, str]]:
         case Unauthenticated():
             if wording.expose_error_code and error.reason not in _CREDENTIAL_ABSENT:
                 bearer += ', error="invalid_token"'
+            if wording.resource:
+                bearer += f", {wording.resource}"
             yield "www-authenticate", bearer
             if wording.basic:
                 yield "www-authenticate", f'Basic realm="{wording.realm}", charset="UTF-8"'

@@ -81,6 +81,7 @@ class Reason(StrEnum):
 
     # Terminated
     REQUEST_TERMINATED = "request_terminated"
+    RESOURCE_METADATA = "resource_metadata"
 
     # Throttled
     GUESSING_THROTTLED = "guessing_throttled"
@@ -169,6 +170,18 @@ class Terminated(Refusal):
         where = f"request-termination at {termination.position}"
         super().__init__(Reason.REQUEST_TERMINATED, where)
         self.termination = termination
+
+
+class MetadataAsked(Refusal):
+    """The caller asks for the resource's metadata, and gets them without a credential.
+
+    ``body`` is the JSON document; ``None``: the method is not GET.
+    """
+
+    def __init__(self, body: str | None) -> None:
+        detail = "" if body is not None else "only GET is answered"
+        super().__init__(Reason.RESOURCE_METADATA, detail)
+        self.body = body
 
 
 class Retryable(Refusal):

@@ -124,6 +124,7 @@ class _Path:
         slots = policy.authentication.slots
         in_query = (s.names for s in slots if s.location is CredentialLocation.QUERY)
         self._arguments = tuple(dict.fromkeys(name for names in in_query for name in names))
+        self._metadata = policy.metadata
         self._asks_preflights = policy.config.callers.run_on_preflight
         self._digest = digest
         self._familiar = familiar
@@ -140,6 +141,8 @@ class _Path:
         if not self._familiar.hold(headers):
             return None
         path = view.path
+        if self._metadata is not None and self._metadata.are_at(path):
+            return None
         if "?" in path and self._may_have_argument(path):
             return None
         return self._digest.last(headers["authorization"]) if "authorization" in headers else None

@@ -76,7 +76,7 @@ def json_schema() -> Schema:
                 name: {**_mapping(fields), "type": ["object", "null"]}
                 for name, fields in _CONFIGS.items()
             },
-            **{kind.of.__name__: _mapping(kind.fields) for kind in _objects(_every_field())},
+            **{kind.of.__name__: _object(kind.fields) for kind in _objects(_every_field())},
         },
     }
 
@@ -118,6 +118,11 @@ def _plugin() -> Schema:
             for name in _CONFIGS
         ],
     }
+
+
+def _object(fields: Mapping[str, Field]) -> Schema:
+    required = [name for name, field in fields.items() if field.required]
+    return {**_mapping(fields), **({"required": required} if required else {})}
 
 
 def _mapping(fields: Mapping[str, Field], **lists: str) -> Schema:

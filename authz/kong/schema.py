@@ -196,6 +196,12 @@ def _object(kind: Object[Any], node: Node, name: str, problems: Problems) -> Any
         return None
     fields = kind.fields
     values = read_fields(mapping, fields, problems, f"{name}.")
+    missing = [field for field, declared in fields.items() if declared.required]
+    for field in missing:
+        if (value := mapping.get(field)) is None or value.is_null:
+            problems.error(node.position, f"{name}.{field}", "is required")
+    if not values.keys() >= set(missing):
+        return None
     return kind.of(**{fields[field].attribute: value for field, value in values.items()})
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from authz.parameters import checks
-from authz.parameters.common import CALLER_MISSES, FLAG, TEXT, TEXTS
-from authz.parameters.declaration import DONE, param, refused
+from authz.parameters.common import CALLER_MISSES, FLAG, TEXT, TEXTS, URL
+from authz.parameters.declaration import DONE, param, refused, required
 from authz.parameters.kinds import Array, Object, Text
 from authz.parameters.upstream import HeaderFromClaim
 
@@ -17,10 +17,10 @@ _NO_REDIRECT = refused("callers would get other words, or no redirect")
 class ProtectedResourceMetadata:
     """What callers may learn about the resource (RFC 9728)."""
 
-    resource: str | None = param(TEXT)
-    authorization_servers: tuple[str, ...] = param(TEXTS)
-    scopes_supported: tuple[str, ...] = param(TEXTS)
-    metadata_endpoint: str | None = param(TEXT)
+    resource: str = required(Text(check=checks.resource))
+    authorization_servers: tuple[str, ...] = required(Array(URL, at_least=1))
+    scopes_supported: tuple[str, ...] = param(Array(Text(check=checks.scope)))
+    metadata_endpoint: str | None = param(Text(check=checks.metadata_endpoint))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class AnswerParameters:
     )
     protected_resource_metadata: ProtectedResourceMetadata | None = param(
         Object(ProtectedResourceMetadata),
-        becomes=refused("callers could not learn from us which provider to ask (RFC 9728)"),
+        becomes=DONE,
         about="what callers may learn about the resource (RFC 9728)",
     )
     downstream_access_token_header: str | None = param(

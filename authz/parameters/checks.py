@@ -80,6 +80,28 @@ def absolute_url(text: str, schemes: tuple[str, ...]) -> str | None:
     return None
 
 
+def resource(text: str) -> str | None:
+    """Check the URL of a resource (RFC 9728 section 1.2), which challenges quote."""
+    wrong = url(text)
+    if wrong is None and ("?" in text or '"' in text):
+        return "must hold no query (?…) and no quotation mark"
+    return wrong
+
+
+def metadata_endpoint(text: str) -> str | None:
+    """Check where the metadata of a resource are: a path of the resource's host, or a URL."""
+    return resource(f"http://host{text}" if text.startswith("/") else text)
+
+
+def scope(text: str) -> str | None:
+    """Check one scope (RFC 6749 section 3.3)."""
+    return (
+        None
+        if _SCOPES.fullmatch(text) and text.strip() and " " not in text
+        else ("must be one scope: visible ASCII without blanks, quotation marks and backslashes")
+    )
+
+
 def _split(text: str) -> SplitResult | None:
     try:
         parts = urlsplit(text)

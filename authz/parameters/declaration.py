@@ -75,14 +75,13 @@ class Parameter(Field):
     """A field of the plugin's ``config``.
 
     ``used_by``: the only methods that look at it, if not all do.  ``about``: what it
-    is for, in a few words.  ``required``: the plugin cannot be without it.  ``here``:
-    the value that stands for Kong's default here, where that is narrower.
+    is for, in a few words.  ``here``: the value that stands for Kong's default here,
+    where that is narrower.
     """
 
     becomes: Outcome = DONE
     used_by: frozenset[str] = frozenset()
     about: str = ""
-    required: bool = False
     here: Any = None
 
     @property
@@ -132,7 +131,7 @@ def param(kind: Kind[Any], default: object = None, **details: Any) -> Any:
 
 
 def required(kind: Kind[T], **details: Unpack[Details]) -> T:
-    """Declare a parameter that a plugin cannot be without."""
+    """Declare a parameter that its mapping cannot be without."""
     parameter = Parameter(kind, required=True, **details)
     field: T = dataclasses.field(metadata={DECLARATION: parameter})
     return field

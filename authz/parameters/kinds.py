@@ -107,7 +107,8 @@ class Field:
     ``also``: further defaults, of Kong's versions from 3.4 on.  ``referenceable``:
     Kong resolves ``{vault://…}`` in it.  ``absence``: what it would mean that the
     field is not there; null is then refused.  ``null``: the value that an explicit
-    null stands for; None: null is as good as no line.  ``name`` and ``attribute``:
+    null stands for; None: null is as good as no line.  ``required``: its mapping cannot be
+    without it.  ``name`` and ``attribute``:
     the name in the file and in Python, where a dataclass declares the field.
     """
 
@@ -117,6 +118,7 @@ class Field:
     referenceable: bool = False
     absence: str = ""
     null: Any = None
+    required: bool = False
     name: str = ""
     attribute: str = ""
 

@@ -47,6 +47,8 @@ OVERWRITE = 2  # HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 
 # An entry of a Struct: the key, and a value that is a string of 16 bytes.
 _DECISION_ID = re.compile(rb"(decision_id\x12\x12\x1a\x10)[0-9a-f]{16}")
+# Reasons for which the caller gets an answer that the file gives.
+_ANSWERS = ("request_terminated", "resource_metadata")
 _VISIBLE = re.compile(r"[\x20-\x7e\t]*")
 _PROTECTED = spellings((*IDENTITY, AUTHORIZATION, *TOKENS))
 
@@ -111,8 +113,8 @@ def read(wire: bytes) -> Answer:
         names = spellings(IDENTITY)
         assert names <= removed | set(headers)
     else:
-        terminated = response.dynamic_metadata.fields["reason"].string_value == "request_terminated"
-        assert (200 if terminated else 400) <= part.status.code <= 599
+        reason = response.dynamic_metadata.fields["reason"].string_value
+        assert (200 if reason in _ANSWERS else 400) <= part.status.code <= 599
         # I8: an answer to the caller says nothing about who it might have been.
         assert not _PROTECTED & set(headers)
     return Answer(

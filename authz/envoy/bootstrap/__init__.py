@@ -8,7 +8,7 @@ Envoy: it streams bodies, whatever ``request_buffering`` and
 
 From the bottom up: ``options`` (what the file does not say), ``refusals`` (what
 cannot be written), ``regexes`` and ``domains`` (Kong's conditions and hosts as Envoy's),
-``parts``, ``clusters``, ``routes``, ``listener``.
+``parts``, ``clusters``, ``resource_metadata``, ``routes``, ``listener``.
 
 Importing this package takes a second: the messages are envoy-data-plane's.
 """

@@ -18,6 +18,7 @@ from authz.envoy.bootstrap.domains import domains
 from authz.envoy.bootstrap.options import NOWHERE
 from authz.envoy.bootstrap.parts import EXT_AUTHZ, overwrite
 from authz.envoy.bootstrap.regexes import PathRegex, header_regex, path_regex
+from authz.envoy.bootstrap.resource_metadata import metadata_routes
 from authz.kong import slots
 from authz.kong.protocols import GRPC
 from authz.kong.rules import Rule, ascii_lower, display_name, is_regex, routing_table
@@ -49,6 +50,7 @@ def virtual_hosts(
                     for rank, authority in by_rank
                     for route in _routes(rules[rank], authority, router)
                 ),
+                *metadata_routes(domain, gateway.routes, router),
                 _no_route(),
             ],
         )
