@@ -196,11 +196,13 @@ def _object(kind: Object[Any], node: Node, name: str, problems: Problems) -> Any
         return None
     fields = kind.fields
     values = read_fields(mapping, fields, problems, f"{name}.")
-    missing = [field for field, declared in fields.items() if declared.required]
-    for field in missing:
+    required = {field for field, declared in fields.items() if declared.required}
+    if required and all(entry.value.is_null for entry in mapping.entries.values()):
+        return None  # a dump of Kong's has a line for each field
+    for field in sorted(required):
         if (value := mapping.get(field)) is None or value.is_null:
             problems.error(node.position, f"{name}.{field}", "is required")
-    if not values.keys() >= set(missing):
+    if not values.keys() >= required:
         return None
     return kind.of(**{fields[field].attribute: value for field, value in values.items()})
 

@@ -48,7 +48,13 @@ def another(kind: Kind[Any], value: Any) -> Any:
     if isinstance(kind, Array):
         return (*(value or ()), another(kind.of, None))
     assert isinstance(kind, Object)
-    return kind.of()
+    return plainest(kind)
+
+
+def plainest(kind: Object[Any], **values: Any) -> Any:
+    """Return what a mapping makes that says these values, and else what it must say."""
+    needed = {f.attribute: another(f.kind, None) for f in declared(kind.of) if f.required}
+    return kind.of(**{**needed, **values})
 
 
 def flipped(name: str) -> tuple[OpenIDConnect, OpenIDConnect]:
@@ -85,7 +91,7 @@ def test_what_stands_inside_of_a_parameter_changes_its_key_too(name: str) -> Non
     plain = OpenIDConnect.of(issuer=ISSUER)
     keys = {plain.exchange_key}
     for field in declared(inner.of):
-        value = inner.of(**{field.attribute: another(field.kind, field.default)})
+        value = plainest(inner, **{field.attribute: another(field.kind, field.default)})
         keys.add(plain.replace(**{name: (value,) if listed else value}).exchange_key)
     expected = 1 + len(declared(inner.of)) if GROUP_OF[name] in EXCHANGE else 1
     assert len(keys) == expected
