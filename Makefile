@@ -9,14 +9,14 @@ CARGO_AUDIT := cargo-audit@0.22.2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test later mutate check format lint types e2e packaging wheel audit bench native nativecheck \
-	lock derived protos clean keycloak oidc-provider kube $(VENV) .runtime $(PARTS) .native .audit .kube
+	lock derived protos clean keycloak oidc-provider kube $(VENV) .runtime $(PARTS) .native .audit .kube .oldest
 help: ## what there is
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 $(VENV):
 	@$(PYTHON) requirements/install.py requirements/dev.txt $@ --project .
 
-.runtime $(PARTS) .native .audit .kube: .%:
+.runtime $(PARTS) .native .audit .kube .oldest: .%:
 	@$(PYTHON) requirements/install.py requirements/$*.txt $@
 
 keycloak: $(VENV) $(PARTS)
@@ -51,14 +51,15 @@ lint: $(VENV)
 types: $(VENV)
 	@$(BIN)/mypy
 
-e2e: keycloak oidc-provider ## a real Envoy, a real Keycloak, oidc-provider, httpbin, grpcurl
+e2e: keycloak oidc-provider .oldest ## a real Envoy, the newest and the oldest, a real Keycloak, oidc-provider, httpbin, grpcurl
 	@$(BIN)/pytest -v --durations=10 tests/e2e $(TEST)
+	@AUTHZ_ENVOY=$(CURDIR)/.oldest/bin/envoy $(BIN)/pytest -v tests/e2e/test_oldest_envoy.py tests/e2e/test_bootstrap_validates.py $(TEST)
 
 kube: $(VENV) $(PARTS) .kube ## the Kubernetes manifests, in a real API server; needs Go, and builds for minutes once
 	@CONTROL_PLANE=$$(tests/kube/build) && CONTROL_PLANE=$$CONTROL_PLANE \
 		$(BIN)/pytest -v --durations=5 tests/kube $(TEST)
 
-packaging: $(VENV) .runtime $(PARTS) .native .audit .kube ## each lock alone, the wheel, other users; makes environments
+packaging: $(VENV) .runtime $(PARTS) .native .audit .kube .oldest ## each lock alone, the wheel, other users; makes environments
 	@$(BIN)/pytest -v --durations=5 tests/packaging $(TEST)
 
 wheel: $(VENV) ## dist/authz-*.whl, to be installed beside what requirements/runtime.txt lists
@@ -91,4 +92,4 @@ protos: $(VENV) ## compile protos/ to the descriptor set that authz loads
 		--descriptor_set_out=authz/envoy/ext_authz.binpb envoy/service/auth/v3/external_auth.proto
 
 clean: ## remove what make installed
-	rm -rf $(VENV) .venv-* .runtime $(PARTS) .native .audit .kube build native/target
+	rm -rf $(VENV) .venv-* .runtime $(PARTS) .native .audit .kube .oldest build native/target
