@@ -43,6 +43,13 @@ def cluster() -> Iterator[ControlPlane]:
 
 
 @pytest.fixture(scope="session")
+def defined(cluster: ControlPlane) -> ControlPlane:
+    """The cluster, which knows the resources of Gateway API, Envoy Gateway, Istio, Prometheus."""
+    cluster.define()
+    return cluster
+
+
+@pytest.fixture(scope="session")
 def applied(cluster: ControlPlane, manifests: dict[str, str]) -> dict[str, Said]:
     """What kubectl said when each overlay was applied."""
     return {name: cluster.apply(manifest) for name, manifest in manifests.items()}

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from authz.demo.parts import CHECKOUT, PartMissingError, Process, free_port
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 KUBECTL = CHECKOUT / ".kube" / "bin" / "kubectl"
 KUBECTL_TIMEOUT_SECONDS = 120
@@ -24,6 +22,15 @@ class Said(NamedTuple):
     err: str
 
 
+def built(name: str) -> Path:
+    """Return what ``tests/kube/build`` has put beside the control plane: a program or a folder."""
+    program = os.environ.get("CONTROL_PLANE")
+    found = Path(program).parent / name if program else None
+    if found is None or not found.exists():
+        raise PartMissingError(f"{name}: it is not beside CONTROL_PLANE; run `make kube`")
+    return found
+
+
 class ControlPlane(Process):
     """What ``tests/kube/build`` has built, with a fresh state for each start."""
 
@@ -31,11 +38,8 @@ class ControlPlane(Process):
     ready_within_s = 120
 
     def command(self, directory: Path) -> list[str]:
-        program = os.environ.get("CONTROL_PLANE")
-        if program is None:
-            raise PartMissingError("control-plane: CONTROL_PLANE names no program; run `make kube`")
         ports = ",".join(str(free_port()) for _ in range(5))
-        return [program, "-dir", str(directory / "state"), "-ports", ports]
+        return [str(built("control-plane")), "-dir", str(directory / "state"), "-ports", ports]
 
     def is_ready(self) -> bool:
         return "ready" in self.output().splitlines()
@@ -60,6 +64,16 @@ class ControlPlane(Process):
         assert said.code == 0, said.err
         found: dict[str, Any] = json.loads(said.out)
         return found
+
+    def define(self) -> None:
+        """Let the API server know what Gateway API, Envoy Gateway, Istio and Prometheus define."""
+        sets = [str(each) for each in sorted(built("crds").iterdir())]
+        files = [f"--filename={each}" for each in sets]
+        # Some are too large for the annotation that a client's apply keeps.
+        said = self.kubectl("apply", "--server-side", *files)
+        assert said.code == 0, said.err
+        said = self.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+        assert said.code == 0, said.err
 
     def apply(self, manifest: str, *options: str) -> Said:
         """Send manifests to the API server, which knows each field and says what it dislikes."""
