@@ -249,7 +249,7 @@ class _Writer:
             changes["set"] = [{"name": _PREFIX, "value": match.path}]
         rule["filters"].append({"type": "RequestHeaderModifier", "requestHeaderModifier": changes})
         if not match.is_grpc:
-            if not route.preserve_host and ":" not in service.host:
+            if not route.preserve_host and not is_ip(service.host):
                 rewrite = {"hostname": service.host.lower()}
                 rule["filters"].append({"type": "URLRewrite", "urlRewrite": rewrite})
             if match.rewrite is not None:
@@ -409,6 +409,9 @@ class _Writer:
             host = host_header(service)
             if not GRPC.isdisjoint(route.protocols):
                 message = "a GRPCRoute changes no Host: the upstream gets the caller's"
+                self._notice(place("preserve_host", route.position), "preserve_host", message)
+            elif is_ip(service.host):
+                message = "Gateway API writes no address as Host: the upstream gets the caller's"
                 self._notice(place("preserve_host", route.position), "preserve_host", message)
             elif host != service.host:
                 message = (

@@ -283,6 +283,19 @@ def test_the_upstream_gets_the_path_and_the_host_that_kong_sends() -> None:
     assert rewrites == {"stripped-1": r"/base/\1", "whole-1": "/base/"}
 
 
+def test_an_address_is_written_as_no_host_and_that_is_said() -> None:
+    result = written("""
+        services:
+        - name: shop
+          host: 192.0.2.1
+          routes:
+          - {name: a, paths: [/]}
+    """)
+
+    assert "URLRewrite" not in filters(result, "a")
+    assert any("no address as Host" in notice.message for notice in result.notices)
+
+
 @pytest.mark.parametrize(
     ("path", "prefix"), [("/a", "/a"), ("/", None), ("~/a", None)], ids=["plain", "root", "regex"]
 )
