@@ -64,6 +64,8 @@ _CheckRequest = _message("envoy.service.auth.v3.CheckRequest")
 _CheckResponse = _message("envoy.service.auth.v3.CheckResponse")
 _OkHttpResponse = _message("envoy.service.auth.v3.OkHttpResponse")
 _Struct = _message("google.protobuf.Struct")
+Metadata = _message("envoy.config.core.v3.Metadata")
+"""Facts about a route, by the names of those who tell them."""
 
 
 def _tag(field: str) -> bytes:

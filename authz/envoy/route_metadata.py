@@ -9,10 +9,16 @@ Envoy Gateway writes it, from the object itself; no caller reaches it.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
+
+from authz.envoy.check import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+ROUTES_MAX: Final = 4096
+"""Whose metadata are read once: each has some hundred bytes, and Envoy tells the same again."""
 
 NAMESPACE: Final = "envoy-gateway"
 KINDS: Final = frozenset({"HTTPRoute", "GRPCRoute"})
@@ -28,7 +34,12 @@ def envoy_gateway(attributes: Any) -> Mapping[str, str]:  # noqa: ANN401 - a mes
     The annotation ``gateway.envoyproxy.io/kong-route`` says it, else the object's own name.
     Empty: the metadata are absent, or not of one HTTPRoute or GRPCRoute.
     """
-    told = attributes.route_metadata_context.filter_metadata
+    return _named(attributes.route_metadata_context.SerializeToString())
+
+
+@lru_cache(maxsize=ROUTES_MAX)
+def _named(wire: bytes) -> Mapping[str, str]:
+    told = Metadata.FromString(wire).filter_metadata
     if NAMESPACE not in told:
         return {}
     resources = _field(told[NAMESPACE], "resources").list_value.values

@@ -42,6 +42,7 @@ from authz.kubernetes.objects import (
 )
 from authz.kubernetes.sayable import unsayable
 from authz.model import CredentialLocation, Diagnostic, Service
+from authz.policy.resource_metadata import WELL_KNOWN, ResourceMetadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -132,7 +133,7 @@ class _Writer:
         names = Names(object_name(display_name(route)) for route in routes)
         for route in routes:
             self._write_route(route, by_route[route.id], domains_of[route.id], names)
-        self._notice_bodies()
+        self._notice_plugins()
         return Written(
             [
                 *self._own_gateway(),
@@ -428,8 +429,15 @@ class _Writer:
             )
             self._notice(place("protocols", route.position), "protocols", message)
 
-    def _notice_bodies(self) -> None:
+    def _notice_plugins(self) -> None:
         for plugin in self._gateway.plugins:
+            if (metadata := ResourceMetadata.of(plugin.config)) is not None:
+                self._notice(
+                    plugin.positions.get("protected_resource_metadata", plugin.position),
+                    "protected_resource_metadata",
+                    f"no route is written for {WELL_KNOWN} on {metadata.host}: the 401 names "
+                    "the metadata where the plugin's own route leads to them",
+                )
             if any(s.location is CredentialLocation.BODY for s in slots.every(plugin.config)):
                 self._notice(
                     plugin.position,

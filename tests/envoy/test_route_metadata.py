@@ -74,6 +74,13 @@ def test_what_names_no_single_route_names_none(case: str) -> None:
     assert parse(wire, envoy_gateway).context_extensions == {}
 
 
+def test_what_was_read_once_is_not_taken_for_another_routes() -> None:
+    wires = [check_request(route_metadata=metadata(resource(name=n))) for n in ("a", "b", "a")]
+
+    names = [parse(wire, envoy_gateway).context_extensions["route"] for wire in wires]
+    assert names == ["a", "b", "a"]
+
+
 def test_without_the_flag_the_metadata_are_not_read() -> None:
     wire = check_request(route_metadata=metadata(resource()))
 

@@ -527,6 +527,9 @@ def test_what_a_route_says_and_its_objects_do_not_is_named() -> None:
             issuer: https://idp.example/realms/kong
             auth_methods: [client_credentials]
             client_credentials_param_type: [header, body]
+            protected_resource_metadata:
+              resource: https://shop.example/
+              authorization_servers: [https://idp.example/realms/kong]
             hide_credentials: false
     """)
 
@@ -535,6 +538,7 @@ def test_what_a_route_says_and_its_objects_do_not_is_named() -> None:
     assert named["preserve_host"].position.line == 10
     assert "streamed" in named["response_buffering"].message
     assert "413" in named["openid-connect"].message
+    assert "shop.example" in named["protected_resource_metadata"].message
 
 
 def test_the_same_file_gives_the_same_text() -> None:
