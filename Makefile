@@ -8,8 +8,8 @@ SECONDS_AHEAD := 47520000
 CARGO_AUDIT := cargo-audit@0.22.2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test later mutate check format lint types e2e packaging wheel audit bench native nativecheck \
-	lock derived protos clean keycloak oidc-provider kube $(VENV) .runtime $(PARTS) .native .audit .kube .oldest
+.PHONY: help demo test later mutate check format lint types e2e packaging wheel image imagecheck audit bench \
+	native nativecheck lock derived protos clean keycloak oidc-provider kube $(VENV) .runtime $(PARTS) .native .audit .kube .oldest
 help: ## what there is
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -29,13 +29,13 @@ demo: .runtime $(PARTS) ## the seed's request through a real Envoy, on embedded 
 	@.runtime/bin/python -m authz demo $(DEMO)
 
 test: $(VENV) ## unit and integration tests
-	@$(BIN)/pytest -n auto --ignore=tests/e2e --ignore=tests/packaging --ignore=tests/kube $(TEST)
+	@$(BIN)/pytest -n auto --ignore=tests/e2e --ignore=tests/packaging --ignore=tests/kube --ignore=tests/image $(TEST)
 
 later: $(VENV) ## the tests on a day a year and a half from now; needs a C compiler
 	@mkdir -p build
 	@cc -shared -fPIC -o build/later.so tests/support/later.c
 	@SECONDS_AHEAD=$(SECONDS_AHEAD) LD_PRELOAD=$(CURDIR)/build/later.so \
-		$(BIN)/pytest -n auto --ignore=tests/e2e --ignore=tests/packaging --ignore=tests/kube $(TEST)
+		$(BIN)/pytest -n auto --ignore=tests/e2e --ignore=tests/packaging --ignore=tests/kube --ignore=tests/image $(TEST)
 
 mutate: $(VENV) ## break guards one by one in a copy of the tree, and see a test fail each time
 	@PYTHONPATH=tests $(BIN)/python -m support.mutations
@@ -61,6 +61,12 @@ kube: $(VENV) $(PARTS) .kube ## the Kubernetes manifests, in a real API server; 
 
 packaging: $(VENV) .runtime $(PARTS) .native .audit .kube .oldest ## each lock alone, the wheel, other users; makes environments
 	@$(BIN)/pytest -v --durations=5 tests/packaging $(TEST)
+
+image: ## the container image `authz`, with docker, podman or buildah; OPTIONS are the builder's own
+	@deploy/image/build $(OPTIONS)
+
+imagecheck: $(VENV) ## the image, built and run without a registry; needs root, buildah, podman, runc, mmdebstrap, Rust
+	@$(BIN)/pytest -v --durations=5 tests/image $(TEST)
 
 wheel: $(VENV) ## dist/authz-*.whl, to be installed beside what requirements/runtime.txt lists
 	@$(BIN)/python -m hatchling build -t wheel
