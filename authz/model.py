@@ -287,6 +287,21 @@ class DisabledPlugin:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherPlugin:
+    """One enabled plugin that does not decide who gets in, and where it applies.
+
+    authz does nothing for it.  ``owner``: the consumer or group of consumers that it is
+    for, if there is one.
+    """
+
+    position: SourcePosition
+    name: str
+    service: Service | None = None
+    route: Route | None = None
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Gateway:
     """A declarative configuration, read and checked: all that authz does follows from it."""
 
@@ -297,6 +312,7 @@ class Gateway:
     notices: tuple[Diagnostic, ...] = ()
     disabled: tuple[DisabledPlugin, ...] = ()
     terminations: tuple[Termination, ...] = ()
+    others: tuple[OtherPlugin, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

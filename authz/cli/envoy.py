@@ -65,9 +65,12 @@ def envoy(
     connect_to: tuple[ConnectTo, ...],
     upstream: TcpAddress | None,
 ) -> None:
-    """Print the Envoy bootstrap that belongs to the configuration."""
+    """Print the Envoy bootstrap that belongs to the configuration.
+
+    What of the file it does not say is named on standard error, with its place.
+    """
     gateway = load(config)  # before Envoy's types are imported, which takes a second
-    from authz.envoy.bootstrap import BootstrapOptions, render
+    from authz.envoy.bootstrap import BootstrapOptions, notices, render
 
     options = BootstrapOptions(
         authz=authz.path if isinstance(authz, UnixAddress) else _pair(authz),
@@ -77,10 +80,12 @@ def envoy(
         connect_to=dict(redirected(gateway, connect_to)),
     )
     try:
-        click.echo(render(gateway, options), nl=False)
+        text = render(gateway, options)
     except ConfigurationError as error:
         echo_problems(error.problems)
         sys.exit(INVALID)
+    echo_problems(f"notice: {notice}" for notice in sorted(notices(gateway)))
+    click.echo(text, nl=False)
 
 
 def redirected(

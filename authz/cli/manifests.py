@@ -155,7 +155,7 @@ Result = tuple[str, "Iterable[Diagnostic]"]
 
 
 def _kubernetes(gateway: Gateway, sources: Sources, given: Mapping[str, Any]) -> Result:
-    from authz.envoy.bootstrap import BootstrapOptions, render
+    from authz.envoy.bootstrap import BootstrapOptions, notices, render
     from authz.kubernetes import kustomization
     from authz.kubernetes.objects import documents
 
@@ -169,6 +169,7 @@ def _kubernetes(gateway: Gateway, sources: Sources, given: Mapping[str, Any]) ->
         connect_to=_connections(gateway, given),
     )
     envoy = ""
+    left_out: list[Diagnostic] = []
     if options.variant == "sidecar":
         bootstrap = BootstrapOptions(
             authz=kustomization.SOCKET,
@@ -177,9 +178,10 @@ def _kubernetes(gateway: Gateway, sources: Sources, given: Mapping[str, Any]) ->
             connect_to=options.connect_to,
         )
         envoy = render(gateway, bootstrap)
-    written, notices = kustomization.write(gateway, sources.files, envoy, options)
+        left_out = sorted(notices(gateway))
+    written, others = kustomization.write(gateway, sources.files, envoy, options)
     comment = "Save as kustomization.yaml, then: kubectl apply --server-side --kustomize ."
-    return documents([written], comment=comment), notices
+    return documents([written], comment=comment), [*left_out, *others]
 
 
 def _envoy_gateway(gateway: Gateway, _: Sources, given: Mapping[str, Any]) -> Result:

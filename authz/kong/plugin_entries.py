@@ -12,7 +12,7 @@ from authz.kong import checks, openid_connect, plugins, schema, termination
 from authz.kong.content import mappings, plain_value, text_of
 from authz.kong.plugins import PluginRole
 from authz.kong.protocols import HTTP_AND_GRPC, PROTOCOLS
-from authz.model import DisabledPlugin, Plugin, Termination
+from authz.model import DisabledPlugin, OtherPlugin, Plugin, Termination
 from authz.parameters.checks import filled
 from authz.parameters.kinds import Anything, Array, Boolean, Field, Text
 
@@ -121,7 +121,9 @@ class PluginEntries:
         """The request-termination plugins that are enabled."""
         self.disabled: list[DisabledPlugin] = []
         """The entries of both with ``enabled: false``."""
-        self._read_past: dict[str, SourcePosition] = {}
+        self.others: list[OtherPlugin] = []
+        """The enabled ones that do not decide who gets in, under the names that Kong knows."""
+        self._read_past: dict[str, None] = {}  # names as the files have them
 
     def collect(
         self,
@@ -169,7 +171,7 @@ class PluginEntries:
             case PluginRole.REQUEST_TERMINATION:
                 self._request_termination(mapping, values, scope)
             case _ if enabled:
-                self._other(mapping, values["name"])
+                self._other(mapping, values["name"], scope)
             case _:
                 return
         if not enabled and not scope.owner and values["name"] in _DONE:
@@ -292,9 +294,10 @@ class PluginEntries:
                 "the plugin applies to requests of every protocol, as in Kong",
             )
 
-    def _other(self, mapping: MappingNode, name: str) -> None:
+    def _other(self, mapping: MappingNode, name: str, scope: _Scope) -> None:
         """Note a plugin that may be ignored; report one that may not."""
-        role = plugins.role(self._clones.get(name, name))
+        kind = self._clones.get(name, name)
+        role = plugins.role(kind)
         position = mapping.position_of("name")
         if role is PluginRole.DECIDES:
             message = f"{name} decides who gets in and is not done here: {_WITHOUT_A_PLUGIN}"
@@ -307,12 +310,14 @@ class PluginEntries:
             )
             self._problems.error(position, "name", message)
         elif role is PluginRole.READ_PAST:
-            self._read_past.setdefault(name, mapping.position)
+            other = OtherPlugin(mapping.position, kind, scope.service, scope.route, scope.owner)
+            self.others.append(other)
+            self._read_past.setdefault(name)
 
     def _notice_read_past(self) -> None:
         if self._read_past:
             self._problems.notice(
-                next(iter(self._read_past.values())),
+                self.others[0].position,
                 "plugins",
                 "these do not decide who gets in and are left to Envoy: "
                 f"{', '.join(self._read_past)}",

@@ -116,6 +116,7 @@ class _Assembly:
             plugins=tuple(self._plugins.plugins),
             terminations=tuple(self._plugins.terminations),
             disabled=tuple(self._plugins.disabled),
+            others=tuple(self._plugins.others),
             consumers=tuple(self._consumers.all),
             notices=self._problems.notices,
         )

@@ -373,6 +373,43 @@ def test_envoy_names_the_place_of_what_it_cannot_do(tmp_path: Path) -> None:
     assert re.match(rf"{path}:\d+:\d+: ", result.stderr)
 
 
+def test_E5_envoy_names_each_plugin_that_it_does_not_write_at_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "kong.yaml"
+    path.write_text("""\
+_format_version: "3.0"
+services:
+- name: orders
+  host: orders.test
+  routes:
+  - name: orders
+    paths: [/orders]
+    plugins:
+    - name: rate-limiting
+      config: {minute: 5, policy: local}
+plugins:
+- name: http-log
+- name: jq
+  enabled: false
+consumers:
+- username: kong
+  plugins:
+  - name: rate-limiting
+""")
+    result = authz("envoy", "-c", str(path))
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith("static_resources:")
+    places = re.findall(
+        rf"^notice: {path}:(\d+):\d+: plugins: (.*) is not", result.stderr, re.MULTILINE
+    )
+    limit = "rate-limiting"
+    assert places == [
+        ("9", limit),
+        ("12", "http-log"),
+        ("18", f"{limit} (for consumer at {path}:18:5)"),
+    ]
+
+
 # --- serve, health, version -------------------------------------------------------
 
 

@@ -2,13 +2,14 @@
 
 Envoy takes the place of Kong's proxy: one plaintext listener, a cluster for
 each service, the routes in Kong's order, and authz asked about every request.
-What Envoy cannot do as Kong does it is an error with its place.  Left to
-Envoy: it streams bodies, whatever ``request_buffering`` and
-``response_buffering`` say.
+What Envoy cannot do as Kong does it is an error with its place, or a notice where
+the rest is written without it.  Left to Envoy: it streams bodies, whatever
+``request_buffering`` and ``response_buffering`` say.
 
 From the bottom up: ``options`` (what the file does not say), ``refusals`` (what
-cannot be written), ``regexes`` and ``domains`` (Kong's conditions and hosts as Envoy's),
-``parts``, ``clusters``, ``resource_metadata``, ``routes``, ``listener``.
+cannot be written), ``notices`` (what is left out), ``regexes`` and ``domains`` (Kong's
+conditions and hosts as Envoy's), ``parts``, ``clusters``, ``resource_metadata``,
+``routes``, ``listener``.
 
 Importing this package takes a second: the messages are envoy-data-plane's.
 """
@@ -24,6 +25,7 @@ from envoy_data_plane.google.protobuf import Struct
 from authz import yaml_writer
 from authz.envoy.bootstrap.clusters import authz_cluster, service_cluster
 from authz.envoy.bootstrap.listener import ingress, overload_manager
+from authz.envoy.bootstrap.notices import notices
 from authz.envoy.bootstrap.options import BootstrapOptions
 from authz.envoy.bootstrap.parts import EXT_AUTHZ, address
 from authz.envoy.bootstrap.refusals import problems
@@ -34,7 +36,7 @@ from authz.kong.router import Router
 if TYPE_CHECKING:
     from authz.model import Gateway
 
-__all__ = ["EXT_AUTHZ", "BootstrapOptions", "build", "problems", "render"]
+__all__ = ["EXT_AUTHZ", "BootstrapOptions", "build", "notices", "problems", "render"]
 
 
 def render(gateway: Gateway, options: BootstrapOptions) -> str:

@@ -1,0 +1,43 @@
+"""What a file says and the bootstrap does not, though it is written: named, each with its place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from authz.model import Diagnostic, OtherPlugin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from authz.model import Gateway
+
+_LIMITS = frozenset(
+    {
+        "ai-rate-limiting-advanced",
+        "graphql-rate-limiting-advanced",
+        "rate-limiting",
+        "rate-limiting-advanced",
+        "response-ratelimiting",
+    }
+)
+
+_UNLIMITED = (
+    "is not written: Envoy counts otherwise than Kong, so nothing is limited; put a rate limit of "
+    "Envoy's into what is printed, or limit in the application"
+)
+_UNDONE = (
+    "is not written: requests pass as if it were not there; put a filter of Envoy's that does its "
+    "work into what is printed, or do it in the application"
+)
+
+
+def notices(gateway: Gateway) -> Iterator[Diagnostic]:
+    """Yield what the operator should know of a file that is written."""
+    for plugin in gateway.others:
+        yield Diagnostic(plugin.position, "plugins", _plugin(plugin))
+
+
+def _plugin(plugin: OtherPlugin) -> str:
+    scope = f" (for {plugin.owner})" if plugin.owner else ""
+    said = _UNLIMITED if plugin.name in _LIMITS else _UNDONE
+    return f"{plugin.name}{scope} {said}"
