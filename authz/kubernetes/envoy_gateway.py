@@ -59,6 +59,9 @@ MATCHES_MAX = 127
 _FORWARDED = ("X-Forwarded-Host", "X-Forwarded-Path", "X-Forwarded-Port", "X-Real-IP")
 _PREFIX = "X-Forwarded-Prefix"
 
+_UPGRADE_REQUIRED, _NOT_FOUND = 426, 404
+_REDIRECTS = frozenset({301, 302, 307, 308})
+
 _V1 = f"{GATEWAY_API}/v1"
 _EG_V1 = f"{ENVOY_GATEWAY}/v1alpha1"
 
@@ -200,22 +203,50 @@ class _Writer:
     ) -> None:
         """Write the objects of one route: as many as Gateway API's bounds need."""
         first = object_name(display_name(route))
+        kind = _kind(route)
+        takes, refuses = self._listeners(route)
         rules = [self._rule(first, number, match) for number, match in enumerate(matches, 1)]
-        kind = "GRPCRoute" if matches[0].is_grpc else "HTTPRoute"
+        written = [
+            *self._write_objects(
+                route, rules, domains, parents=self._parents(takes), names=names, first=first
+            )
+        ]
+        self._policies += [self._policy(kind, name) for name in written]
+        self._traffic.append(self._traffic_policy(kind, first, written, self._service(route)))
+        if refuses:
+            # Kong looks for no other route when the protocol is wrong.
+            answer = self._refusal(f"{first}-over-{refuses[0]}", route, refuses[0])
+            rules = [{**_matched(match), "filters": [answer]} for match in matches]
+            parents = self._parents(refuses)
+            for _ in self._write_objects(route, rules, domains, parents=parents, names=names):
+                pass  # nobody passes, so there is nothing to ask authz
+        self._notice_fields(route)
+
+    def _write_objects(
+        self,
+        route: Route,
+        rules: list[Object],
+        domains: Sequence[str],
+        *,
+        parents: list[Object],
+        names: Names,
+        first: str | None = None,
+    ) -> Iterator[str]:
+        """Write a route's objects for some listeners, and yield their names.
+
+        ``first``: the name that is kept for the first of them.
+        """
         rules_max = min(RULES_MAX, MATCHES_MAX // max(1, len(route.methods)))
-        made_of: list[str] = []
+        annotations = {ANNOTATION_PREFIX + ANNOTATION: display_name(route)}
         for hostnames in _hostnames(domains):
             for some in bunches(rules, rules_max):
-                name = names.take(first) if made_of else first
-                made_of.append(name)
-                spec: Object = {"parentRefs": self._parents(route)}
-                if hostnames:
-                    spec["hostnames"] = hostnames
-                spec["rules"] = some
-                annotations = {ANNOTATION_PREFIX + ANNOTATION: display_name(route)}
+                name = first or names.take(object_name(display_name(route)))
+                first = None
+                hosts: Object = {"hostnames": hostnames} if hostnames else {}
+                spec = {"parentRefs": parents, **hosts, "rules": some}
                 self._routes.append(
                     made(
-                        kind,
+                        _kind(route),
                         name,
                         self._options.namespace,
                         spec,
@@ -223,26 +254,45 @@ class _Writer:
                         annotations=annotations,
                     )
                 )
-                self._policies.append(self._policy(kind, name))
-        self._traffic.append(self._traffic_policy(kind, first, made_of, self._service(route)))
-        self._notice_fields(route)
+                yield name
 
-    def _parents(self, route: Route) -> list[Object]:
+    def _listeners(self, route: Route) -> tuple[list[str], list[str]]:
+        """Return the listeners of the Gateway that take a route, and those that refuse it."""
+        if self._options.gateway is not None:
+            return [], []  # its own, whatever they are
+        protocols = set(route.protocols)
+        takes = {"http": bool({"http", "grpc"} & protocols)}
+        if self._options.tls_secret:
+            takes["https"] = bool(TLS & protocols)
+        return [one for one in takes if takes[one]], [one for one in takes if not takes[one]]
+
+    def _parents(self, listeners: Iterable[str]) -> list[Object]:
         if self._options.gateway is not None:
             namespace, name = self._options.gateway
             away = {} if namespace == self._options.namespace else {"namespace": namespace}
             return [{"name": name, **away}]
-        protocols = set(route.protocols)
-        listeners = ["http"] if {"http", "grpc"} & protocols else []
-        if self._options.tls_secret and TLS & protocols:
-            listeners.append("https")
         return [{"name": OWN_GATEWAY, "sectionName": listener} for listener in listeners]
+
+    def _refusal(self, name: str, route: Route, listener: str) -> Object:
+        """Return the filter that answers for a listener whose protocol the route is not for."""
+        status = route.https_redirect_status_code if listener == "http" else _NOT_FOUND
+        if status in _REDIRECTS and GRPC.isdisjoint(route.protocols):
+            redirect = {"scheme": "https", "statusCode": status}
+            return {"type": "RequestRedirect", "requestRedirect": redirect}
+        if listener == "http":
+            status, message = _UPGRADE_REQUIRED, "Please use HTTPS protocol"
+        else:
+            message = "no Route matched with those values"
+        answer = {
+            "statusCode": status,
+            "contentType": "application/json; charset=utf-8",
+            "body": {"type": "Inline", "inline": f'{{"message":"{message}"}}'},
+        }
+        return self._filter(name, {"directResponse": answer})
 
     def _rule(self, name: str, number: int, match: Match) -> Object:
         route, service = match.route, self._service(match.route)
-        rule: Object = {"matches": list(_conditions(match)), "filters": []}
-        if not rule["matches"]:
-            del rule["matches"]
+        rule: Object = {**_matched(match), "filters": []}
         stripped = route.strip_path and match.path not in {"/", ""} and match.rewrite is not None
         is_told = stripped and not match.path.startswith("~")
         changes: Object = {"remove": [*_FORWARDED, *([] if is_told else [_PREFIX])]}
@@ -264,7 +314,10 @@ class _Writer:
     def _path_filter(self, name: str, pattern: str, substitution: str) -> Object:
         replaced = {"pattern": pattern, "substitution": substitution}
         path = {"type": "ReplaceRegexMatch", "replaceRegexMatch": replaced}
-        spec = {"urlRewrite": {"path": path}}
+        return self._filter(name, {"urlRewrite": {"path": path}})
+
+    def _filter(self, name: str, spec: Object) -> Object:
+        """Write a filter of Envoy Gateway's, and return what refers to it."""
         made_filter = made("HTTPRouteFilter", name, self._options.namespace, spec, api=_EG_V1)
         self._filters.append(made_filter)
         to = {"group": ENVOY_GATEWAY, "kind": "HTTPRouteFilter", "name": name}
@@ -282,8 +335,7 @@ class _Writer:
             name, namespace = found[0], found[1] or self._options.namespace
             if namespace == self._options.namespace:
                 return {"name": name, "port": port}
-            kind = "GRPCRoute" if match.is_grpc else "HTTPRoute"
-            self._granted.setdefault((namespace, name), set()).add(kind)
+            self._granted.setdefault((namespace, name), set()).add(_kind(match.route))
             return {"name": name, "namespace": namespace, "port": port}
         name = object_name(display_name(service))
         if name not in self._backends:
@@ -422,11 +474,8 @@ class _Writer:
         for name in ("request_buffering", "response_buffering"):
             if name in route.positions and getattr(route, name):
                 self._notice(route.positions[name], name, "bodies are streamed")
-        if not {"http", "grpc"} & set(route.protocols):
-            message = (
-                f"without TLS the route is not found (404), instead of "
-                f"{route.https_redirect_status_code}"
-            )
+        if self._options.gateway is not None and not TLS & set(route.protocols):
+            message = "a Gateway that is there takes the route on every listener, with TLS too"
             self._notice(place("protocols", route.position), "protocols", message)
 
     def _notice_plugins(self) -> None:
@@ -476,6 +525,16 @@ def _hostnames(domains: Sequence[str]) -> Iterator[list[str]]:
     if "*" in domains:
         yield []
     yield from bunches([d for d in domains if d != "*"], HOSTNAMES_MAX)
+
+
+def _kind(route: Route) -> str:
+    return "HTTPRoute" if GRPC.isdisjoint(route.protocols) else "GRPCRoute"
+
+
+def _matched(match: Match) -> Object:
+    """Return a rule's matches; none take everything."""
+    matches = list(_conditions(match))
+    return {"matches": matches} if matches else {}
 
 
 def _conditions(match: Match) -> Iterator[Object]:

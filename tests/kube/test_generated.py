@@ -183,8 +183,12 @@ def test_envoy_gateway_accepts_everything_that_may_be_written(
         assert status.get("Accepted", "True").startswith("True"), (kind, name, status)
         assert status.get("ResolvedRefs", "True").startswith("True"), (kind, name, status)
     assert {kind for kind, _ in found} >= {"HTTPRoute", "GRPCRoute", "SecurityPolicy"}
-    assert xds.guarded == [route["name"] for route in xds.routes]
-    assert not [route["name"] for route in xds.routes if "directResponse" in route]
+    refused = [r["name"] for r in xds.routes if "directResponse" in r]
+    assert {r["directResponse"]["status"] for r in xds.routes if "directResponse" in r} == {
+        404,
+        426,
+    }
+    assert xds.guarded == [r["name"] for r in xds.routes if r["name"] not in refused]
 
 
 def test_without_the_service_of_authz_nothing_passes(

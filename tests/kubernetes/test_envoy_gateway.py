@@ -402,17 +402,46 @@ PROTOCOLS = """
 """
 
 
-def test_a_route_is_on_the_listeners_of_its_protocols() -> None:
-    result = written(PROTOCOLS, tls_secret="cert")
-
-    listeners = {
+def listeners(result: Written) -> dict[str, list[str]]:
+    return {
         name: [parent["sectionName"] for parent in each["spec"]["parentRefs"]]
         for name, each in routes(result).items()
     }
-    assert listeners == {"both": ["http", "https"], "plain": ["http"], "tls": ["https"]}
+
+
+def test_a_route_is_on_the_listeners_of_its_protocols_and_refused_on_the_other() -> None:
+    result = written(PROTOCOLS, tls_secret="cert")
+
+    assert listeners(result) == {
+        "both": ["http", "https"],
+        "plain": ["http"],
+        "plain-2": ["https"],
+        "tls": ["https"],
+        "tls-2": ["http"],
+    }
+    # No later route takes what a route for another protocol has taken.
+    assert values(result, "plain-2") == values(result, "plain")
+    assert values(result, "tls-2") == values(result, "tls")
+    answers = {
+        name: each["spec"]["directResponse"]["statusCode"]
+        for name, each in of_kind(result, "HTTPRouteFilter").items()
+        if "directResponse" in each["spec"]
+    }
+    assert answers == {"plain-over-https": 404, "tls-over-http": 426}
+    assert of_kind(result, "SecurityPolicy").keys() == {"both", "plain", "tls"}
     [gateway] = of_kind(result, "Gateway").values()
     assert [each["protocol"] for each in gateway["spec"]["listeners"]] == ["HTTP", "HTTPS"]
-    assert any("404" in notice.message for notice in result.notices)
+
+
+def test_a_route_for_tls_may_lead_there() -> None:
+    text = PROTOCOLS.replace("[https]}", "[https], https_redirect_status_code: 308}")
+    result = written(text, tls_secret="cert")
+
+    [rule] = routes(result)["tls-2"]["spec"]["rules"]
+    assert rule["filters"] == [
+        {"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "statusCode": 308}}
+    ]
+    assert "backendRefs" not in rule
 
 
 def test_a_gateway_that_is_there_is_not_written() -> None:

@@ -40,17 +40,20 @@ _HOSTNAME = re.compile(r"(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-
 class Listener:
     """The routes of a Gateway, in virtual hosts, in Envoy Gateway's order."""
 
-    def __init__(self, objects: list[dict[str, Any]]) -> None:
+    def __init__(self, objects: list[dict[str, Any]], name: str) -> None:
+        """``name``: of the listener, ``http`` or ``https``."""
         self.hosts: dict[str, list[tuple[tuple[int, ...], dict[str, Any], str]]] = {}
         for each in objects:
             if each["kind"] not in {"HTTPRoute", "GRPCRoute"}:
                 continue
-            name = each["metadata"]["annotations"][ANNOTATION_PREFIX + ANNOTATION]
+            if all(parent["sectionName"] != name for parent in each["spec"]["parentRefs"]):
+                continue
+            route = each["metadata"]["annotations"][ANNOTATION_PREFIX + ANNOTATION]
             for host in each["spec"].get("hostnames", ["*"]):
                 for rule in each["spec"]["rules"]:
                     for match in rule.get("matches", [{}]):
                         condition = self._condition(match)
-                        entry = self._key(condition), condition, name
+                        entry = self._key(condition), condition, route
                         self.hosts.setdefault(host, []).append(entry)
         for routes in self.hosts.values():
             routes.sort(key=lambda entry: entry[0], reverse=True)
@@ -143,11 +146,14 @@ def kongs(router: Router, asked: Asked) -> str | None:
     return None
 
 
+@pytest.mark.parametrize("name", ["http", "https"])
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_the_route_is_kongs(seed: int) -> None:
+def test_the_route_is_kongs_on_each_listener_whatever_protocol_it_is_for(
+    seed: int, name: str
+) -> None:
     random = Random(seed)
     gateway, written = next(files(random))
-    listener = Listener(written.objects)
+    listener = Listener(written.objects, name)
     names = {
         each["metadata"]["annotations"][ANNOTATION_PREFIX + ANNOTATION]
         for each in written.objects
@@ -159,10 +165,10 @@ def test_the_route_is_kongs(seed: int) -> None:
     for one in asked:
         met = listener.route(one)
         try:
-            name = kongs(router, one)
+            kong = kongs(router, one)
         except MalformedRequest:
             continue  # the router itself does not know
-        if name is None or name in names:
-            assert met == name, (one.method, one.host, one.target, one.headers)
+        if kong is None or kong in names:
+            assert met == kong, (one.method, one.host, one.target, one.headers)
         else:
             assert met is None, "a route that is left out goes to no other one"
