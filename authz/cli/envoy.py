@@ -12,12 +12,17 @@ from authz.cli import options
 from authz.cli.output import INVALID, echo_problems, load
 from authz.errors import ConfigurationError
 from authz.settings import DECLARED, UnixAddress
+from authz.settings.declared import PATH, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from authz.model import Gateway
     from authz.settings import Address, ConnectTo, TcpAddress
+
+TRUSTED_HOPS_MAX = 16
+CA_FILE = "/etc/ssl/certs/ca-certificates.crt"
+"""Debian's."""
 
 
 @click.command()
@@ -56,6 +61,21 @@ if TYPE_CHECKING:
     kind=options.TCP_ADDRESS,
     help="Where requests go that the file has no service for.",
 )
+@options.option(
+    "--trusted-hops",
+    variable="ENVOY_TRUSTED_HOPS",
+    kind=whole("proxies", least=0, most=TRUSTED_HOPS_MAX),
+    default="0",
+    help="How many proxies stand before Envoy: what they say of the client, and whether it speaks "
+    "https (x-forwarded-proto), is taken.  Nobody else may reach Envoy then.",
+)
+@options.option(
+    "--ca-file",
+    variable="ENVOY_CA_FILE",
+    kind=PATH,
+    default=CA_FILE,
+    help="PEM certificates that services over TLS are verified by, on Envoy's machine.",
+)
 def envoy(
     *,
     config: tuple[str, ...],
@@ -64,6 +84,8 @@ def envoy(
     admin: TcpAddress,
     connect_to: tuple[ConnectTo, ...],
     upstream: TcpAddress | None,
+    trusted_hops: int,
+    ca_file: str,
 ) -> None:
     """Print the Envoy bootstrap that belongs to the configuration.
 
@@ -78,6 +100,8 @@ def envoy(
         admin=_pair(admin),
         upstream=None if upstream is None else _pair(upstream),
         connect_to=dict(redirected(gateway, connect_to)),
+        trusted_hops=trusted_hops,
+        ca_file=ca_file,
     )
     try:
         text = render(gateway, options)

@@ -26,7 +26,7 @@ REQUESTS_OF_A_SETUP = 170
 REQUESTS_OF_A_ROUND = REQUESTS_OF_A_SETUP * len(SETUPS)
 ROUNDS = -(-REQUESTS // REQUESTS_OF_A_ROUND)
 FAULTS_SHOWN_MAX = 3
-FILES_LOOKED_AT = 20
+FILES_LOOKED_AT = 30
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,7 @@ def test_the_draws_are_of_every_kind() -> None:
             if route is not None:
                 kinds["regex"] += any(path.startswith("~") for path in route.paths)
                 kinds["header"] += bool(route.headers)
+                kinds["https"] += route.protocols == ("https",)
                 kinds["port"] += any(":" in host for host in route.hosts)
             if route is None:
                 kinds["no route"] += 1
@@ -76,5 +77,5 @@ def test_the_draws_are_of_every_kind() -> None:
     # ``authz envoy`` can write every second file at least.
     assert refused <= FILES_LOOKED_AT
     least = {"bent": 1200, "plain": 500, "open": 60, "let in": 60, "kept out": 60, "no route": 60}
-    least |= {"regex": 30, "header": 20, "port": 10}
+    least |= {"regex": 30, "header": 20, "port": 10, "https": 10}
     assert all(kinds[kind] >= count for kind, count in least.items()), kinds

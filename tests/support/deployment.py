@@ -82,6 +82,7 @@ class Deployment:
         services: Mapping[str, int],
         listen: str | None = None,
         flags: Iterable[str] = (),
+        envoy_flags: Iterable[str] = (),
         env: Mapping[str, str] | None = None,
         secrets: Iterable[tuple[str, str]] = (),
     ) -> None:
@@ -105,12 +106,12 @@ class Deployment:
             ready_url=self.admin_url("/readyz"),
             env=self._env,
         )
-        self.bootstrap = self._bootstrap(services)
+        self.bootstrap = self._bootstrap(services, envoy_flags)
 
-    def _bootstrap(self, services: Mapping[str, int]) -> dict[str, Any]:
+    def _bootstrap(self, services: Mapping[str, int], flags: Iterable[str]) -> dict[str, Any]:
         command = authz_command("envoy", "-c", str(self.config), "--authz", self.listen)
         done = subprocess.run(  # noqa: S603 - a list, and no shell
-            [*command, *connect_to(services)],
+            [*command, *connect_to(services), *flags],
             env=authz_environment() | self._env,
             capture_output=True,
             text=True,

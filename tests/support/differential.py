@@ -85,7 +85,10 @@ def drawn(random: Random, issuer: str, ports: Sequence[int], authz_port: int) ->
     """
     services = {(service_host(number), 80): (LOOPBACK, port) for number, port in enumerate(ports)}
     options = BootstrapOptions(
-        authz=(LOOPBACK, authz_port), upstream=(LOOPBACK, ports[-1]), connect_to=services
+        authz=(LOOPBACK, authz_port),
+        upstream=(LOOPBACK, ports[-1]),
+        connect_to=services,
+        trusted_hops=random.choice((0, 0, 1)),
     )
     for refused in range(DRAWS_MAX):
         text = draw_file(random, issuer)

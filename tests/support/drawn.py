@@ -175,7 +175,11 @@ def _route(
     if random.random() < 0.2:
         yield "headers", _headers(random)
     wanted = {"paths": list(dict.fromkeys(paths)), "hosts": chosen, "methods": methods}
-    wanted["protocols"] = ["https"] if random.random() < 0.01 else protocols
+    if random.random() < 0.04:
+        wanted["protocols"] = ["https"]
+        yield "https_redirect_status_code", random.choice((426, 301, 302, 307, 308))
+    else:
+        wanted["protocols"] = protocols
     yield from ((field, values) for field, values in wanted.items() if values)
     if "grpc" not in protocols:
         yield "strip_path", random.random() < 0.5

@@ -61,7 +61,7 @@ def build(gateway: Gateway, options: BootstrapOptions) -> dict[str, Any]:
     message = bootstrap.Bootstrap(
         admin=bootstrap.Admin(address=address(options.admin), ignore_global_conn_limit=True),
         static_resources=bootstrap.BootstrapStaticResources(
-            listeners=[ingress(options.listen, virtual_hosts(gateway, Router(gateway), options))],
+            listeners=[ingress(options, virtual_hosts(gateway, Router(gateway), options))],
             clusters=[
                 authz_cluster(options.authz),
                 *(service_cluster(service, options) for service in services),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from envoy_data_plane.envoy.config.accesslog import v3 as accesslog
 from envoy_data_plane.envoy.config.common.mutation_rules import v3 as mutation_rules
@@ -31,19 +32,23 @@ from authz.envoy.bootstrap.parts import (
     HEADERS_MAX,
     STREAMS_PER_CONNECTION_MAX,
     address,
+    default,
     overwrite,
 )
+
+if TYPE_CHECKING:
+    from authz.envoy.bootstrap.options import BootstrapOptions
 
 CHECK_TIMEOUT_SECONDS = 5  # a first exchange with the identity provider fits in
 
 
 def ingress(
-    where: tuple[str, int], virtual_hosts: list[envoy_route.VirtualHost]
+    options: BootstrapOptions, virtual_hosts: list[envoy_route.VirtualHost]
 ) -> listener.Listener:
-    """Return the listener on (host, port)."""
+    """Return the listener."""
     return listener.Listener(
         name="ingress",
-        address=address(where),
+        address=address(options.listen),
         per_connection_buffer_limit_bytes=CONNECTION_BUFFER_BYTES,
         # With it a second Envoy on this port would silently take half the traffic.
         enable_reuse_port=False,
@@ -52,7 +57,7 @@ def ingress(
                 filters=[
                     listener.Filter(
                         name="envoy.filters.network.http_connection_manager",
-                        typed_config=Packed.pack(_manager(virtual_hosts)),
+                        typed_config=Packed.pack(_manager(virtual_hosts, options.trusted_hops)),
                     )
                 ]
             )
@@ -67,18 +72,26 @@ _FORWARDED = (
     ("x-forwarded-port", "%DOWNSTREAM_LOCAL_PORT%"),
     ("x-real-ip", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"),
 )
+# Kong keeps these of a proxy that it trusts: they are of the client's connection.
+_KEPT = ("x-forwarded-host", "x-forwarded-port")
 
 
-def _manager(virtual_hosts: list[envoy_route.VirtualHost]) -> hcm.HttpConnectionManager:
+def _manager(
+    virtual_hosts: list[envoy_route.VirtualHost], trusted_hops: int
+) -> hcm.HttpConnectionManager:
+    kept = _KEPT if trusted_hops else ()
     return hcm.HttpConnectionManager(
         stat_prefix="ingress",
         route_config=envoy_route.RouteConfiguration(
             name="kong",
             virtual_hosts=virtual_hosts,
             ignore_port_in_host_matching=True,
-            request_headers_to_add=[overwrite(*header) for header in _FORWARDED],
+            request_headers_to_add=[
+                default(*header) if header[0] in kept else overwrite(*header)
+                for header in _FORWARDED
+            ],
             # Envoy removes before it adds, and adds nothing for an empty Host.
-            request_headers_to_remove=[name for name, _ in _FORWARDED],
+            request_headers_to_remove=[name for name, _ in _FORWARDED if name not in kept],
         ),
         http_filters=[
             hcm.HttpFilter(name=EXT_AUTHZ, typed_config=Packed.pack(_ext_authz())),
@@ -92,6 +105,8 @@ def _manager(virtual_hosts: list[envoy_route.VirtualHost]) -> hcm.HttpConnection
         ],
         access_log=[_access_log()],
         use_remote_address=True,
+        # Above 0 Envoy also takes x-forwarded-proto from whoever connects.
+        xff_num_trusted_hops=trusted_hops,
         # Kong's router compares paths without dot segments and double slashes.
         normalize_path=True,
         merge_slashes=True,

@@ -24,7 +24,8 @@ class BootstrapOptions:
     ``authz`` as a string is the path of a Unix socket.  ``upstream`` takes the
     requests that the file has no service for.  ``connect_to`` changes where
     the connection for a service's (host, port) goes, and nothing else: Host,
-    SNI and the name in the certificate stay.
+    SNI and the name in the certificate stay.  ``trusted_hops``: so many proxies stand
+    before Envoy, and what they say of the client and of its scheme is taken.
     """
 
     authz: tuple[str, int] | str = ("127.0.0.1", 9191)
@@ -32,6 +33,7 @@ class BootstrapOptions:
     admin: tuple[str, int] = ("127.0.0.1", 9901)
     upstream: tuple[str, int] | None = None
     connect_to: Mapping[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
+    trusted_hops: int = 0
     ca_file: str = "/etc/ssl/certs/ca-certificates.crt"
 
     @property

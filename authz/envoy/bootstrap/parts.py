@@ -23,6 +23,14 @@ def overwrite(name: str, value: str) -> core.HeaderValueOption:
     )
 
 
+def default(name: str, value: str) -> core.HeaderValueOption:
+    """Return a header that is added where there is none of its name."""
+    return core.HeaderValueOption(
+        header=core.HeaderValue(key=name, value=value),
+        append_action=core.HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT,
+    )
+
+
 def address(where: tuple[str, int] | str) -> core.Address:
     """Return the address of a socket, or of a Unix socket given by its path."""
     if isinstance(where, str):

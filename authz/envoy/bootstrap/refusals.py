@@ -64,8 +64,11 @@ def _unsupported(route: Route, options: BootstrapOptions) -> Iterator[tuple[str,
     yield from (("headers", message) for message in header_problems(route))
     yield from (("paths", message) for message in map(path_problem, route.paths) if message)
     yield from (("hosts", message) for message in map(_host_problem, route.hosts) if message)
-    if not {"http", "grpc"} & set(route.protocols):
-        yield "protocols", "the listener speaks plain http and grpc: name one of them"
+    if set(route.protocols).isdisjoint(HTTP_AND_GRPC):
+        yield (
+            "protocols",
+            "the listener speaks http and grpc: name one of them, with or without TLS",
+        )
     if route.path_handling != "v0":
         yield "path_handling", f"{route.path_handling} cannot be written for Envoy: use v0"
     if route.service is None and options.upstream is None:

@@ -20,7 +20,7 @@ from authz.envoy.bootstrap.parts import EXT_AUTHZ, overwrite
 from authz.envoy.bootstrap.regexes import PathRegex, header_regex, path_regex
 from authz.envoy.bootstrap.resource_metadata import metadata_routes
 from authz.kong import slots
-from authz.kong.protocols import GRPC
+from authz.kong.protocols import GRPC, TLS
 from authz.kong.rules import Rule, ascii_lower, display_name, is_regex, routing_table
 from authz.model import CredentialLocation, Route, Service
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from authz.kong.router import Router
     from authz.model import Gateway, Plugin
 
+NO_ROUTE = "no Route matched with those values"
 BODY_BYTES_MAX = 8 * 1024  # of a form with a credential in it
 
 
@@ -89,13 +90,54 @@ def _routes(rule: Rule, authority: str, router: Router) -> Iterator[envoy_route.
             )
         for match, rewrite in rewrites(route, path):
             match.headers = [*match.headers, *headers]
+            schemes = _schemes(route)
+            spoken = match
+            if len(schemes) == 1:
+                spoken = replace(match, headers=[*match.headers, _header(_SCHEME, *schemes)])
             if GRPC.isdisjoint(route.protocols):
-                yield _forward(route, path, match, rewrite, router)
-                continue
-            grpc = replace(match, grpc=envoy_route.RouteMatchGrpcRouteMatchOptions())
-            yield _forward(route, path, grpc, rewrite, router)
+                yield _forward(route, path, spoken, rewrite, router)
+            else:
+                grpc = replace(spoken, grpc=envoy_route.RouteMatchGrpcRouteMatchOptions())
+                yield _forward(route, path, grpc, rewrite, router)
+                yield _answer(spoken, 415, "Non-gRPC request matched gRPC route")
             # Kong looks for no other route when the protocol is wrong.
-            yield _answer(match, 415, "Non-gRPC request matched gRPC route")
+            if schemes == {"https"}:
+                yield _https_wanted(route, match)
+            elif schemes == {"http"}:
+                yield _answer(match, 404, NO_ROUTE)
+
+
+# Envoy sets it on every request, by the connection or by what a trusted proxy says.
+_SCHEME = "x-forwarded-proto"
+
+
+def _schemes(route: Route) -> set[str]:
+    return {"https" if protocol in TLS else "http" for protocol in route.protocols}
+
+
+def _https_wanted(route: Route, match: envoy_route.RouteMatch) -> envoy_route.Route:
+    """Return Kong's answer to a request without TLS for a route that wants it."""
+    status = route.https_redirect_status_code
+    if status == _UPGRADE_REQUIRED:
+        # Kong adds an Upgrade header, which Envoy lets nobody send.
+        return _answer(match, status, "Please use HTTPS protocol")
+    code = _REDIRECTS[status]
+    return envoy_route.Route(
+        match=match,
+        redirect=envoy_route.RedirectAction(https_redirect=True, response_code=code),
+        typed_per_filter_config={EXT_AUTHZ: Packed.pack(ext_authz.ExtAuthzPerRoute(disabled=True))},
+    )
+
+
+_UPGRADE_REQUIRED = 426
+_CODES = envoy_route.RedirectActionRedirectResponseCode
+# Kong's values of https_redirect_status_code, but for 426.
+_REDIRECTS = {
+    301: _CODES.MOVED_PERMANENTLY,
+    302: _CODES.FOUND,
+    307: _CODES.TEMPORARY_REDIRECT,
+    308: _CODES.PERMANENT_REDIRECT,
+}
 
 
 def _header(name: str, regex: str) -> envoy_route.HeaderMatcher:
@@ -234,7 +276,7 @@ def _reads_body(plugin: Plugin | None) -> bool:
 
 
 def _no_route() -> envoy_route.Route:
-    return _answer(envoy_route.RouteMatch(prefix="/"), 404, "no Route matched with those values")
+    return _answer(envoy_route.RouteMatch(prefix="/"), 404, NO_ROUTE)
 
 
 def _answer(match: envoy_route.RouteMatch, status: int, message: str) -> envoy_route.Route:
