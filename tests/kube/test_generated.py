@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import subprocess
 from base64 import b64encode
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,12 +14,14 @@ import yaml
 from support.control_plane import rendered
 from support.curl import Reply, curl
 from support.envoy_gateway import Xds, around, conditions
+from support.gateway_routes import Listener, files
 from support.idp import RunningIdp
 from support.pages import Page
 from support.transports import NAMES
 
 from authz.demo.idp import CLIENTS
 from authz.demo.parts import CHECKOUT, LOOPBACK, Authz, Envoy, Httpbin, free_port, run_authz
+from authz.kubernetes.objects import documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,15 +169,8 @@ def test_envoy_gateway_accepts_everything_that_may_be_written(
     flags = ["--namespace", "edge", "--tls-secret", "cert", "--upstream", "192.0.2.1:8080"]
     text = manifests(file, "envoy-gateway", *flags)
     pems = {name: (certificate / name).read_text() for name in ("tls.crt", "tls.key")}
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "type": "kubernetes.io/tls",
-        "metadata": {"name": "cert", "namespace": "edge"},
-        "data": {name: b64encode(pem.encode()).decode() for name, pem in pems.items()},
-    }
     services = ("authz", "authz", 9191), ("kong", "grpc", 9000)
-    beside = around(*services, ca=pems["tls.crt"]) + f"---\n{yaml.safe_dump(secret)}"
+    beside = around(*services, ca=pems["tls.crt"]) + secret(pems)
 
     found = conditions(f"{text}{beside}", tmp_path)
     xds = Xds.of(f"{text}{beside}", tmp_path)
@@ -189,6 +185,46 @@ def test_envoy_gateway_accepts_everything_that_may_be_written(
         426,
     }
     assert xds.guarded == [r["name"] for r in xds.routes if r["name"] not in refused]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_envoy_gateway_tries_routes_in_the_order_for_which_they_are_written(
+    certificate: Path, tmp_path: Path, seed: int
+) -> None:
+    # tests/kubernetes/test_order.py holds this order to Kong's, with many files and requests.
+    _, written = next(files(Random(seed), "edge"))
+    text = documents(written.objects, comment="") + beside_drawn(certificate)
+
+    found = conditions(text, tmp_path)
+    hosts = Xds.of(text, tmp_path).virtual_hosts("edge/kong/http")
+
+    for where, status in found.items():
+        assert status.get("Accepted", "True").startswith("True"), (where, status)
+    listener = Listener(written.objects, "http")
+    assert hosts.keys() == listener.hosts.keys()
+    for host, routes in hosts.items():
+        expressions = [route["match"].get("safeRegex", {}).get("regex", "") for route in routes]
+        ours = [condition["regex"] or "" for _, condition, _ in listener.hosts[host]]
+        assert sorted(expressions) == sorted(ours)
+        # Of equally long ones, which no request can fit both of, any may be the first.
+        assert [len(each) for each in expressions] == [len(each) for each in ours]
+
+
+def beside_drawn(certificate: Path) -> str:
+    pems = {name: (certificate / name).read_text() for name in ("tls.crt", "tls.key")}
+    return around(("authz", "authz", 9191), ca=pems["tls.crt"]) + secret(pems)
+
+
+def secret(pems: dict[str, str]) -> str:
+    """Return the Secret with the certificate of the Gateway."""
+    made = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
+        "metadata": {"name": "cert", "namespace": "edge"},
+        "data": {name: b64encode(pem.encode()).decode() for name, pem in pems.items()},
+    }
+    return f"---\n{yaml.safe_dump(made)}"
 
 
 def test_without_the_service_of_authz_nothing_passes(

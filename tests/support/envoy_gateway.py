@@ -131,6 +131,12 @@ class Xds:
         configs = self._each("RoutesConfigDump", "dynamicRouteConfigs", "routeConfig")
         return [r for config in configs for host in config["virtualHosts"] for r in host["routes"]]
 
+    def virtual_hosts(self, listener: str) -> dict[str, list[dict[str, Any]]]:
+        """Return the routes of a listener, in Envoy's order, by the domain of their host."""
+        configs = self._each("RoutesConfigDump", "dynamicRouteConfigs", "routeConfig")
+        [found] = [config for config in configs if config["name"] == listener]
+        return {host["domains"][0]: host["routes"] for host in found.get("virtualHosts", ())}
+
     @property
     def guarded(self) -> list[str]:
         """The names of the routes about which authz is asked."""
