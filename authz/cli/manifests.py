@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from authz.cli import options
-from authz.cli.envoy import redirected
+from authz.cli.envoy import TRUSTED_HOPS_MAX, redirected
 from authz.cli.output import INVALID, echo_problems, load_with_sources
 from authz.errors import ConfigurationError
-from authz.settings.declared import SWITCH, Kind, choice
+from authz.settings.declared import SWITCH, Kind, choice, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -136,6 +136,13 @@ PATH = Kind("PATH")
     kind=options.TCP_ADDRESS,
     help="Where requests go that the file has no service for.",
 )
+@options.option(
+    "--trusted-hops",
+    variable="MANIFESTS_TRUSTED_HOPS",
+    kind=whole("proxies", least=0, most=TRUSTED_HOPS_MAX),
+    default="0",
+    help="For kubernetes, sidecar: how many proxies stand before Envoy; see authz envoy.",
+)
 def manifests(*, config: tuple[str, ...], target: str, **given: Any) -> None:  # noqa: ANN401 - click's
     """Print the manifests that belong to the configuration, for kubectl apply.
 
@@ -176,6 +183,7 @@ def _kubernetes(gateway: Gateway, sources: Sources, given: Mapping[str, Any]) ->
             listen=kustomization.LISTEN,
             upstream=_pair(given["upstream"]),
             connect_to=options.connect_to,
+            trusted_hops=given["trusted_hops"],
         )
         envoy = render(gateway, bootstrap)
         left_out = sorted(notices(gateway))
@@ -209,12 +217,12 @@ def _envoy_gateway(gateway: Gateway, _: Sources, given: Mapping[str, Any]) -> Re
 def _istio(gateway: Gateway, _: Sources, given: Mapping[str, Any]) -> Result:
     from authz import yaml_writer
     from authz.kubernetes import istio
-    from authz.kubernetes.objects import documents
+    from authz.kubernetes.objects import documents, unwritten
 
     options = istio.Options(authz=_authz(given), gateway=given["gateway"])
     mesh = yaml_writer.write(istio.mesh_config(options))
     comment = f"Into the mesh configuration (meshConfig):\n\n{mesh}"
-    return documents(istio.write(gateway, options), comment=comment), ()
+    return documents(istio.write(gateway, options), comment=comment), unwritten(gateway)
 
 
 _WRITERS = {"kubernetes": _kubernetes, "envoy-gateway": _envoy_gateway, "istio": _istio}

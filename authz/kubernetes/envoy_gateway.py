@@ -39,6 +39,7 @@ from authz.kubernetes.objects import (
     made,
     object_name,
     reference_grant,
+    unwritten,
 )
 from authz.kubernetes.sayable import unsayable
 from authz.model import CredentialLocation, Diagnostic, Service
@@ -479,6 +480,7 @@ class _Writer:
             self._notice(place("protocols", route.position), "protocols", message)
 
     def _notice_plugins(self) -> None:
+        self._notices += unwritten(self._gateway)
         for plugin in self._gateway.plugins:
             if (metadata := ResourceMetadata.of(plugin.config)) is not None:
                 self._notice(

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from authz import yaml_writer
+from authz.model import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from authz.model import Gateway
 
 T = TypeVar("T")
 
@@ -127,6 +130,17 @@ def reference_grant(
         "to": [{"group": "", "kind": "Service", "name": service}],
     }
     return made("ReferenceGrant", name, namespace, spec, api=f"{GATEWAY_API}/v1beta1")
+
+
+def unwritten(gateway: Gateway) -> Iterator[Diagnostic]:
+    """Yield the plugins of the file whose work nothing that is written does."""
+    for plugin in gateway.others:
+        scope = f" (for {plugin.owner})" if plugin.owner else ""
+        message = (
+            f"{plugin.name}{scope} is not written: requests pass as if it were not there; let a "
+            "policy of the gateway's or the application do its work"
+        )
+        yield Diagnostic(plugin.position, "plugins", message)
 
 
 def documents(objects: Iterable[Object], *, comment: str) -> str:

@@ -44,6 +44,20 @@ def test_what_is_not_said_is_named_on_standard_error_with_its_place() -> None:
     assert f"notice: {WORKSHOP}:12:5: preserve_host: Gateway API writes no port" in result.stderr
 
 
+@pytest.mark.parametrize("target", ["envoy-gateway", "istio", "kubernetes"])
+def test_a_plugin_whose_work_nothing_does_is_named(target: str, tmp_path: Path) -> None:
+    file = tmp_path / "kong.yaml"
+    file.write_text(
+        '_format_version: "3.0"\n'
+        "services:\n- name: a\n  host: a\n  routes:\n  - {name: r, paths: [/]}\n"
+        "plugins:\n- {name: rate-limiting, config: {minute: 5}}\n"
+    )
+
+    result = manifests(target, config=str(file))
+
+    assert f"notice: {file}:8:3: plugins: rate-limiting is not written" in result.stderr
+
+
 def test_what_cannot_be_said_ends_it(tmp_path: Path) -> None:
     file = tmp_path / "kong.yaml"
     file.write_text(
