@@ -90,7 +90,7 @@ nativecheck: ## format and lint of the native transport; needs Rust
 lock: $(VENV) ## write requirements/*.txt anew
 	@PATH=$(CURDIR)/$(BIN):$$PATH requirements/lock
 
-derived: $(VENV) ## write anew what is derived from the code: the settings in the README, tests/cli/help.txt, the sidecar's Envoy
+derived: $(VENV) ## write anew what is derived from the code: the settings in the README, tests/cli/help.txt, the sidecar's Envoy, the chart's copies
 	@PYTHONPATH=tests $(BIN)/python -m support.derived
 
 protos: $(VENV) ## compile protos/ to the descriptor set that authz loads

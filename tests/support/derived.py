@@ -60,10 +60,19 @@ def sidecar_envoy(_text: str) -> str:
     return SIDECAR_HEAD + render(gateway, options)
 
 
+def copied(name: str) -> Callable[[str], str]:
+    """Return what gives a file's text: helm reads none from outside its chart."""
+    return lambda _text: (ROOT / name).read_text("utf-8")
+
+
 DERIVED: dict[str, Callable[[str], str]] = {
     "README.md": readme,
     "tests/cli/help.txt": command_help,
     "deploy/kubernetes/overlays/sidecar/envoy.yaml": sidecar_envoy,
+    **{
+        f"deploy/helm/authz/files/{name}": copied(f"deploy/observability/{name}")
+        for name in ("grafana-dashboard.json", "prometheus-rules.yaml")
+    },
 }
 """What makes each text anew, given the present one."""
 
