@@ -183,8 +183,22 @@ class Service:
     write_timeout: int = 60_000
     enabled: bool = True
     tls_verify: bool | None = None
+    tls_verify_depth: int | None = None
     client_certificate: str | None = None
     ca_certificates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Kong's certificate, or CA certificate: PEM; ``None``: what the file says cannot be read here.
+
+    ``key`` is ``None`` for a CA's too.
+    """
+
+    id: str
+    position: SourcePosition
+    chain: str | None
+    key: Secret | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +326,8 @@ class Gateway:
     notices: tuple[Diagnostic, ...] = ()
     disabled: tuple[DisabledPlugin, ...] = ()
     terminations: tuple[Termination, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
+    ca_certificates: tuple[Certificate, ...] = ()
     others: tuple[OtherPlugin, ...] = ()
 
 

@@ -108,7 +108,7 @@ def envoy(
     except ConfigurationError as error:
         echo_problems(error.problems)
         sys.exit(INVALID)
-    echo_problems(f"notice: {notice}" for notice in sorted(notices(gateway)))
+    echo_problems(f"notice: {notice}" for notice in sorted(notices(gateway, options)))
     click.echo(text, nl=False)
 
 

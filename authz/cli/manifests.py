@@ -186,7 +186,7 @@ def _kubernetes(gateway: Gateway, sources: Sources, given: Mapping[str, Any]) ->
             trusted_hops=given["trusted_hops"],
         )
         envoy = render(gateway, bootstrap)
-        left_out = sorted(notices(gateway))
+        left_out = sorted(notices(gateway, bootstrap))
     written, others = kustomization.write(gateway, sources.files, envoy, options)
     comment = "Save as kustomization.yaml, then: kubectl apply --server-side --kustomize ."
     return documents([written], comment=comment), [*left_out, *others]

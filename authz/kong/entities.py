@@ -32,6 +32,7 @@ NAMESPACE = uuid.UUID("6f1c2a0e-3f0b-5e55-9d0c-8a2b6f6a7d11")
 X-Consumer-ID, and an Envoy that is already running names routes by their ids."""
 
 _RETRIES_MAX = 32_767
+_DEPTH_MAX = 64
 
 _PORT = Whole(minimum=1, maximum=PORT_MAX)
 _MILLISECONDS = Whole(minimum=1, maximum=MILLISECONDS_MAX)
@@ -64,11 +65,10 @@ SERVICE: Mapping[str, Field] = {
     "write_timeout": Field(_MILLISECONDS, 60_000),
     "enabled": Field(Boolean(), default=True, absence="the service would be enabled"),
     "tls_verify": Field(Boolean()),
+    "tls_verify_depth": Field(Whole(minimum=0, maximum=_DEPTH_MAX)),
     "client_certificate": _ANYTHING,
     "ca_certificates": Field(Array(Text(check=checks.uuid))),
-    **dict.fromkeys(
-        ("tls_verify_depth", "tls_sans", "routes", "plugins", "filter_chains"), _ANYTHING
-    ),
+    **dict.fromkeys(("tls_sans", "routes", "plugins", "filter_chains"), _ANYTHING),
 }
 
 
@@ -194,6 +194,12 @@ def read_service(
     values = read_fields(mapping, SERVICE, problems)
     _refuse_filters(mapping, problems)
     certificate = mapping.get("client_certificate")
+    if not is_empty(mapping.get("tls_sans")):
+        problems.notice(
+            mapping.position_of("tls_sans"),
+            "tls_sans",
+            "is read past: Envoy compares the service's host with the names in its certificate",
+        )
     values = {**_from_url(values.pop("url", None)), **values}
     _check_service(mapping, values, problems)
     if "host" not in values:
@@ -212,7 +218,7 @@ def read_service(
 
 _SERVICE_VALUES = (
     "host", "protocol", "port", "path", "retries", "connect_timeout", "read_timeout",
-    "write_timeout", "enabled", "tls_verify", "ca_certificates",
+    "write_timeout", "enabled", "tls_verify", "tls_verify_depth", "ca_certificates",
 )  # fmt: skip
 _SERVICE_CONTENT = ("protocol", "host", "port", "path")
 _TLS_PORT = 443

@@ -11,6 +11,7 @@ from authz.kong import (
     environment,
     schema,
 )
+from authz.kong.certificates import read_certificates
 from authz.kong.content import Files, mappings, text_of
 from authz.kong.index import EntityIndex
 from authz.kong.openings import unguarded
@@ -117,6 +118,8 @@ class _Assembly:
             terminations=tuple(self._plugins.terminations),
             disabled=tuple(self._plugins.disabled),
             others=tuple(self._plugins.others),
+            certificates=tuple(read_certificates(self._content.entries("certificates"))),
+            ca_certificates=tuple(read_certificates(self._content.entries("ca_certificates"))),
             consumers=tuple(self._consumers.all),
             notices=self._problems.notices,
         )

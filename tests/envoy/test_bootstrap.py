@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import yaml
 
-from authz.envoy.bootstrap import EXT_AUTHZ, BootstrapOptions, build, render
+from authz.envoy.bootstrap import EXT_AUTHZ, BootstrapOptions, build, notices, render
 from authz.errors import ConfigurationError, RouteNotFound
 from authz.kong.paths import normalise
 from authz.kong.regexes import Pattern
 from authz.kong.router import Router
-from authz.model import Gateway, OpenIDConnect, Plugin, Request, Route, Service, SourcePosition
+from authz.model import (
+    Certificate,
+    Gateway,
+    OpenIDConnect,
+    Plugin,
+    Request,
+    Route,
+    Secret,
+    Service,
+    SourcePosition,
+)
 
 POSITION = SourcePosition("kong.yaml", 1, 1)
 FIELD = SourcePosition("kong.yaml", 9, 7)
@@ -335,6 +346,58 @@ def test_only_the_files_own_false_turns_verification_off() -> None:
         r = route(paths=("/",), service=service(protocol="https", port=443, tls_verify=verify))
         context = clusters(built(r))["orders"]["transport_socket"]["typed_config"]
         assert ("validation_context" in context["common_tls_context"]) is verified
+
+
+CA = Certificate("ca", POSITION, "-----BEGIN CA", None)
+OWN = Certificate("own", POSITION, "-----BEGIN OWN", Secret("-----BEGIN KEY"))
+
+
+def secured(**fields: Any) -> Gateway:
+    secure = service(protocol="https", port=443, **fields)
+    return replace(
+        gateway(route(paths=("/",), service=secure)), certificates=(OWN,), ca_certificates=(CA,)
+    )
+
+
+def test_https_is_verified_by_what_the_file_says_and_envoy_shows_its_certificate() -> None:
+    file = secured(ca_certificates=("ca",), client_certificate="own", tls_verify_depth=2)
+    found = clusters(build(file, BootstrapOptions()))["orders"]["transport_socket"]
+    context = found["typed_config"]["common_tls_context"]
+    assert context["validation_context"]["trusted_ca"] == {"inline_string": "-----BEGIN CA"}
+    assert context["validation_context"]["max_verify_depth"] == 2
+    assert context["tls_certificates"] == [
+        {
+            "certificate_chain": {"inline_string": "-----BEGIN OWN"},
+            "private_key": {"inline_string": "-----BEGIN KEY"},
+        }
+    ]
+    assert "BEGIN KEY" not in repr(file)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("ca_certificates", ("ca", "other")), ("client_certificate", "other")]
+)
+def test_a_certificate_that_the_file_does_not_hold_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="other is not among the file's") as caught:
+        build(secured(**{field: value}), BootstrapOptions())
+    assert [problem.parameter for problem in caught.value.problems] == [field]
+
+
+@pytest.mark.parametrize("without", [{"chain": None}, {"key": None}])
+def test_a_certificate_that_cannot_be_read_is_refused(without: dict[str, Any]) -> None:
+    file = replace(secured(client_certificate="own"), certificates=(replace(OWN, **without),))
+    with pytest.raises(ConfigurationError, match="with cert and key as PEM"):
+        build(file, BootstrapOptions())
+
+
+def test_E7_who_is_verified_unasked_and_whose_key_is_printed_is_said() -> None:
+    options = BootstrapOptions(ca_file="/etc/ca.pem")
+    told = {str(notice) for notice in notices(secured(client_certificate="own"), options)}
+    assert len(told) == 2
+    assert any("verifies orders.test by /etc/ca.pem, which Kong does not" in each for each in told)
+    assert any("the private key of own stands in what is printed" in each for each in told)
+    asked = secured(tls_verify=False)
+    assert not list(notices(asked, options))
 
 
 def test_connect_to_changes_where_the_connection_goes_and_nothing_else() -> None:

@@ -12,6 +12,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import ssl
     from typing import Self
 
 
@@ -32,11 +33,18 @@ class Received:
 
 
 class Upstream:
-    """An HTTP server on a free loopback port; answers everything with 200."""
+    """An HTTP server on a free loopback port; answers everything with 200.
 
-    def __init__(self) -> None:
+    ``tls``: it speaks TLS.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Received] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self.requests))
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.port: int = self._server.server_port
 
     def __enter__(self) -> Self:

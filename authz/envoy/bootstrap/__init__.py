@@ -64,7 +64,7 @@ def build(gateway: Gateway, options: BootstrapOptions) -> dict[str, Any]:
             listeners=[ingress(options, virtual_hosts(gateway, Router(gateway), options))],
             clusters=[
                 authz_cluster(options.authz),
-                *(service_cluster(service, options) for service in services),
+                *(service_cluster(service, gateway, options) for service in services),
             ],
         ),
         overload_manager=overload_manager(),

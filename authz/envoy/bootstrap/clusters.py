@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 from envoy_data_plane.envoy.config.cluster import v3 as cluster
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.endpoint import v3 as endpoint
-from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls
 from envoy_data_plane.envoy.extensions.upstreams.http import v3 as upstream_http
-from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Any as Packed
 
 from authz.envoy.bootstrap.options import AUTHZ_CLUSTER, UPSTREAM_CLUSTER
@@ -22,12 +20,13 @@ from authz.envoy.bootstrap.parts import (
     address,
     is_ip,
 )
+from authz.envoy.bootstrap.upstream_tls import transport_socket
 from authz.kong.protocols import GRPC, TLS
 from authz.kong.rules import display_name
 
 if TYPE_CHECKING:
     from authz.envoy.bootstrap.options import BootstrapOptions
-    from authz.model import Service
+    from authz.model import Gateway, Service
 
 CONCURRENT_CHECKS_MAX = 10_000
 
@@ -74,7 +73,9 @@ def authz_cluster(where: tuple[str, int] | str) -> cluster.Cluster:
     )
 
 
-def service_cluster(service: Service, options: BootstrapOptions) -> cluster.Cluster:
+def service_cluster(
+    service: Service, gateway: Gateway, options: BootstrapOptions
+) -> cluster.Cluster:
     """Return the cluster of a service; over TLS if its protocol asks for it."""
     name = cluster_name(service)
     where = (service.host, service.port)
@@ -97,7 +98,9 @@ def service_cluster(service: Service, options: BootstrapOptions) -> cluster.Clus
                 max_headers_count=HEADERS_MAX,
             ),
         ),
-        transport_socket=_tls(service, options.ca_file) if service.protocol in TLS else None,
+        transport_socket=(
+            transport_socket(service, gateway, options.ca_file) if service.protocol in TLS else None
+        ),
         **_endpoint(name, options.connect_to.get(where, where)),
     )
 
@@ -130,32 +133,9 @@ def _endpoint(name: str, where: tuple[str, int] | str) -> dict[str, Any]:
     }
     if by_name:  # Kong asks for A records before others
         fields["dns_lookup_family"] = cluster.ClusterDnsLookupFamily.V4_PREFERRED
+        # Else one name that DNS does not answer keeps the listener shut for all.
+        fields["wait_for_warm_on_init"] = False
     return fields
-
-
-def _tls(service: Service, ca_file: str) -> core.TransportSocket:
-    """Return TLS to a service, its certificate checked unless ``tls_verify`` is false."""
-    by_ip = is_ip(service.host)
-    kind = tls.SubjectAltNameMatcherSanType
-    validation = tls.CertificateValidationContext(
-        trusted_ca=core.DataSource(filename=ca_file),
-        match_typed_subject_alt_names=[
-            tls.SubjectAltNameMatcher(
-                san_type=kind.IP_ADDRESS if by_ip else kind.DNS,
-                matcher=matcher.StringMatcher(exact=service.host),
-            )
-        ],
-    )
-    context = tls.UpstreamTlsContext(
-        sni="" if by_ip else service.host,  # RFC 6066 section 3: never an address
-        common_tls_context=tls.CommonTlsContext(
-            alpn_protocols=["h2" if service.protocol in GRPC else "http/1.1"],
-            validation_context=None if service.tls_verify is False else validation,
-        ),
-    )
-    return core.TransportSocket(
-        name="envoy.transport_sockets.tls", typed_config=Packed.pack(context)
-    )
 
 
 def cluster_name(service: Service) -> str:

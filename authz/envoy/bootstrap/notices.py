@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from authz.envoy.bootstrap import upstream_tls
 from authz.model import Diagnostic, OtherPlugin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from authz.envoy.bootstrap.options import BootstrapOptions
     from authz.model import Gateway
 
 _LIMITS = frozenset(
@@ -31,8 +33,11 @@ _UNDONE = (
 )
 
 
-def notices(gateway: Gateway) -> Iterator[Diagnostic]:
+def notices(gateway: Gateway, options: BootstrapOptions) -> Iterator[Diagnostic]:
     """Yield what the operator should know of a file that is written."""
+    for service in gateway.services:
+        if service.enabled:
+            yield from upstream_tls.notices(service, gateway, options.ca_file)
     for plugin in gateway.others:
         yield Diagnostic(plugin.position, "plugins", _plugin(plugin))
 

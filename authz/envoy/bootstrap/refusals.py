@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from authz.envoy.bootstrap import upstream_tls
 from authz.envoy.bootstrap.regexes import header_regex, is_rewritten, path_regex
 from authz.kong.protocols import HTTP_AND_GRPC
 from authz.kong.router import Router
@@ -28,6 +29,7 @@ def problems(gateway: Gateway, options: BootstrapOptions) -> Iterator[Diagnostic
     for service in gateway.services:
         if service.enabled:
             yield from _service_problems(service)
+            yield from upstream_tls.problems(service, gateway)
     for route in gateway.routes:
         if route.service is None or route.service.enabled:
             yield from _route_problems(route, options)
@@ -47,9 +49,6 @@ def _service_problems(service: Service) -> Iterator[Diagnostic]:
             "protocol",
             f"{service.protocol} cannot be written for Envoy yet: use http, https, grpc or grpcs",
         )
-    for name in ("client_certificate", "ca_certificates"):
-        if getattr(service, name):
-            yield Diagnostic(service.position, name, "cannot be written for Envoy yet: remove it")
 
 
 def _route_problems(route: Route, options: BootstrapOptions) -> Iterator[Diagnostic]:
