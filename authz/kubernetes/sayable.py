@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from authz.envoy.bootstrap.parts import is_ip
-from authz.envoy.bootstrap.refusals import header_problems, path_problem
+from authz.envoy.bootstrap.unsayable import header_problems, path_problem
 from authz.kong.protocols import HTTP_AND_GRPC
 from authz.kong.rules import routing_table, split_host
 from authz.kubernetes.matches import UnsayableError, matches_of

@@ -484,7 +484,6 @@ def test_a_route_without_a_service_goes_to_the_given_upstream() -> None:
         ("paths", ("/café",)),
         ("paths", ("/a%2Fb",)),
         ("hosts", ("a.*.test",)),
-        ("protocols", ("tcp",)),
         ("path_handling", "v1"),
         ("service", None),
     ],

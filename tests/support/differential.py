@@ -30,6 +30,7 @@ from support.wire import Arrival, ask_all, upstreams
 
 from authz.demo.parts import CHECKOUT, LOOPBACK, free_port
 from authz.envoy.bootstrap import BootstrapOptions, build, problems
+from authz.envoy.bootstrap.gaps import gaps
 from authz.errors import ConfigurationError
 from authz.kong.paths import normalise
 from authz.kong.rules import display_name, routing_table
@@ -69,12 +70,16 @@ _ROUTER = {
 
 @dataclass(frozen=True)
 class Drawn:
-    """A file that ``authz envoy`` can write, and how many that it cannot came before."""
+    """A file that ``authz envoy`` can write, and how many that it cannot came before.
+
+    ``missing``: the ids of its routes that are not written.
+    """
 
     text: str
     gateway: Gateway
     options: BootstrapOptions
     refused: int
+    missing: frozenset[str]
 
 
 def drawn(random: Random, issuer: str, ports: Sequence[int], authz_port: int) -> Drawn:
@@ -95,7 +100,7 @@ def drawn(random: Random, issuer: str, ports: Sequence[int], authz_port: int) ->
         with suppress(ConfigurationError):
             gateway = load(text)
             if not list(problems(gateway, options)):
-                return Drawn(text, gateway, options, refused)
+                return Drawn(text, gateway, options, refused, frozenset(gaps(gateway)))
     raise AssertionError(f"{DRAWS_MAX} files in a row were refused")
 
 
@@ -126,7 +131,7 @@ def kongs_route(
 def _begins(wanted: str, path: str) -> bool:
     if not wanted.startswith("~"):
         return path.startswith(wanted)
-    return re.match(wanted[1:].replace("$", r"\Z"), path) is not None
+    return re.match(re.sub(r"(?<!\\)\$", r"\\Z", wanted[1:]), path) is not None
 
 
 def _split(host: str) -> tuple[str, str | None]:
@@ -374,6 +379,11 @@ class Round:
         return found
 
     @property
+    def setups(self) -> Sequence[str]:
+        """The Envoys to ask: what ``authz envoy`` cannot write, no person has written either."""
+        return ("written",) * len(SETUPS) if self.file.missing else SETUPS
+
+    @property
     def _is_simple(self) -> bool:
         """Whether the file has no host with a port: unnamed, one that is not sent is ambiguous."""
         return not any(":" in host for route in self.gateway.routes for host in route.hosts)
@@ -452,6 +462,8 @@ class Round:
         """Return the routes by which a plain request arrives: one, or none."""
         route = kongs_route(self.gateway, asked.method, asked.host, asked.target, asked.headers)
         plugin = policy(self.gateway, route)
+        if route is not None and route.id in self.file.missing:
+            return []
         if self.gateway.routes and (route is None or "http" not in route.protocols):
             return []
         if plugin is None:  # a file without routes opens nothing

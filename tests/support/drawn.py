@@ -72,7 +72,7 @@ HEADER_VALUES = {
     "~*(?:beta|dev)": "my-beta",
 }
 """What a route asks of a header, and a value that it takes."""
-# Each makes ``authz envoy`` refuse the file.
+# What ``authz envoy`` writes no route with.
 REFUSED_HEADER_VALUES = ("~*a^b", "~*^[,;]$", "ö")
 REGEXES = {
     r"~/{}/\d+$": "/{}/42",
@@ -86,8 +86,14 @@ REGEXES = {
     r"~/.*/{}": "/w/{}",
 }
 """Regexes of paths, and a path that each takes; with a segment in each of them."""
-# Each makes ``authz envoy`` refuse the file.
-REFUSED_REGEXES = (r"~/.{{3}}/{}", r"~/\S+/{}", r"~/{}/[^/]+\d", r"~/{}/.*?$", r"~(?U)/{}.*")
+# What ``authz envoy`` writes no route with.
+REFUSED_REGEXES = {
+    r"~/.{{3}}/{}": "/abc/{}",
+    r"~/\S+/{}": "/a/{}",
+    r"~/{}/[^/]+\d": "/{}/x1",
+    r"~/{}/.*?$": "/{}/x",
+    r"~(?U)/{}.*": "/{}",
+}
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD")
 SERVICE_PATHS = (None, None, None, "/", "/base", "/base/", "/a")
 NAMES = ("{}", "{}", "{}", "{}.x", "{}~x", "é{}", None)
@@ -117,6 +123,8 @@ def draw_file(random: Random, issuer: str) -> str:
         content["plugins"].append(_plugin(random, issuer, "everything"))
     for number in range(random.randint(0 if random.random() < 0.1 else 2, ROUTES_MAX)):
         _put_route(random, content, number, segments, hosts, issuer)
+    if random.random() < 0.3:
+        _put_unwritable(random, content, segments, issuer)
     for service in services:
         if random.random() < 0.3:
             service["plugins"] = [_plugin(random, issuer, service["name"])]
@@ -158,6 +166,31 @@ def _put_route(
             route["plugins"] = [plugin]
 
 
+MISSING_METHOD = "PURGE"
+"""The method of routes that cannot be written, where all others have methods of their own."""
+
+
+def _put_unwritable(
+    random: Random, content: dict[str, Any], segments: Sequence[str], issuer: str
+) -> None:
+    """Add routes that can be missing, for no other takes their requests."""
+    others = [route for service in content["services"] for route in service["routes"]]
+    others += content.get("routes", [])
+    if any("grpc" in route.get("protocols", ()) for route in others):
+        return  # it has no methods
+    for route in others:
+        route.setdefault("methods", random.sample(METHODS, 4))
+    for number in range(random.randint(1, 2)):
+        route = {"name": f"missing{number}", "methods": [MISSING_METHOD]}
+        regex = random.choice([*REFUSED_REGEXES])
+        route["paths"] = [regex.format(re.escape(random.choice(segments)))]
+        if random.random() < 0.3:
+            route["paths"].append("/" + random.choice(segments))
+        if random.random() < 0.5:
+            route["plugins"] = [_plugin(random, issuer, route["name"])]
+        random.choice(content["services"])["routes"].append(route)
+
+
 def _route(
     random: Random, number: int, segments: Sequence[str], hosts: Sequence[str]
 ) -> Iterator[tuple[str, Any]]:
@@ -189,7 +222,7 @@ def _route(
 
 def _headers(random: Random) -> dict[str, list[str]]:
     values = [*HEADER_VALUES]
-    if random.random() < 0.03:
+    if random.random() < 0.1:
         values = [random.choice(REFUSED_HEADER_VALUES), "v1"]
     names = random.sample(HEADERS, random.choice((1, 1, 2)))
     return {name: random.sample(values, random.randint(1, 2)) for name in names}
@@ -197,8 +230,8 @@ def _headers(random: Random) -> dict[str, list[str]]:
 
 def _path(random: Random, segments: Sequence[str]) -> str:
     if random.random() < 0.12:
-        regexes = REFUSED_REGEXES if random.random() < 0.02 else (*REGEXES,)
-        return random.choice(regexes).format(re.escape(random.choice(segments)))
+        regexes = REFUSED_REGEXES if random.random() < 0.1 else REGEXES
+        return random.choice([*regexes]).format(re.escape(random.choice(segments)))
     depth = random.choice((0, 1, 1, 1, 2, 2, 3))
     chosen = [random.choice(segments) for _ in range(depth)]
     return "/" + "/".join(chosen) + ("/" if depth and random.random() < 0.25 else "")
@@ -269,15 +302,16 @@ def draw_requests(random: Random, gateway: Gateway, count: int) -> list[Asked]:
     paths = [_taken(path) for route in gateway.routes for path in route.paths] or ["/"]
     hosts = [host for route in gateway.routes for host in route.hosts]
     headers = [route.headers for route in gateway.routes if route.headers]
-    return [_request(random, number, paths, hosts, headers) for number in range(count)]
+    methods = [method for route in gateway.routes for method in route.methods] or ["GET"]
+    return [_request(random, number, paths, hosts, headers, methods) for number in range(count)]
 
 
 def _taken(path: str) -> str:
     """Return a path that a path of a route takes."""
     if not path.startswith("~"):
         return path
-    for regex, taken in REGEXES.items():
-        before, _, behind = regex.partition("{}")
+    for regex, taken in (REGEXES | REFUSED_REGEXES).items():
+        before, _, behind = regex.replace("{{3}}", "{3}").partition("{}")
         if path.startswith(before) and path.endswith(behind):
             segment = path[len(before) : len(path) - len(behind)]
             return taken.format(re.sub(r"\\(.)", r"\1", segment))
@@ -290,12 +324,14 @@ def _request(
     paths: Sequence[str],
     hosts: Sequence[str],
     conditions: Sequence[Headers],
+    methods: Sequence[str],
 ) -> Asked:
     plain = random.random() < 0.3
     path = random.choice(paths) + random.choice(("", "", "/", "x", "/x", "/a/b", "?q=1"))
     path = path.replace("//", "/")
     host = _host(random, hosts)
-    method = random.choice(METHODS) if random.random() < 0.3 else "GET"
+    chance = random.random()
+    method = random.choice(METHODS if chance < 0.3 else methods if chance < 0.5 else ["GET"])
     credential = random.choice(CREDENTIALS)
     headers = [] if credential is None else [("authorization", credential)]
     if conditions:

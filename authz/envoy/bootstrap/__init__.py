@@ -6,10 +6,11 @@ What Envoy cannot do as Kong does it is an error with its place, or a notice whe
 the rest is written without it.  Left to Envoy: it streams bodies, whatever
 ``request_buffering`` and ``response_buffering`` say.
 
-From the bottom up: ``options`` (what the file does not say), ``refusals`` (what
-cannot be written), ``notices`` (what is left out), ``regexes`` and ``domains`` (Kong's
-conditions and hosts as Envoy's), ``parts``, ``clusters``, ``resource_metadata``,
-``routes``, ``listener``.
+From the bottom up: ``options`` (what the file does not say), ``regexes`` and ``domains``
+(Kong's conditions and hosts as Envoy's), ``unsayable`` (what Envoy cannot compare),
+``gaps`` (the routes that have it), ``refusals`` (for which nothing is written),
+``notices`` (what is left out), ``parts``, ``clusters``, ``resource_metadata``, ``routes``,
+``listener``.
 
 Importing this package takes a second: the messages are envoy-data-plane's.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from authz.envoy.bootstrap import upstream_tls
+from authz.envoy.bootstrap.gaps import explained, gaps
 from authz.model import Diagnostic, OtherPlugin
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def notices(gateway: Gateway, options: BootstrapOptions) -> Iterator[Diagnostic]
     for service in gateway.services:
         if service.enabled:
             yield from upstream_tls.notices(service, gateway, options.ca_file)
+    for gap in gaps(gateway).values():
+        yield from explained(gap)
     for plugin in gateway.others:
         yield Diagnostic(plugin.position, "plugins", _plugin(plugin))
 

@@ -1,16 +1,15 @@
-"""What a file says and Envoy cannot do as Kong does: refused, each with its place."""
+"""What keeps a file from being written at all: refused, each with its place."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from authz.envoy.bootstrap import upstream_tls
-from authz.envoy.bootstrap.regexes import header_regex, is_rewritten, path_regex
+from authz.envoy.bootstrap.gaps import explained, gaps
 from authz.kong.protocols import HTTP_AND_GRPC
 from authz.kong.router import Router
-from authz.kong.rules import is_regex, split_host
-from authz.model import Diagnostic, Route, Service
+from authz.kong.rules import routing_table
+from authz.model import Diagnostic, Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,21 +17,20 @@ if TYPE_CHECKING:
     from authz.envoy.bootstrap.options import BootstrapOptions
     from authz.model import Gateway
 
-# Characters of a path that stand in Kong's file and on the wire alike.  Kong decodes the
-# others before it compares, Envoy does not.
-_VERBATIM_PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*")
-_HOST = re.compile(r"\*|(?:\*[^*]+|[^*]+\*?)")
-
 
 def problems(gateway: Gateway, options: BootstrapOptions) -> Iterator[Diagnostic]:
-    """Yield everything in the file that Envoy cannot do as Kong."""
+    """Yield everything for which nothing is written."""
     for service in gateway.services:
         if service.enabled:
             yield from _service_problems(service)
             yield from upstream_tls.problems(service, gateway)
-    for route in gateway.routes:
-        if route.service is None or route.service.enabled:
-            yield from _route_problems(route, options)
+    yield from _route_problems(gateway)
+    for route in {rule.route.id: rule.route for rule in routing_table(gateway.routes)}.values():
+        if route.service is None and options.upstream is None:
+            position = route.positions.get("service", route.position)
+            yield Diagnostic(
+                position, "service", "none is named: name one, or give --upstream HOST:PORT"
+            )
     catch_all = Router(gateway).catch_all
     if catch_all is not None and options.upstream is None:
         yield Diagnostic(
@@ -51,55 +49,13 @@ def _service_problems(service: Service) -> Iterator[Diagnostic]:
         )
 
 
-def _route_problems(route: Route, options: BootstrapOptions) -> Iterator[Diagnostic]:
-    for name, message in _unsupported(route, options):
-        yield Diagnostic(route.positions.get(name, route.position), name, message)
-
-
-def _unsupported(route: Route, options: BootstrapOptions) -> Iterator[tuple[str, str]]:
-    """Yield each field of a route that Envoy would not do as Kong, and why."""
-    if route.snis:
-        yield "snis", "cannot be written for Envoy yet: remove it from this route"
-    yield from (("headers", message) for message in header_problems(route))
-    yield from (("paths", message) for message in map(path_problem, route.paths) if message)
-    yield from (("hosts", message) for message in map(_host_problem, route.hosts) if message)
-    if set(route.protocols).isdisjoint(HTTP_AND_GRPC):
-        yield (
-            "protocols",
-            "the listener speaks http and grpc: name one of them, with or without TLS",
-        )
-    if route.path_handling != "v0":
-        yield "path_handling", f"{route.path_handling} cannot be written for Envoy: use v0"
-    if route.service is None and options.upstream is None:
-        yield "service", "none is named: name one, or give --upstream HOST:PORT"
-
-
-def path_problem(path: str) -> str | None:
-    """Say what in a path Envoy would not compare as Kong does; ``None``: nothing."""
-    if is_regex(path):
-        try:
-            path_regex(path[1:])
-        except ValueError as error:
-            return f"{path}: {error}"
-        return None
-    if not _VERBATIM_PATH.fullmatch(path):
-        return f"{path!r} has characters that Envoy does not decode: use plain ones"
-    return None
-
-
-def header_problems(route: Route) -> Iterator[str]:
-    """Yield what in the headers that a route asks for Envoy would not compare as Kong does."""
-    for name, values in route.headers.items():
-        if is_rewritten(name):
-            yield f"Envoy has changed {name} before it looks for a route: ask for another header"
-            continue
-        try:
-            header_regex(values)
-        except ValueError as error:
-            yield f"{name}: {error}"
-
-
-def _host_problem(host: str) -> str | None:
-    if not _HOST.fullmatch(split_host(host)[0]):
-        return f"{host} must have one * at most, at the start or at the end"
-    return None
+def _route_problems(gateway: Gateway) -> Iterator[Diagnostic]:
+    """Yield the routes that cannot be written, and cannot be missing either."""
+    found = gaps(gateway)
+    if found and found.keys() == {rule.route.id for rule in routing_table(gateway.routes)}:
+        for gap in found.values():  # an Envoy without a single route is no answer
+            yield from gap.problems
+        return
+    for gap in found.values():
+        if gap.hidden is not None:
+            yield from explained(gap)

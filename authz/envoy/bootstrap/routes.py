@@ -15,6 +15,7 @@ from envoy_data_plane.google.protobuf import Any as Packed
 
 from authz.envoy.bootstrap.clusters import cluster_name, host_header
 from authz.envoy.bootstrap.domains import domains
+from authz.envoy.bootstrap.gaps import REASON, gaps, written
 from authz.envoy.bootstrap.options import NOWHERE
 from authz.envoy.bootstrap.parts import EXT_AUTHZ, overwrite
 from authz.envoy.bootstrap.regexes import PathRegex, header_regex, path_regex
@@ -25,8 +26,9 @@ from authz.kong.rules import Rule, ascii_lower, display_name, is_regex, routing_
 from authz.model import CredentialLocation, Route, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from authz.envoy.bootstrap.gaps import Gap
     from authz.envoy.bootstrap.options import BootstrapOptions
     from authz.kong.router import Router
     from authz.model import Gateway, Plugin
@@ -39,7 +41,8 @@ def virtual_hosts(
     gateway: Gateway, router: Router, options: BootstrapOptions
 ) -> list[envoy_route.VirtualHost]:
     """Return a virtual host for each domain, and in it the routes that its hosts can meet."""
-    rules = _rules(gateway, router, options)
+    missing = gaps(gateway)
+    rules = _rules(gateway, router, options, missing)
     found = domains([rule.route.hosts for rule in rules])
     return [
         envoy_route.VirtualHost(
@@ -49,7 +52,12 @@ def virtual_hosts(
                 *(
                     route
                     for rank, authority in by_rank
-                    for route in _routes(rules[rank], authority, router)
+                    for route in _routes(
+                        rules[rank],
+                        authority,
+                        router,
+                        is_stand_in=rules[rank].route.id in missing,
+                    )
                 ),
                 *metadata_routes(domain, gateway.routes, router),
                 _no_route(),
@@ -59,20 +67,32 @@ def virtual_hosts(
     ]
 
 
-def _rules(gateway: Gateway, router: Router, options: BootstrapOptions) -> tuple[Rule, ...]:
+def _rules(
+    gateway: Gateway, router: Router, options: BootstrapOptions, found: Mapping[str, Gap]
+) -> tuple[Rule, ...]:
     upstream = options.upstream_service
     if router.catch_all is not None:
         everything = Route("", None, NOWHERE, upstream, strip_path=False, preserve_host=True)
         return (Rule(everything, ("/",)),)
     return tuple(
         rule if rule.route.service else Rule(replace(rule.route, service=upstream), rule.paths)
-        for rule in routing_table(gateway.routes)
+        for rule in written(routing_table(gateway.routes), found)
     )
 
 
-def _routes(rule: Rule, authority: str, router: Router) -> Iterator[envoy_route.Route]:
-    """Yield Envoy's routes for one rule of Kong's."""
-    route = rule.route
+def _routes(
+    rule: Rule, authority: str, router: Router, *, is_stand_in: bool
+) -> Iterator[envoy_route.Route]:
+    """Yield Envoy's routes for one rule of Kong's, or for what is refused in its place."""
+    headers = _conditions(rule.route, authority)
+    for path in rule.paths or ("/",):
+        if is_stand_in:
+            yield from _refused(rule.route, path, headers)
+        else:
+            yield from _served(rule.route, path, headers, router)
+
+
+def _conditions(route: Route, authority: str) -> list[envoy_route.HeaderMatcher]:
     headers = []
     if route.methods:
         headers.append(_header(":method", "|".join(map(re.escape, route.methods))))
@@ -81,30 +101,45 @@ def _routes(rule: Rule, authority: str, router: Router) -> Iterator[envoy_route.
     headers += [
         _header(ascii_lower(name), header_regex(values)) for name, values in route.headers.items()
     ]
-    for path in rule.paths or ("/",):
-        if is_regex(path) and (regex := path_regex(path[1:])).has_dot:
-            # A dot takes no line feed, but Envoy has not decoded it.  No honest path has one.
-            feed = matcher.RegexMatcher(regex=rf"{re.escape(regex.prefix)}\C*%0[Aa]\C*")
-            yield _answer(
-                envoy_route.RouteMatch(safe_regex=feed, headers=headers), 400, "Bad request"
-            )
-        for match, rewrite in rewrites(route, path):
-            match.headers = [*match.headers, *headers]
-            schemes = _schemes(route)
-            spoken = match
-            if len(schemes) == 1:
-                spoken = replace(match, headers=[*match.headers, _header(_SCHEME, *schemes)])
-            if GRPC.isdisjoint(route.protocols):
-                yield _forward(route, path, spoken, rewrite, router)
-            else:
-                grpc = replace(spoken, grpc=envoy_route.RouteMatchGrpcRouteMatchOptions())
-                yield _forward(route, path, grpc, rewrite, router)
-                yield _answer(spoken, 415, "Non-gRPC request matched gRPC route")
-            # Kong looks for no other route when the protocol is wrong.
-            if schemes == {"https"}:
-                yield _https_wanted(route, match)
-            elif schemes == {"http"}:
-                yield _answer(match, 404, NO_ROUTE)
+    return headers
+
+
+def _refused(
+    route: Route, path: str, headers: list[envoy_route.HeaderMatcher]
+) -> Iterator[envoy_route.Route]:
+    """Yield what stands in the place of a path of a route that is not written."""
+    for match, _ in rewrites(route, path):
+        match.headers = [*match.headers, *headers]
+        refusal = _answer(match, 503, REASON)
+        refusal.name = f"{REASON}: {display_name(route)}"
+        yield refusal
+
+
+def _served(
+    route: Route, path: str, headers: list[envoy_route.HeaderMatcher], router: Router
+) -> Iterator[envoy_route.Route]:
+    """Yield the routes for one path."""
+    if is_regex(path) and (regex := path_regex(path[1:])).has_dot:
+        # A dot takes no line feed, but Envoy has not decoded it.  No honest path has one.
+        feed = matcher.RegexMatcher(regex=rf"{re.escape(regex.prefix)}\C*%0[Aa]\C*")
+        yield _answer(envoy_route.RouteMatch(safe_regex=feed, headers=headers), 400, "Bad request")
+    for match, rewrite in rewrites(route, path):
+        match.headers = [*match.headers, *headers]
+        schemes = _schemes(route)
+        spoken = match
+        if len(schemes) == 1:
+            spoken = replace(match, headers=[*match.headers, _header(_SCHEME, *schemes)])
+        if GRPC.isdisjoint(route.protocols):
+            yield _forward(route, path, spoken, rewrite, router)
+        else:
+            grpc = replace(spoken, grpc=envoy_route.RouteMatchGrpcRouteMatchOptions())
+            yield _forward(route, path, grpc, rewrite, router)
+            yield _answer(spoken, 415, "Non-gRPC request matched gRPC route")
+        # Kong looks for no other route when the protocol is wrong.
+        if schemes == {"https"}:
+            yield _https_wanted(route, match)
+        elif schemes == {"http"}:
+            yield _answer(match, 404, NO_ROUTE)
 
 
 # Envoy sets it on every request, by the connection or by what a trusted proxy says.
