@@ -305,7 +305,8 @@ class OtherPlugin:
     """One enabled plugin that does not decide who gets in, and where it applies.
 
     authz does nothing for it.  ``owner``: the consumer or group of consumers that it is
-    for, if there is one.
+    for, if there is one.  ``settings``: what its ``config`` sets, of a plugin that ``authz
+    envoy`` can write; ``faults``: what Kong would refuse of it.
     """
 
     position: SourcePosition
@@ -313,6 +314,8 @@ class OtherPlugin:
     service: Service | None = None
     route: Route | None = None
     owner: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    faults: tuple[Diagnostic, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

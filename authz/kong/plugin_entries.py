@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from authz.kong import checks, openid_connect, plugins, schema, termination
+from authz.kong import checks, cors, openid_connect, plugins, schema, termination
 from authz.kong.content import mappings, plain_value, text_of
 from authz.kong.plugins import PluginRole
+from authz.kong.problems import Problems
 from authz.kong.protocols import HTTP_AND_GRPC, PROTOCOLS
 from authz.model import DisabledPlugin, OtherPlugin, Plugin, Termination
 from authz.parameters.checks import filled
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from authz.kong.document import MappingNode
     from authz.kong.environment import Vaults
     from authz.kong.index import EntityIndex
-    from authz.kong.problems import Problems
-    from authz.model import Route, Service, SourcePosition
+    from authz.model import Diagnostic, Route, Service, SourcePosition
 
 FIELDS: Mapping[str, Field] = {
     "name": Field(Text(check=filled)),
@@ -171,7 +171,7 @@ class PluginEntries:
             case PluginRole.REQUEST_TERMINATION:
                 self._request_termination(mapping, values, scope)
             case _ if enabled:
-                self._other(mapping, values["name"], scope)
+                self._other(mapping, values, scope)
             case _:
                 return
         if not enabled and not scope.owner and values["name"] in _DONE:
@@ -294,8 +294,9 @@ class PluginEntries:
                 "the plugin applies to requests of every protocol, as in Kong",
             )
 
-    def _other(self, mapping: MappingNode, name: str, scope: _Scope) -> None:
+    def _other(self, mapping: MappingNode, values: dict[str, Any], scope: _Scope) -> None:
         """Note a plugin that may be ignored; report one that may not."""
+        name = values["name"]
         kind = self._clones.get(name, name)
         role = plugins.role(kind)
         position = mapping.position_of("name")
@@ -310,9 +311,31 @@ class PluginEntries:
             )
             self._problems.error(position, "name", message)
         elif role is PluginRole.READ_PAST:
-            other = OtherPlugin(mapping.position, kind, scope.service, scope.route, scope.owner)
-            self.others.append(other)
+            settings, faults = self._settings(mapping, values) if kind == cors.NAME else ({}, ())
+            self.others.append(
+                OtherPlugin(
+                    mapping.position,
+                    kind,
+                    scope.service,
+                    scope.route,
+                    scope.owner,
+                    settings,
+                    faults,
+                )
+            )
             self._read_past.setdefault(name)
+
+    def _settings(
+        self, mapping: MappingNode, values: dict[str, Any]
+    ) -> tuple[dict[str, Any], tuple[Diagnostic, ...]]:
+        """Return what ``cors`` sets, and what is wrong with it: that keeps nobody from starting."""
+        problems = Problems()
+        own = mapping.emptied()
+        if (node := mapping.get("config")) is not None:
+            own = schema.as_mapping(node, "config", problems) or own
+        if (shared := self._configs.get(str(values.get("_config")))) is not None:
+            own = own.merged_over(shared)
+        return schema.read_fields(own, cors.FIELDS, problems), problems.errors
 
     def _notice_read_past(self) -> None:
         if self._read_past:

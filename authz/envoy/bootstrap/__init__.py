@@ -9,8 +9,8 @@ the rest is written without it.  Left to Envoy: it streams bodies, whatever
 From the bottom up: ``options`` (what the file does not say), ``regexes`` and ``domains``
 (Kong's conditions and hosts as Envoy's), ``unsayable`` (what Envoy cannot compare),
 ``gaps`` (the routes that have it), ``refusals`` (for which nothing is written),
-``notices`` (what is left out), ``parts``, ``clusters``, ``resource_metadata``, ``routes``,
-``listener``.
+``notices`` (what is left out), ``parts``, ``clusters``, ``cors``, ``resource_metadata``,
+``routes``, ``listener``.
 
 Importing this package takes a second: the messages are envoy-data-plane's.
 """

@@ -12,6 +12,7 @@ from envoy_data_plane.envoy.config.listener import v3 as listener
 from envoy_data_plane.envoy.config.overload import v3 as overload
 from envoy_data_plane.envoy.config.route import v3 as envoy_route
 from envoy_data_plane.envoy.extensions.access_loggers.stream import v3 as stream
+from envoy_data_plane.envoy.extensions.filters.http.cors import v3 as cors
 from envoy_data_plane.envoy.extensions.filters.http.ext_authz import v3 as ext_authz
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation import v3 as header_mutation
 from envoy_data_plane.envoy.extensions.filters.http.router import v3 as http_router
@@ -24,6 +25,7 @@ from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Any as Packed
 from envoy_data_plane.google.protobuf import Struct
 
+from authz.envoy.bootstrap.cors import CORS
 from authz.envoy.bootstrap.options import AUTHZ_CLUSTER
 from authz.envoy.bootstrap.parts import (
     CONNECTION_BUFFER_BYTES,
@@ -94,6 +96,7 @@ def _manager(
             request_headers_to_remove=[name for name, _ in _FORWARDED if name not in kept],
         ),
         http_filters=[
+            *_cors(virtual_hosts),
             hcm.HttpFilter(name=EXT_AUTHZ, typed_config=Packed.pack(_ext_authz())),
             hcm.HttpFilter(
                 name="envoy.filters.http.header_mutation",
@@ -121,6 +124,15 @@ def _manager(
         request_headers_timeout=timedelta(seconds=10),
         upgrade_configs=[hcm.HttpConnectionManagerUpgradeConfig(upgrade_type="websocket")],
     )
+
+
+def _cors(virtual_hosts: list[envoy_route.VirtualHost]) -> list[hcm.HttpFilter]:
+    """Return the filter that answers preflights before authz is asked, if a route has it."""
+    if not any(
+        CORS in route.typed_per_filter_config for host in virtual_hosts for route in host.routes
+    ):
+        return []
+    return [hcm.HttpFilter(name=CORS, typed_config=Packed.pack(cors.Cors()))]
 
 
 def _ext_authz() -> ext_authz.ExtAuthz:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from authz.envoy.bootstrap import upstream_tls
+from authz.envoy.bootstrap import cors, upstream_tls
 from authz.envoy.bootstrap.gaps import explained, gaps
+from authz.kong.cors import NAME
 from authz.model import Diagnostic, OtherPlugin
 
 if TYPE_CHECKING:
@@ -42,7 +43,12 @@ def notices(gateway: Gateway, options: BootstrapOptions) -> Iterator[Diagnostic]
     for gap in gaps(gateway).values():
         yield from explained(gap)
     for plugin in gateway.others:
-        yield Diagnostic(plugin.position, "plugins", _plugin(plugin))
+        if plugin.name != NAME:
+            yield Diagnostic(plugin.position, "plugins", _plugin(plugin))
+            continue
+        for reason in cors.unsaid(plugin):
+            message = f"{NAME} is not written, browsers get no answer for other origins: {reason}"
+            yield Diagnostic(plugin.position, "plugins", message)
 
 
 def _plugin(plugin: OtherPlugin) -> str:

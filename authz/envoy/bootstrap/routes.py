@@ -14,6 +14,7 @@ from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Any as Packed
 
 from authz.envoy.bootstrap.clusters import cluster_name, host_header
+from authz.envoy.bootstrap.cors import settings_of
 from authz.envoy.bootstrap.domains import domains
 from authz.envoy.bootstrap.gaps import REASON, gaps, written
 from authz.envoy.bootstrap.options import NOWHERE
@@ -56,6 +57,7 @@ def virtual_hosts(
                         rules[rank],
                         authority,
                         router,
+                        settings_of(gateway, rules[rank].route),
                         is_stand_in=rules[rank].route.id in missing,
                     )
                 ),
@@ -81,7 +83,12 @@ def _rules(
 
 
 def _routes(
-    rule: Rule, authority: str, router: Router, *, is_stand_in: bool
+    rule: Rule,
+    authority: str,
+    router: Router,
+    settings: Mapping[str, Packed],
+    *,
+    is_stand_in: bool,
 ) -> Iterator[envoy_route.Route]:
     """Yield Envoy's routes for one rule of Kong's, or for what is refused in its place."""
     headers = _conditions(rule.route, authority)
@@ -89,7 +96,10 @@ def _routes(
         if is_stand_in:
             yield from _refused(rule.route, path, headers)
         else:
-            yield from _served(rule.route, path, headers, router)
+            for served in _served(rule.route, path, headers, router):
+                if served.route is not None:  # what Envoy answers itself, Kong's plugins never see
+                    served.typed_per_filter_config |= settings
+                yield served
 
 
 def _conditions(route: Route, authority: str) -> list[envoy_route.HeaderMatcher]:
