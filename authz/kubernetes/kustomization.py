@@ -85,12 +85,18 @@ def write(
     # A generator without a file would leave the base's: a README is no configuration.
     config = plain or ["README=The configuration is in the Secret authz-secrets.\n"]
     generated = [{"name": "authz-config", "behavior": "replace", "literals": config}]
-    if sidecar:
-        generated.append({"name": "authz-envoy", "literals": [f"envoy.yaml={envoy}"]})
-    kustomization["configMapGenerator"] = generated
-    if hidden:
-        kustomization["secretGenerator"] = [{"name": "authz-secrets", "literals": hidden}]
+    secrets = [{"name": "authz-secrets", "literals": hidden}] if hidden else []
     patches = [*_to_providers(gateway, notices), *_arguments(options)]
+    if sidecar:
+        # What Envoy shows to a service has a private key in it.
+        has_key = any(_shows(gateway, envoy))
+        told = {"name": "authz-envoy", "literals": [f"envoy.yaml={envoy}"]}
+        (secrets if has_key else generated).append(told)
+        if has_key:
+            patches.append(_ENVOY_FROM_SECRET)
+    kustomization["configMapGenerator"] = generated
+    if secrets:
+        kustomization["secretGenerator"] = secrets
     if patches:
         kustomization["patches"] = patches
     return kustomization, notices
@@ -123,7 +129,43 @@ def _literal(path: str, data: bytes) -> str:
 
 
 def _files_with_secrets(gateway: Gateway) -> set[str]:
-    return {p.position.file for p in gateway.plugins if _holds_secret(p.config)}
+    return {
+        *(plugin.position.file for plugin in gateway.plugins if _holds_secret(plugin.config)),
+        *(each.position.file for each in gateway.certificates if each.key is not None),
+    }
+
+
+def _shows(gateway: Gateway, envoy: str) -> Iterator[bool]:
+    """Yield for each private key of the file whether it is in Envoy's configuration."""
+    for each in gateway.certificates:
+        if each.key is not None:
+            lines = each.key.reveal().strip().splitlines()
+            yield any(line in envoy for line in lines if not line.startswith("-----"))
+
+
+_ENVOY_FROM_SECRET: Object = {
+    "target": {"kind": "Deployment", "labelSelector": "authz=sidecar"},
+    "patch": yaml_writer.write(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "any"},
+            "spec": {
+                "template": {
+                    "spec": {
+                        "volumes": [
+                            {
+                                "name": "authz-envoy",
+                                "configMap": None,
+                                "secret": {"secretName": "authz-envoy", "defaultMode": 0o440},
+                            }
+                        ]
+                    }
+                }
+            },
+        }
+    ),
+}
 
 
 def _holds_secret(value: object) -> bool:

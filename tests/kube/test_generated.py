@@ -567,3 +567,34 @@ def test_the_shared_server_of_the_file_is_taken(
     [deployment] = [o for o in objects if o["kind"] == "Deployment"]
     [container] = deployment["spec"]["template"]["spec"]["containers"]
     assert container["args"][-1] == "--route-metadata=envoy-gateway"
+
+
+def test_the_sidecars_envoy_reads_a_private_key_from_a_secret(
+    namespaces: ControlPlane, certificate: Path, tmp_path: Path
+) -> None:
+    own = "7fc1a4a5-7b21-4c7f-9d3b-0d6ab9c7e0a1"
+    pems = {name: (certificate / name).read_text() for name in ("tls.crt", "tls.key")}
+    content = yaml.safe_load(FILE)
+    content["certificates"] = [{"id": own, "cert": pems["tls.crt"], "key": pems["tls.key"]}]
+    [service] = content["services"]
+    service |= {"protocol": "https", "tls_verify": False, "client_certificate": {"id": own}}
+    file = tmp_path / "kong.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    (tmp_path / "orders.yaml").write_text(Page("kubernetes.md").files["orders.yaml"])
+    text = kustomized(file, tmp_path, "--namespace=orders", "--resource=orders.yaml")
+
+    said = namespaces.apply(text, "--dry-run=server")
+
+    assert (said.code, said.err) == (0, "")
+    objects = [*yaml.safe_load_all(text)]
+    names = {each["metadata"]["name"]: each["kind"] for each in objects}
+    [deployment] = [each for each in objects if each["kind"] == "Deployment"]
+    [volume] = [
+        each
+        for each in deployment["spec"]["template"]["spec"]["volumes"]
+        if each["name"] == "authz-envoy"
+    ]
+    assert "configMap" not in volume
+    assert names[volume["secret"]["secretName"]] == "Secret"
+    maps = [each for each in objects if each["kind"] == "ConfigMap"]
+    assert "PRIVATE KEY" not in str(maps)

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import yaml
+from support import tls
 from support.configuration import FORMAT, load_files
 
+from authz.envoy.bootstrap import BootstrapOptions, render
 from authz.errors import ConfigurationError
 from authz.kubernetes.kustomization import Options, write
 
@@ -61,6 +63,48 @@ def test_a_file_with_a_secret_becomes_a_secret(tmp_path: Any) -> None:
 
     assert literals(made, "configMapGenerator", "authz-config") == {"kong.yaml": PLAIN}
     assert literals(made, "secretGenerator", "authz-secrets") == {"plugins.yaml": SECRET}
+
+
+def with_certificate() -> str:
+    """A file whose service is shown a certificate with its private key."""
+    issued = tls.authority().issue_cert("shop.example")
+    content = {
+        "_format_version": "3.0",
+        "certificates": [
+            {
+                "id": "7fc1a4a5-7b21-4c7f-9d3b-0d6ab9c7e0a1",
+                "cert": issued.cert_chain_pems[0].bytes().decode(),
+                "key": issued.private_key_pem.bytes().decode(),
+            }
+        ],
+        "services": [
+            {
+                "name": "shop",
+                "host": "127.0.0.1",
+                "port": 8443,
+                "protocol": "https",
+                "tls_verify": False,
+                "client_certificate": {"id": "7fc1a4a5-7b21-4c7f-9d3b-0d6ab9c7e0a1"},
+                "routes": [{"name": "all", "paths": ["/"], "tags": ["authz-open"]}],
+            }
+        ],
+    }
+    return yaml.safe_dump(content, sort_keys=False)
+
+
+def test_a_private_key_stands_in_secrets_alone(tmp_path: Any) -> None:
+    path = tmp_path / "kong.yaml"
+    path.write_text(with_certificate())
+    gateway = load_files(path)
+    envoy = render(gateway, BootstrapOptions())
+    made, _ = write(gateway, [(str(path), path.read_bytes())], envoy, Options())
+
+    assert "PRIVATE KEY" in envoy
+    assert "PRIVATE KEY" not in str(made["configMapGenerator"])
+    assert {each["name"] for each in made["secretGenerator"]} == {"authz-secrets", "authz-envoy"}
+    [change] = [yaml.safe_load(each["patch"]) for each in made["patches"]]
+    [volume] = change["spec"]["template"]["spec"]["volumes"]
+    assert volume["secret"]["secretName"] == "authz-envoy"
 
 
 def test_nothing_of_the_workshops_stays_where_all_files_are_secret(tmp_path: Any) -> None:
