@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,8 @@ def test_the_chart_names_the_version_of_authz_that_it_is_for() -> None:
         ('--set-json=extraArgs=["debug"]', "'debug' does not match pattern '^--'"),
         ('--set-json=config.files={"kong.txt":"x"}', "'kong.txt' does not match pattern"),
         ("--set=shared.tls.secretName=x", "additional properties 'tls' not allowed"),
+        ("--set=podLabels.authz=other", "invalid propertyName 'authz'"),
+        ("--set=fullnameOverride=Gate", "'Gate' does not match pattern"),
         ("--set=config.configMap=mine", "config.files and config.configMap are both set"),
         ("--set=variant=sidecar", "sidecar.envoy.config is empty"),
         ("--set=monitoring.serviceMonitor.enabled=true", "the cluster does not know monitoring"),
@@ -108,6 +111,19 @@ def test_refused_is(option: str, words: str) -> None:
 
     assert said.code == 1
     assert words in said.err
+
+
+def test_a_packaged_chart_renders_the_same_and_brings_no_tests(tmp_path: Path) -> None:
+    said = helm("package", str(CHART), f"--destination={tmp_path}")
+    assert said.code == 0, said.err
+    [package] = tmp_path.iterdir()
+    with tarfile.open(package) as archive:
+        names = archive.getnames()
+    options = [*VARIANTS["everything"], *MONITORING]
+
+    assert package.name == f"authz-{__version__}.tgz"
+    assert not [each for each in names if "/tests/" in each or "/ci/" in each]
+    assert helm("template", "authz", str(package), *options).out == templated(*options)
 
 
 def test_every_object_of_the_schema_but_those_of_kubernetes_is_closed() -> None:
