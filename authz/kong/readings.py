@@ -162,12 +162,16 @@ def _ports(request: Request, port: int | None, asked: Asked) -> Iterator[tuple[i
 
     To Kong, a request without a port has the scheme's, and the caller may have chosen
     the scheme.  To Envoy, ``a.test:80`` is another host than ``a.test``, unless it is
-    told to strip the port (``strip_any_host_port``): then no port arrives here.
+    told to strip the port (``strip_any_host_port``): then no port arrives here.  Where a
+    route of Envoy's takes any port and another names one, ``a.test:080`` is the first's.
     """
     if port is not None:
         yield None, port
         if asked.hosts:
-            yield (port,) if request.host.endswith(f":{port}") else ()
+            to_the_letter = request.host.endswith(f":{port}")
+            yield (port,) if to_the_letter else ()
+            if asked.ports and not to_the_letter:
+                yield (None,)
         return
     defaults = (443, 80) if request.scheme == "https" else (80, 443)
     yield None, defaults[0]

@@ -325,6 +325,14 @@ def test_G_07_a_port_with_a_zero_before_it_is_no_port_of_envoys_domains() -> Non
     assert refusal(table, request(host="a.test:080")) is Reason.ROUTE_AMBIGUOUS
 
 
+@pytest.mark.parametrize("host", ["a.test:080", "A.test:00080"])
+def test_G_07_a_port_with_a_zero_before_it_is_any_port_to_envoys_routes(host: str) -> None:
+    free, guarded = route("free", hosts=("a.test:80",)), route("guarded", hosts=("a.test",))
+    table = router(free, guarded, plugins=(plugin(route=guarded),))
+    assert met(table, request(host="a.test:80")) == "free"
+    assert refusal(table, request(host=host)) is Reason.ROUTE_AMBIGUOUS
+
+
 # --- Methods, headers, SNIs, protocols --------------------------------
 
 
