@@ -9,14 +9,14 @@ CARGO_AUDIT := cargo-audit@0.22.2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test later mutate check format lint types e2e packaging wheel image imagecheck audit bench \
-	native nativecheck lock derived protos clean keycloak oidc-provider kube $(VENV) .runtime $(PARTS) .native .audit .kube .oldest
+	native nativecheck lock derived protos clean keycloak oidc-provider kube $(VENV) .runtime $(PARTS) .native .audit .image .kube .oldest
 help: ## what there is
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 $(VENV):
 	@$(PYTHON) requirements/install.py requirements/dev.txt $@ --project .
 
-.runtime $(PARTS) .native .audit .kube .oldest: .%:
+.runtime $(PARTS) .native .audit .image .kube .oldest: .%:
 	@$(PYTHON) requirements/install.py requirements/$*.txt $@
 
 keycloak: $(VENV) $(PARTS)
@@ -59,7 +59,7 @@ kube: $(VENV) $(PARTS) .kube ## the Kubernetes manifests, in a real API server; 
 	@CONTROL_PLANE=$$(tests/kube/build) && CONTROL_PLANE=$$CONTROL_PLANE \
 		$(BIN)/pytest -v --durations=5 tests/kube $(TEST)
 
-packaging: $(VENV) .runtime $(PARTS) .native .audit .kube .oldest ## each lock alone, the wheel, other users; makes environments
+packaging: $(VENV) .runtime $(PARTS) .native .audit .image .kube .oldest ## each lock alone, the wheel, other users; makes environments
 	@$(BIN)/pytest -v --durations=5 tests/packaging $(TEST)
 
 image: ## the container image `authz`, with docker, podman or buildah; OPTIONS are the builder's own
@@ -98,4 +98,4 @@ protos: $(VENV) ## compile protos/ to the descriptor set that authz loads
 		--descriptor_set_out=authz/envoy/ext_authz.binpb envoy/service/auth/v3/external_auth.proto
 
 clean: ## remove what make installed
-	rm -rf $(VENV) .venv-* .runtime $(PARTS) .native .audit .kube .oldest build native/target
+	rm -rf $(VENV) .venv-* .runtime $(PARTS) .native .audit .image .kube .oldest build native/target

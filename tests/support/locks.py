@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("audit", "dev", "kube", "native", "oldest", "parts", "runtime")
+LOCKS = ("audit", "dev", "image", "kube", "native", "oldest", "parts", "runtime")
 
 PYTHONS = ("3.11.0", "3.11.2", "3.12.0", "3.13.0")
 """The oldest of each release that a lock is held to, and Debian 12's."""
