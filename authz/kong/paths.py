@@ -115,11 +115,12 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 _ODD: Final = re.compile(r"//|/\.|\\")
 # The digits of triplets that an Envoy may decode (of unreserved characters and slashes),
-# and those with small letters, which it compares as they stand.
+# those with small letters, which it compares as they stand, and the line feed's: to Kong
+# the dot of a regex does not take it, to Envoy it is three characters that it takes.
 _ODD_TRIPLETS: Final = frozenset(
     digits.decode()
     for digits, octet in _triplets()
-    if octet in _UNRESERVED or octet in b"/\\" or digits != digits.upper()
+    if octet in _UNRESERVED or octet in b"/\\\n" or digits != digits.upper()
 )
 
 
@@ -176,5 +177,5 @@ def _as_routes_spell(path: str) -> str:
 _UNSPEAKABLE_DECODED: Final = {
     digits: bytes((octet,))
     for digits, octet in _triplets()
-    if octet not in _RESERVED | _UNRESERVED and digits == digits.upper()
+    if octet not in {*_RESERVED, *_UNRESERVED, *b"\n"} and digits == digits.upper()
 }

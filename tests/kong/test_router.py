@@ -333,6 +333,13 @@ def test_G_07_a_port_with_a_zero_before_it_is_any_port_to_envoys_routes(host: st
     assert refusal(table, request(host=host)) is Reason.ROUTE_AMBIGUOUS
 
 
+def test_G_07_a_line_feed_is_no_dot_to_kong_and_three_characters_to_envoy() -> None:
+    free, guarded = route("free", paths=("/",)), route("guarded", paths=("~/a(/.*)?$",))
+    table = router(free, guarded, plugins=(plugin(route=guarded),))
+    assert met(table, request("/a/x")) == "guarded"
+    assert refusal(table, request("/a/x%0A")) is Reason.ROUTE_AMBIGUOUS
+
+
 # --- Methods, headers, SNIs, protocols --------------------------------
 
 
