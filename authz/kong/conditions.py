@@ -87,14 +87,17 @@ def _has_header(
     """Tell whether a line of the header has one of the values.
 
     Kong compares each line, without case.  Envoy has joined the lines by commas, so
-    each part and the whole value may be a line.  To the letter only the whole value is.
+    each part and the whole value may be a line.  To the letter only the whole value is, or
+    only the parts are.
     """
     lines = reading.lines(name)
     if lines is None:
         return False
     if reading.to_the_letter:
-        lines = lines[:1]
-        has_text = reading.request.headers[name] in texts
+        value = reading.request.headers[name]
+        is_apart = name in reading.apart
+        lines = lines[1:] if is_apart else lines[:1]
+        has_text = not texts.isdisjoint(value.split(",") if is_apart else [value])
     else:
         has_text = not lower_texts.isdisjoint(lines)
     return has_text or any(reading.search.is_in(p, line) for p in patterns for line in lines)

@@ -8,7 +8,7 @@ router does, there is a reading for each.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 from typing import TYPE_CHECKING
 
 from authz.errors import MalformedRequest, Reason
@@ -39,6 +39,8 @@ for texts of an ordinary length (``ORDINARY_TEXT_CHARS``) comes on top of it.
 ORDINARY_TEXT_CHARS = 256
 _CALL_STEPS = 512  # what it costs to start one
 
+_HEADERS_APART_MAX = 4  # of more, not every choice is looked at
+
 # Keys of the index besides the names of headers, and none of these.
 SERVER_NAME, METHOD = ":server-name", ":method"
 
@@ -55,7 +57,12 @@ class Reading:
     server_name: str
     search: Search
     to_the_letter: bool
-    """Whether a header's value is compared as Envoy's routes do: as one line, with its case."""
+    """Whether a header's value is compared as Envoy's routes do: with its case."""
+    apart: frozenset[str]
+    """Headers of which, to the letter, each part between commas is a line; of others the whole is.
+
+    Envoy 1.36 compares the lines joined by commas, Envoy 1.40 each line.
+    """
     is_usual: bool
     """Whether honest callers send what can be read so, such as a port in the host."""
 
@@ -151,10 +158,23 @@ def readings(request: Request, asked: Asked, search: Search) -> Iterator[Reading
     # Envoy takes the dot away only if it is told to (strip_trailing_host_dot).
     hosts = (host, host.removesuffix(".")) if host.endswith(".") else (host,)
     kongs, *others = _ports(request, port, asked)
-    letters = (False, True) if asked.headers & request.headers.keys() else (False,)
+    letters = _letters(request, asked)
     for letter, ports, name, read in product(letters, (kongs, *others), hosts, _paths(path)):
-        is_usual = letter or ports is not kongs
-        yield Reading(request, name, ports, read, server_name, search, letter, is_usual)
+        is_usual = letter[0] or ports is not kongs
+        yield Reading(request, name, ports, read, server_name, search, *letter, is_usual)
+
+
+def _letters(request: Request, asked: Asked) -> Iterator[tuple[bool, frozenset[str]]]:
+    """Yield how headers may be compared: whether to the letter, and which line by line."""
+    yield False, frozenset()
+    compared = asked.headers & request.headers.keys()
+    if not compared:
+        return
+    joined = sorted(name for name in compared if "," in request.headers[name])
+    few = len(joined) <= _HEADERS_APART_MAX
+    for count in range(len(joined) + 1) if few else (0, 1, len(joined)):
+        for names in combinations(joined, count):
+            yield True, frozenset(names)
 
 
 def _ports(request: Request, port: int | None, asked: Asked) -> Iterator[tuple[int | None, ...]]:

@@ -340,6 +340,16 @@ def test_G_07_a_line_feed_is_no_dot_to_kong_and_three_characters_to_envoy() -> N
     assert refusal(table, request("/a/x%0A")) is Reason.ROUTE_AMBIGUOUS
 
 
+def test_G_07_an_envoy_may_compare_the_lines_of_a_header_one_by_one() -> None:
+    free = route("free", headers={"x-a": ("v2",), "x-b": ("v1",)}, paths=("/",))
+    guarded = route("guarded", headers={"x-b": ("v1",)}, paths=("/",))
+    table = router(free, guarded, plugins=(plugin(route=guarded),))
+    assert met(table, request(headers={"x-a": "v2", "x-b": "v1"})) == "free"
+    assert met(table, request(headers={"x-a": "v2", "x-b": "w,v1"})) == "free"
+    asked = request(headers={"x-a": "V2", "x-b": "w,v1"})
+    assert refusal(table, asked) is Reason.ROUTE_AMBIGUOUS
+
+
 # --- Methods, headers, SNIs, protocols --------------------------------
 
 
