@@ -97,20 +97,24 @@ def _priority(rule: Rule) -> tuple[int, bool, int, bool, int, int, bool]:
 
 
 PORT_DIGITS_MAX = 5
+_IN_BRACKETS = re.compile(r"\[[0-9a-f:.]+")
 _PORT = re.compile(f"[0-9]{{1,{PORT_DIGITS_MAX}}}")
 
 
 def split_host(host: str) -> tuple[str, int | None]:
     """Split ``host[:port]`` into the lower-case host and the port, if there is one.
 
-    ValueError: something stands behind a colon that is no port of 1 to 5 digits,
-    or an IPv6 address stands without its brackets.
+    ValueError: something stands behind a colon that is no port of 1 to 5 digits, an IPv6
+    address stands without its brackets, or brackets stand around or beside something else
+    (RFC 3986 section 3.2.2), which Kong's nginx refuses too.
     """
     name, bracket, rest = ascii_lower(host).rpartition("]")
     end, colon, port = rest.partition(":")
+    if ("[" in host or bracket) and (end or not _IN_BRACKETS.fullmatch(name)):
+        raise ValueError("the host's brackets are not those of an IPv6 address alone")
     if not colon:
         return ascii_lower(host), None
-    if (bracket and end) or not _PORT.fullmatch(port):
+    if not _PORT.fullmatch(port):
         raise ValueError("what stands behind the host's colon is no port of 1 to 5 digits")
     return f"{name}{bracket}{end}", int(port)
 

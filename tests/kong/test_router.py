@@ -247,7 +247,6 @@ def test_a_host_with_a_port_asks_for_the_port_of_the_host_header() -> None:
         ("a.test:80", ("a.test", 80)),
         ("[::1]:80", ("[::1]", 80)),
         ("[::1]", ("[::1]", None)),
-        ("[::1]x", ("[::1]x", None)),
         ("a.test:00080", ("a.test", 80)),
         ("\u212a.test", ("\u212a.test", None)),  # the Kelvin sign is no k
     ],
@@ -265,11 +264,12 @@ def test_HS_18_an_odd_host_meets_no_route_that_names_a_host(host: str) -> None:
     "host",
     [
         "a.test:", "a.test:x", "a.test:80x", "a.test:²", "a.test:123456", "a.test:80:80",
-        "::1", "[::1", "[::1]:", "[::1]x:80", "a.test:-1", "a.test: 80",
+        "::1", "[::1", "[::1]:", "[::1]x:80", "a.test:-1", "a.test: 80", "[::1]x", "a.[::1]:80",
+        "a.[::1]", "a]", "[a", "[]:80", "[a.test]", "[[::1]]", "a.test[", "[::1]]:80",
     ],
 )  # fmt: skip
 def test_G_07_a_host_with_anything_but_a_port_behind_its_colon_is_refused(host: str) -> None:
-    with pytest.raises(ValueError, match="no port of 1 to 5 digits"):
+    with pytest.raises(ValueError, match="the host's"):
         split_host(host)
     table = router(route("r", hosts=("a.test",)), route("any", paths=("/",)))
     assert refusal(table, request(host=host)) is Reason.REQUEST_MALFORMED
