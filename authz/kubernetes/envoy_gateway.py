@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from authz.envoy.bootstrap.clusters import CONCURRENT_CHECKS_MAX, host_header
-from authz.envoy.bootstrap.parts import is_ip
+from authz.envoy.bootstrap.parts import NO_ROUTE, is_ip
 from authz.envoy.route_metadata import ANNOTATION, ANNOTATION_PREFIX
 from authz.errors import ConfigurationError
 from authz.kong import slots
@@ -283,7 +283,7 @@ class _Writer:
         if listener == "http":
             status, message = _UPGRADE_REQUIRED, "Please use HTTPS protocol"
         else:
-            message = "no Route matched with those values"
+            message = NO_ROUTE
         answer = {
             "statusCode": status,
             "contentType": "application/json; charset=utf-8",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.pages import Page
+from support.pages import Page, run
 
 from authz.demo.parts import CHECKOUT
 
@@ -39,18 +38,7 @@ def test_every_command_of_the_page_does_what_it_says(
     for command in PAGE.commands:
         if command.startswith(("curl", "make image")):  # see test_pod.py and tests/image
             continue
-        done = subprocess.run(  # noqa: S602 - the page's commands are for a shell
-            command,
-            shell=True,
-            cwd=directory,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
-        assert "Warning" not in done.stderr, f"{command}\n{done.stderr}"
+        run(command, directory, environment)
 
     ran = {command.split()[0] for command in PAGE.commands}
     assert ran == {"kubectl", "curl", "authz", "openssl", "make"}

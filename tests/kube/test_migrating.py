@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ import yaml
 from support.control_plane import ControlPlane
 from support.curl import curl
 from support.idp import RunningIdp
-from support.pages import Page
+from support.pages import Page, run
 
 from authz.demo.idp import CLIENTS
 from authz.demo.parts import CHECKOUT, LOOPBACK, Authz, Envoy, Httpbin, find, free_port
@@ -46,22 +45,6 @@ def environment(directory: Path) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}:{directory / 'bin'}:{os.environ['PATH']}"
     own = {name: value for name, value in os.environ.items() if not name.startswith("AUTHZ_")}
     return {**own, "PATH": path, "AUTHZ_CHECK_SECRET": CLIENTS["kong_id"]}
-
-
-def run(command: str, directory: Path, environment: dict[str, str]) -> str:
-    done = subprocess.run(  # noqa: S602 - the page's commands are for a shell
-        command,
-        shell=True,
-        cwd=directory,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    assert "Warning" not in done.stderr, f"{command}\n{done.stderr}"
-    return done.stdout
 
 
 def of_the_cluster(command: str) -> bool:

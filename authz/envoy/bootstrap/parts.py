@@ -6,6 +6,10 @@ from ipaddress import ip_address
 
 from envoy_data_plane.envoy.config.core import v3 as core
 
+from authz.decision import ERROR_ROWS
+from authz.errors import RouteNotFound
+
+NO_ROUTE = ERROR_ROWS[RouteNotFound].message
 EXT_AUTHZ = "envoy.filters.http.ext_authz"
 CONNECTION_BUFFER_BYTES = 32 * 1024
 DOWNSTREAM_CONNECTIONS_MAX = 10_000

@@ -15,7 +15,7 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_authz import v3 as ext_a
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Any as Packed
 
-from authz.envoy.bootstrap.parts import EXT_AUTHZ
+from authz.envoy.bootstrap.parts import EXT_AUTHZ, NO_ROUTE
 from authz.kong.rules import display_name
 from authz.policy.resource_metadata import ResourceMetadata
 
@@ -58,7 +58,7 @@ def _route(host: str, path: str, name: str) -> envoy_route.Route:
         # Never sent: authz answers before.
         direct_response=envoy_route.DirectResponseAction(
             status=404,
-            body=core.DataSource(inline_string='{"message":"no Route matched with those values"}'),
+            body=core.DataSource(inline_string=f'{{"message":"{NO_ROUTE}"}}'),
         ),
         typed_per_filter_config={
             EXT_AUTHZ: Packed.pack(ext_authz.ExtAuthzPerRoute(check_settings=named))

@@ -18,7 +18,7 @@ from authz.envoy.bootstrap.cors import settings_of
 from authz.envoy.bootstrap.domains import domains
 from authz.envoy.bootstrap.gaps import REASON, gaps, written
 from authz.envoy.bootstrap.options import NOWHERE
-from authz.envoy.bootstrap.parts import EXT_AUTHZ, overwrite
+from authz.envoy.bootstrap.parts import EXT_AUTHZ, NO_ROUTE, overwrite
 from authz.envoy.bootstrap.regexes import PathRegex, header_regex, path_regex
 from authz.envoy.bootstrap.resource_metadata import metadata_routes
 from authz.kong import slots
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from authz.kong.router import Router
     from authz.model import Gateway, Plugin
 
-NO_ROUTE = "no Route matched with those values"
 BODY_BYTES_MAX = 8 * 1024  # of a form with a credential in it
 
 
